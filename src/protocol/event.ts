@@ -1,0 +1,54 @@
+import type { ErrorCode } from "./error.ts";
+
+export const EVENT_VERSION = 1;
+
+/**
+ * What a worker publishes for one request on `{p}:events:<client>` and keeps as the last value in the hash `{p}:live:<id>`.
+ * `seq` grows by one per published event of a request (assigned inside Redis, over all claims); `claim` is the claim number
+ * (BullMQ's attemptsStarted): a receiver drops events whose claim is lower than the highest it saw.
+ */
+export interface JobEvent {
+  readonly v: number;
+  readonly seq: number;
+  readonly id: string;
+  readonly claim: number;
+  /** Unix milliseconds on the worker. */
+  readonly at: number;
+  readonly type: "processing" | "progress" | "preview" | "done" | "error" | "requeued";
+  /** 0..100; never falls within a claim. */
+  readonly progress: number;
+  readonly stage?: string;
+  readonly step?: number;
+  readonly steps?: number;
+  /** Base64 JPEG, at most 16 KiB before encoding; only on `preview`. */
+  readonly preview?: string;
+  readonly errorCode?: ErrorCode;
+  readonly errorMessage?: string;
+}
+
+/** As a worker hands it to the emit script, which adds `seq`. */
+export type JobEventDraft = Omit<JobEvent, "seq" | "v">;
+
+const TYPES: ReadonlySet<unknown> = new Set<JobEvent["type"]>(["processing", "progress", "preview", "done", "error", "requeued"]);
+
+/** Null for a text that is no event, or one of a version that is not known here. */
+export function parseEvent(text: string): JobEvent | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  if (typeof value !== "object" || value === null) return null;
+  const { v, id, seq, claim, type, progress } = value as Readonly<Record<string, unknown>>;
+  const isEvent =
+    v === EVENT_VERSION &&
+    typeof id === "string" &&
+    [seq, claim, progress].every((number) => typeof number === "number") &&
+    TYPES.has(type);
+  return isEvent ? (value as JobEvent) : null;
+}
+
+/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else (peers: kue #1146). */
+export const MAX_PREVIEW_BYTES: number = 16 * 1024;
+export const MAX_PREVIEWS_PER_SECOND = 4;

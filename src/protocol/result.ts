@@ -1,0 +1,56 @@
+import { z } from "zod";
+
+/** Where a job's time went, milliseconds. `queueMs` is submit -> claim; `runMs` is inside the pipeline without encoding. */
+export interface Timings {
+  readonly queueMs: number;
+  readonly loadMs: number;
+  readonly inputMs: number;
+  readonly runMs: number;
+  readonly encodeMs: number;
+  readonly uploadMs: number;
+}
+
+/** `main` is what `result_url` names; `alt` are the same content in other formats (`results_alt_formats`). */
+export type FileRole = "main" | "alt" | "extra";
+
+/** A file that the runner wrote to the spool. */
+export interface SpoolFile {
+  readonly name: string;
+  readonly role: FileRole;
+  readonly contentType: string;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+}
+
+/** The same file once it is in the object store, key `outputs/<id>/<claim>/<name>`. */
+export interface ResultFile extends SpoolFile {
+  readonly key: string;
+}
+
+export const RESULT_VERSION = 1;
+
+/** The return value of a completed BullMQ job. Small: bytes are in the object store. */
+export interface JobResult {
+  readonly v: number;
+  readonly files: readonly ResultFile[];
+  readonly claim: number;
+  readonly seed: number | null;
+  readonly timings: Timings;
+  /** Facts of the output: width, height, frames, duration_s ... */
+  readonly info: Readonly<Record<string, string | number | boolean>>;
+  /** Inline text result, only when the request asked for it (`return_result_in_response`), at most 64 KiB. */
+  readonly text?: string;
+  readonly worker: string;
+  readonly device: string;
+  readonly finishedAt: number;
+}
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+
+export const spoolFileSchema: z.ZodType<SpoolFile> = z.object({
+  name: z.string().regex(NAME),
+  role: z.enum(["main", "alt", "extra"]),
+  contentType: z.string().min(3),
+  sizeBytes: z.number().int().nonnegative(),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
+});
