@@ -1,0 +1,177 @@
+import { foreignBytes, needBytes } from "./scheduler-memory.ts";
+import { backoffKey, type Runner, type SchedulerEvent } from "./scheduler-state.ts";
+import type { Turn } from "./scheduler-turn.ts";
+
+type EventOf<T extends SchedulerEvent["type"]> = Extract<SchedulerEvent, { type: T }>;
+type Handlers = { readonly [T in SchedulerEvent["type"]]: (turn: Turn, event: EventOf<T>) => void };
+
+/** A measurement that is older than an exit by no more than this was under way then; by more, the clock was set back. */
+const STALE_MEASURE_MS = 5_000;
+
+/** What each event changes by itself; what follows from it is decided afterwards. Events of unknown runners and devices are late: ignored. */
+const HANDLERS: Handlers = {
+  work(turn, event) {
+    const views = event.queues.map((view) => {
+      const before = turn.state.queues[view.model];
+      const oldestAt = view.waiting > 0 ? (view.oldestAt ?? before?.oldestAt ?? turn.at) : null;
+      return [view.model, { ...view, oldestAt, version: (before?.version ?? 0) + 1 }] as const;
+    });
+    turn.patch({ queues: { ...turn.state.queues, ...Object.fromEntries(views) } });
+  },
+
+  "runner-ready"(turn, event) {
+    const runner = turn.runner(event.runner);
+    if (runner?.phase !== "starting") return;
+    const { [backoffKey(runner.model, runner.device)]: _, ...backoffs } = turn.state.backoffs;
+    turn.patch({ backoffs });
+    turn.patchRunner(runner.id, { phase: "ready", lastUsedAt: turn.at });
+    seen(turn, runner, event.memoryBytes);
+  },
+
+  "runner-exited"(turn, event) {
+    const runner = turn.runner(event.runner);
+    if (runner === undefined) return;
+    turn.withdrawIntent(runner);
+    turn.dropRunner(runner.id);
+    if (runner.phase === "starting" && event.crashed) turn.backOff(runner.model, runner.device);
+    const device = turn.device(runner.device);
+    if (device === undefined || !device.reportsMemory) return;
+    if (event.freeBytes === undefined) {
+      turn.patchDevice(device.id, { unmeasuredSince: turn.at });
+      turn.emit({ type: "measure-device", device: device.id });
+    } else {
+      turn.patchDevice(device.id, {
+        unmeasuredSince: null,
+        foreignBytes: foreignBytes(turn.state, device, event.freeBytes),
+      });
+    }
+  },
+
+  claimed(turn, event) {
+    const runner = turn.runner(event.runner);
+    if (runner?.phase !== "claiming") return;
+    turn.withdrawIntent(runner);
+    if (event.count > 0) {
+      turn.patch({ servedAt: { ...turn.state.servedAt, [runner.model]: turn.at } });
+      turn.patchRunner(runner.id, { phase: "busy", jobs: event.count });
+    } else {
+      turn.patchRunner(runner.id, { phase: "ready" });
+    }
+    // Fewer than asked for: the queue was empty, whatever an earlier peek saw. A later one may have seen a new job.
+    const max = turn.state.models.find(({ slug }) => slug === runner.model)?.batchMax ?? 1;
+    const unchanged = turn.state.queues[runner.model]?.version === runner.claimedOn;
+    if (event.count < max && unchanged) turn.patchQueue(runner.model, { waiting: 0, oldestAt: null });
+  },
+
+  "batch-done"(turn, event) {
+    const runner = turn.runner(event.runner);
+    if (runner === undefined || (runner.phase !== "busy" && runner.phase !== "claiming")) return;
+    seen(turn, runner, event.memoryBytes);
+    turn.patchRunner(runner.id, { phase: "ready", jobs: 0, lastUsedAt: turn.at });
+    if (event.reusable) turn.patchDevice(runner.device, { quarantineCount: 0 });
+    else turn.stop(runner, "not-reusable");
+  },
+
+  "device-measured"(turn, event) {
+    const device = turn.device(event.device);
+    if (device === undefined) return;
+    const lead = (device.unmeasuredSince ?? event.at) - event.at;
+    if (lead > 0 && lead < STALE_MEASURE_MS) {
+      turn.emit({ type: "measure-device", device: device.id });
+      return;
+    }
+    const believed = event.freeBytes === null ? device.foreignBytes : foreignBytes(turn.state, device, event.freeBytes);
+    turn.patchDevice(device.id, { unmeasuredSince: null, foreignBytes: believed });
+  },
+
+  "model-measured"(turn, event) {
+    turn.patch({
+      peaks: { ...turn.state.peaks, [backoffKey(event.model, event.device)]: event.peakBytes },
+    });
+  },
+
+  quarantine(turn, event) {
+    const device = turn.device(event.device);
+    if (device === undefined) return;
+    turn.cancelReservation(device);
+    turn.patchDevice(device.id, {
+      quarantinedUntil: event.until,
+      quarantineCount: device.quarantineCount + 1,
+    });
+    stopWhere(turn, "evict", (runner) => runner.device === device.id && isIdleOrStarting(runner));
+  },
+
+  "intent-refused"(turn, event) {
+    const key = backoffKey(event.model, event.device);
+    const failures = turn.state.backoffs[key]?.failures ?? 0;
+    const until = turn.at + turn.state.policy.loadBackoffMs;
+    turn.patch({ backoffs: { ...turn.state.backoffs, [key]: { failures, until } } });
+    if (turn.device(event.device)?.reservedFor === event.model) turn.patchDevice(event.device, { reservedFor: null });
+    for (const runner of turn.state.runners) {
+      if (runner.model !== event.model || runner.device !== event.device || runner.phase !== "starting") continue;
+      turn.patchRunner(runner.id, { intent: false });
+      turn.stop({ ...runner, intent: false }, "evict");
+    }
+  },
+
+  "models-changed"(turn, event) {
+    const slugs = new Set(event.models.map(({ slug }) => slug));
+    const queues = Object.fromEntries(Object.entries(turn.state.queues).filter(([slug]) => slugs.has(slug)));
+    turn.patch({ models: event.models, queues });
+    for (const device of turn.state.devices) {
+      if (device.reservedFor !== null && !slugs.has(device.reservedFor)) turn.cancelReservation(device);
+    }
+  },
+
+  "pause-claims"(turn, event) {
+    if (!turn.state.paused.includes(event.reason)) turn.patch({ paused: [...turn.state.paused, event.reason] });
+  },
+
+  "resume-claims"(turn, event) {
+    turn.patch({ paused: turn.state.paused.filter((reason) => reason !== event.reason) });
+  },
+
+  "evict-for"(turn, event) {
+    // A pinned one must not come back before the job that it made room for has run again.
+    const pinned = new Set(turn.state.models.filter((model) => model.pinned).map(({ slug }) => slug));
+    for (const runner of turn.state.runners)
+      if (runner.device === event.device && runner.id !== event.except && pinned.has(runner.model))
+        turn.backOff(runner.model, runner.device);
+    stopWhere(turn, "evict", (runner) => runner.device === event.device && runner.phase === "ready" && runner.id !== event.except);
+  },
+
+  drain(turn) {
+    turn.patch({ draining: true });
+    for (const device of turn.state.devices) turn.cancelReservation(device);
+    stopWhere(turn, "drain", isIdleOrStarting);
+  },
+
+  tick(turn) {
+    // The one timer has fired (perhaps a little early): ask for the next one in any case.
+    turn.patch({ wakeAt: null });
+  },
+};
+
+export function applyEvent(turn: Turn, event: SchedulerEvent): void {
+  const handler = HANDLERS[event.type] as (turn: Turn, event: SchedulerEvent) => void;
+  handler(turn, event);
+}
+
+function isIdleOrStarting(runner: Runner): boolean {
+  return runner.phase === "ready" || runner.phase === "starting";
+}
+
+function stopWhere(turn: Turn, reason: "evict" | "drain", condition: (runner: Runner) => boolean): void {
+  for (const runner of turn.state.runners.filter(condition)) turn.stop(runner, reason);
+}
+
+/** A measurement of one process only ever raises what is reckoned for it: after a small job it says nothing about a large one. */
+function seen(turn: Turn, runner: Runner, bytes: number | undefined): void {
+  if (bytes === undefined) return;
+  turn.patchRunner(runner.id, { seenBytes: Math.max(runner.seenBytes, bytes) });
+  const model = turn.state.models.find(({ slug }) => slug === runner.model);
+  const device = turn.device(runner.device);
+  const need = model === undefined || device === undefined ? null : needBytes(turn.state, model, device);
+  if (need === null || bytes <= need) return;
+  turn.patch({ peaks: { ...turn.state.peaks, [backoffKey(runner.model, runner.device)]: bytes } });
+}

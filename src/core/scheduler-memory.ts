@@ -1,0 +1,66 @@
+import type { DeviceKind } from "../protocol/manifest.ts";
+import { backoffKey, type Device, type Model, type Runner, type SchedulerState } from "./scheduler-state.ts";
+
+/** Bytes that a runner of the model needs on the device, or null where the model does not run on such a device. */
+export function needBytes(state: SchedulerState, model: Model, device: Device): number | null {
+  const stated = model.memoryBytes[device.kind];
+  if (stated === undefined) return null;
+  return state.peaks[backoffKey(model.slug, device.id)] ?? stated;
+}
+
+/** Bytes that a runner may come to hold: what its model needs, or what it was seen with when that is more. */
+export function heldBytes(state: SchedulerState, runner: Runner): number {
+  const device = state.devices.find(({ id }) => id === runner.device);
+  const model = state.models.find(({ slug }) => slug === runner.model);
+  const need = device === undefined || model === undefined ? null : needBytes(state, model, device);
+  return Math.max(need ?? runner.needBytes, runner.seenBytes);
+}
+
+/**
+ * Runners to stop so that the model fits on the device, least recently used first, those with waiting jobs last; null when it does not
+ * fit even then. Runners that are stopping already count as gone. Meant for a device on which nothing runs: only ready, unpinned
+ * runners are given up.
+ */
+export function planEviction(state: SchedulerState, model: Model, device: Device): readonly Runner[] | null {
+  const need = needBytes(state, model, device);
+  if (need === null) return null;
+  const kept = state.runners.filter((runner) => runner.device === device.id && runner.phase !== "stopping");
+  let missing = need - (device.memoryBytes - device.foreignBytes);
+  for (const runner of kept) missing += heldBytes(state, runner);
+  if (missing <= 0) return [];
+
+  const pinned = new Set(state.models.filter((each) => each.pinned).map(({ slug }) => slug));
+  const hasWork = (runner: Runner): number => ((state.queues[runner.model]?.waiting ?? 0) > 0 ? 1 : 0);
+  const idle = kept
+    .filter((runner) => runner.phase === "ready" && !pinned.has(runner.model))
+    .toSorted((a, b) => hasWork(a) - hasWork(b) || a.lastUsedAt - b.lastUsedAt);
+  const chosen: Runner[] = [];
+  for (const runner of idle) {
+    if (missing <= 0) break;
+    chosen.push(runner);
+    missing -= heldBytes(state, runner);
+  }
+  if (missing > 0) return null;
+  // A small early one may have become needless through a large later one.
+  return chosen.filter((runner) => {
+    const held = heldBytes(state, runner);
+    if (missing + held > 0) return true;
+    missing += held;
+    return false;
+  });
+}
+
+/**
+ * What a measurement says about memory that others hold. Our runners hold between nothing and all of their need, so it bounds the
+ * foreign part from both sides; the earlier belief is kept as far as it is within the bounds. Exact when nothing of ours is there.
+ */
+export function foreignBytes(state: SchedulerState, device: Device, freeBytes: number): number {
+  const taken = Math.max(0, device.memoryBytes - freeBytes);
+  const ours = state.runners.filter((runner) => runner.device === device.id).reduce((sum, runner) => sum + heldBytes(state, runner), 0);
+  return Math.min(taken, Math.max(device.foreignBytes, taken - ours));
+}
+
+/** Whether no device could hold the model, were it empty: such a job is refused at submit. */
+export function neverFits(devices: readonly { readonly kind: DeviceKind; readonly memoryBytes: number }[], model: Model): boolean {
+  return !devices.some((device) => (model.memoryBytes[device.kind] ?? Number.POSITIVE_INFINITY) <= device.memoryBytes);
+}
