@@ -1,0 +1,246 @@
+import { randomUUID } from "node:crypto";
+import { createRedisBackend, FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
+import type { Redis } from "ioredis";
+import type { JobData } from "../protocol/job.ts";
+import type { JobResult } from "../protocol/result.ts";
+import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
+import { placeFirst } from "./queue-scripts.ts";
+import type { Claim, ClaimRef, JobView } from "./queue-types.ts";
+
+export interface ModelQueueOptions {
+  readonly redis: Redis;
+  readonly prefix: string;
+  readonly lockMs: number;
+  readonly stalledIntervalMs: number;
+  readonly maxStalled: number;
+  readonly retentionMs: number;
+  readonly workerName: string;
+}
+
+/** Tries are limited by us (crash count, attempts, stalls): BullMQ itself must never decide that a retry was the last one. */
+const NO_LIMIT = 1_000_000;
+
+const STATES: Readonly<Record<string, JobView["state"]>> = {
+  waiting: "waiting",
+  prioritized: "waiting",
+  paused: "waiting",
+  delayed: "delayed",
+  active: "active",
+  completed: "completed",
+  failed: "failed",
+  "waiting-children": "waiting-children",
+};
+
+/** All the same, and not none: BullMQ would put a freed parent without one before all that wait, the newest first. */
+const DELIVERY_PRIORITY = 1;
+
+/** One model's BullMQ queue: jobs are claimed by hand (no Worker), so nothing happens here on its own. Throws BullMQ's own errors. */
+export class ModelQueue implements AsyncDisposable {
+  readonly #queue: Queue;
+  readonly #backend: RedisQueueBackend;
+  readonly #options: ModelQueueOptions;
+  /** BullMQ's objects of the jobs we hold, by token: finishing needs their options. */
+  readonly #held = new Map<string, Job>();
+  /** Opened by the first job that has a delivery. */
+  #producer: FlowProducer | undefined;
+  /** Resolves once Redis has answered. Rejects for good when it failed to: BullMQ never tries again, so neither can this object. */
+  readonly opened: Promise<unknown>;
+
+  constructor(model: string, options: ModelQueueOptions) {
+    const { redis: connection, prefix, lockMs, stalledIntervalMs, maxStalled } = options;
+    this.#options = options;
+    this.#queue = new Queue(model, { connection, prefix });
+    // Errors of the shared connection are its owner's; without a listener here they would be thrown.
+    this.#queue.on("error", () => undefined);
+    this.#backend = createRedisBackend(
+      model,
+      {
+        connection,
+        prefix,
+        lockDuration: lockMs,
+        stalledInterval: stalledIntervalMs,
+        maxStalledCount: maxStalled,
+        name: options.workerName,
+      } as never,
+      { withBlockingConnection: false },
+    );
+    this.#backend.on("error", () => undefined);
+    this.opened = Promise.all([this.#queue.waitUntilReady(), this.#backend.waitUntilReady()]);
+    this.opened.catch(() => undefined);
+  }
+
+  async add(data: JobData, priority: number): Promise<void> {
+    await this.#queue.add(data.task ?? "job", data, this.#jobOptions(data.id, priority));
+  }
+
+  /** The job as the child of the delivery of its end: one atomic step adds both, and the child's end frees the parent. */
+  async addWithEnd(data: JobData, priority: number): Promise<void> {
+    await this.#flows().add({
+      name: "end",
+      queueName: DELIVERY_QUEUE,
+      data: { kind: "end", requestId: data.id } satisfies DeliveryJob,
+      opts: this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY),
+      children: [
+        {
+          name: data.task ?? "job",
+          queueName: this.#queue.name,
+          data,
+          // Without it a failed child would hold its parent for ever.
+          opts: { ...this.#jobOptions(data.id, priority), ignoreDependencyOnFailure: true },
+        },
+      ],
+    });
+  }
+
+  /** Idempotent by id. */
+  async addDelivery(id: string, data: DeliveryJob): Promise<void> {
+    await this.#queue.add(data.kind, data, this.#jobOptions(id, DELIVERY_PRIORITY));
+  }
+
+  async claim(): Promise<Claim | null> {
+    const token = randomUUID();
+    const [raw, id] = (await this.#backend.moveToActive(token, this.#options.workerName)) as [unknown, string | undefined];
+    if (raw === null || raw === undefined || typeof raw === "number" || id === undefined) return null;
+    return this.#hold(Job.fromJSON(this.#queue, raw as never, id), token);
+  }
+
+  /** Holds a job whose lock was taken up again; null when it is gone. */
+  async reload(id: string, token: string): Promise<Claim | null> {
+    const job = await Job.fromId(this.#queue, id);
+    return job === undefined ? null : this.#hold(job, token);
+  }
+
+  async renew(refs: readonly ClaimRef[]): Promise<readonly ClaimRef[]> {
+    const lost = await this.#backend.extendLocks(
+      refs.map((ref) => ref.id),
+      refs.map((ref) => ref.token),
+      this.#options.lockMs,
+    );
+    const ids = new Set(lost);
+    return refs.filter((ref) => ids.has(ref.id));
+  }
+
+  async complete(ref: ClaimRef, result: JobResult | null): Promise<void> {
+    const job = await this.#jobOf(ref);
+    await job.moveToCompleted(result, ref.token, false);
+    this.#held.delete(ref.token);
+  }
+
+  async fail(ref: ClaimRef, reason: string): Promise<void> {
+    const job = await this.#jobOf(ref);
+    const error = new UnrecoverableError(reason);
+    // The reason holds all there is to know; a stack of this place would only be a copy of it.
+    error.stack = "";
+    await job.moveToFailed(error, ref.token, false);
+    this.#held.delete(ref.token);
+  }
+
+  /** Counts an attempt. */
+  async retry(ref: ClaimRef, reason: string, delayMs: number): Promise<void> {
+    await this.#delay(ref, delayMs, { fieldsToUpdate: { failedReason: reason } });
+  }
+
+  /** Counts no attempt. */
+  async passOn(ref: ClaimRef, delayMs: number): Promise<void> {
+    await this.#delay(ref, delayMs, { skipAttempt: true });
+  }
+
+  async handBack(ref: ClaimRef): Promise<void> {
+    await this.#backend.moveJobFromActiveToWait(ref.id, ref.token);
+    this.#held.delete(ref.token);
+    // It is handed back by now; without an answer only its place among other hand-backs is uncertain.
+    await placeFirst(this.#options.redis, this.#options.prefix, ref).catch(() => undefined);
+  }
+
+  async remove(id: string): Promise<"removed" | "active" | "gone"> {
+    const state = await this.#backend.getState(id);
+    if (state === "active") return "active";
+    if (state === "unknown" || state === "completed" || state === "failed") return "gone";
+    // A claim may have been faster: then the job is locked and stays.
+    return (await this.#backend.remove(id, true)) === 1 ? "removed" : "active";
+  }
+
+  async job(id: string): Promise<JobView | null> {
+    // The state first: a job that ends between the two then shows as still active, never as ended without its result.
+    const known = STATES[await this.#backend.getState(id)];
+    const job = known === undefined ? undefined : await Job.fromId(this.#queue, id);
+    if (job === undefined || known === undefined) return null;
+    return {
+      state: known,
+      failedReason: known === "failed" ? (job.failedReason ?? null) : null,
+      result: known === "completed" ? (job.returnvalue as JobResult) : null,
+      attemptsMade: job.attemptsMade,
+      claim: job.attemptsStarted,
+      addedAt: job.timestamp,
+      processedAt: job.processedOn ?? null,
+      finishedAt: job.finishedOn ?? null,
+    };
+  }
+
+  async recoverStalled(): Promise<void> {
+    await this.#backend.moveStalledJobsToWait();
+  }
+
+  async sweep(): Promise<number> {
+    const { retentionMs } = this.#options;
+    const removed = await Promise.all((["completed", "failed"] as const).map((state) => this.#queue.clean(retentionMs, 1_000, state)));
+    return removed.flat().length;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // The connection is its owner's and stays open.
+    await Promise.all([this.#queue.close(), this.#backend.close(), this.#producer?.close()]);
+  }
+
+  #jobOptions(jobId: string, priority: number): JobsOptions {
+    const age = Math.ceil(this.#options.retentionMs / 1_000);
+    return {
+      jobId,
+      // Priority 0 beats every other and hand-backs go to the front of their own class.
+      priority: Math.max(1, Math.floor(priority)),
+      attempts: NO_LIMIT,
+      stackTraceLimit: 0,
+      removeOnComplete: { age },
+      removeOnFail: { age },
+    };
+  }
+
+  #flows(): FlowProducer {
+    if (this.#producer !== undefined) return this.#producer;
+    const { redis: connection, prefix } = this.#options;
+    this.#producer = new FlowProducer({ connection, prefix });
+    this.#producer.on("error", () => undefined);
+    return this.#producer;
+  }
+
+  async #delay(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {
+    await this.#backend.moveToDelayed(ref.id, Date.now(), Math.max(1, Math.round(delayMs)), ref.token, options);
+    this.#held.delete(ref.token);
+  }
+
+  async #jobOf(ref: ClaimRef): Promise<Job> {
+    const held = this.#held.get(ref.token) ?? (await Job.fromId(this.#queue, ref.id));
+    if (held === undefined) throw new Error(`Missing key for job ${ref.id}. it is not in queue ${ref.queue}`);
+    return held;
+  }
+
+  #hold(job: Job, token: string): Claim {
+    this.#held.set(token, job);
+    return {
+      id: job.id ?? "",
+      queue: this.#queue.name,
+      token,
+      claim: job.attemptsStarted,
+      attemptsMade: job.attemptsMade,
+      addedAt: job.timestamp,
+      priority: job.priority,
+      data: job.data as unknown,
+      deferredFailure: job.deferredFailure ?? null,
+    };
+  }
+
+  /** Lets go of what is remembered of a claim that was lost. */
+  forget(ref: ClaimRef): void {
+    this.#held.delete(ref.token);
+  }
+}

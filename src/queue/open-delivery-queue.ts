@@ -1,0 +1,105 @@
+import { AppError } from "../protocol/error.ts";
+import { DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
+import { freeOrphans } from "./free-orphans.ts";
+import { ModelQueue } from "./model-queue.ts";
+import type { QueuesOptions } from "./open-queues.ts";
+import { guarded } from "./queue-errors.ts";
+import { peekQueues } from "./queue-scripts.ts";
+import type { ClaimRef, QueuePeek } from "./queue-types.ts";
+
+export interface DeliveryClaim extends ClaimRef {
+  readonly job: DeliveryJob;
+  /** From 1: attempts that a dying courier cut off do not count. */
+  readonly attempt: number;
+}
+
+/** The courier's side of the queue of webhooks. Errors as `Queues`. */
+export interface DeliveryQueue extends AsyncDisposable {
+  /** The next delivery that is due, or null. */
+  claim(): Promise<DeliveryClaim | null>;
+  /** Renews all locks; returns the claims whose lock is lost. */
+  renew(claims: readonly ClaimRef[]): Promise<readonly ClaimRef[]>;
+  done(claim: ClaimRef): Promise<void>;
+  fail(claim: ClaimRef, reason: string): Promise<void>;
+  /** The next attempt after `waitMs`. */
+  retry(claim: ClaimRef, reason: string, waitMs: number): Promise<void>;
+  /** The same attempt after `waitMs`. */
+  postpone(claim: ClaimRef, waitMs: number): Promise<void>;
+  /** The same attempt at once, by whoever claims it. */
+  handBack(claim: ClaimRef): Promise<void>;
+  /** As `Queues.announceStart`. */
+  announceStart(requestId: string, startedAt: number): Promise<void>;
+  /** Gives deliveries of dead couriers back (at most once per interval over the fleet). */
+  recoverStalled(): Promise<void>;
+  /** Frees deliveries that wait for a job which has ended or is gone; looks at some of those that wait each time. Returns how many. */
+  freeOrphans(): Promise<number>;
+  peek(): Promise<QueuePeek>;
+  /** Forgets ended deliveries older than the retention. */
+  sweep(): Promise<number>;
+}
+
+export type DeliveryQueueOptions = Omit<QueuesOptions, "maxStalled">;
+
+/** For connections without a command timeout. */
+const OPEN_TIMEOUT_MS = 10_000;
+/** A delivery whose couriers died is tried again however often that was: none may be lost. */
+const MAX_STALLED = 1_000_000;
+
+/** Resolves once Redis has answered. @throws AppError REDIS_UNAVAILABLE */
+export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<DeliveryQueue> {
+  const { redis, keys } = options;
+  redis.setMaxListeners(0);
+  const queue = new ModelQueue(DELIVERY_QUEUE, { ...options, maxStalled: MAX_STALLED, prefix: keys.prefix });
+  await guarded("opening the queue of webhooks", () => openedSoon(queue, redis.options.commandTimeout ?? OPEN_TIMEOUT_MS));
+  let orphanCursor = 0;
+  return {
+    claim: () => guarded("claiming a delivery", () => claimNext(queue)),
+    renew: (claims) => guarded("renewing locks of deliveries", () => queue.renew(claims)),
+    done: (claim) => guarded(`ending delivery ${claim.id}`, () => queue.complete(claim, null)),
+    fail: (claim, reason) => guarded(`failing delivery ${claim.id}`, () => queue.fail(claim, reason)),
+    retry: (claim, reason, waitMs) => guarded(`delaying delivery ${claim.id}`, () => queue.retry(claim, reason, waitMs)),
+    postpone: (claim, waitMs) => guarded(`postponing delivery ${claim.id}`, () => queue.passOn(claim, waitMs)),
+    handBack: (claim) => guarded(`handing back delivery ${claim.id}`, () => queue.handBack(claim)),
+    announceStart: (requestId, startedAt) =>
+      guarded(`announcing the start of job ${requestId}`, () =>
+        queue.addDelivery(startJobId(requestId), { kind: "processing", requestId, startedAt }),
+      ),
+    recoverStalled: () => guarded("the check for stalled deliveries", () => queue.recoverStalled()),
+    freeOrphans: () =>
+      guarded("the look for stuck deliveries", async () => {
+        const { cursor, freed } = await freeOrphans(redis, keys.prefix, orphanCursor);
+        orphanCursor = cursor;
+        return freed;
+      }),
+    peek: () =>
+      guarded("looking at the queue of webhooks", async () => {
+        const [peek] = await peekQueues(redis, keys.prefix, [DELIVERY_QUEUE]);
+        if (peek === undefined) throw new AppError("INTERNAL", "one queue was looked at and none was seen; this is a bug");
+        return peek;
+      }),
+    sweep: () => guarded("sweeping ended deliveries", () => queue.sweep()),
+    [Symbol.asyncDispose]: () => queue[Symbol.asyncDispose](),
+  };
+}
+
+/** BullMQ would wait for a Redis that is away without end. */
+async function openedSoon(queue: ModelQueue, ms: number): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new AppError("REDIS_UNAVAILABLE", `no Redis for ${ms} ms`)), ms);
+  timer.unref();
+  try {
+    await Promise.race([queue.opened, late]);
+  } catch (thrown) {
+    await queue[Symbol.asyncDispose]().catch(() => undefined);
+    throw thrown;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function claimNext(queue: ModelQueue): Promise<DeliveryClaim | null> {
+  const claim = await queue.claim();
+  if (claim === null) return null;
+  const { id, queue: name, token, claim: number, attemptsMade } = claim;
+  return { id, queue: name, token, claim: number, attempt: attemptsMade + 1, job: claim.data as DeliveryJob };
+}

@@ -1,0 +1,94 @@
+import type { ErrorData } from "../protocol/error.ts";
+import type { JobData } from "../protocol/job.ts";
+import type { JobResult } from "../protocol/result.ts";
+
+/** The identity of a claim: enough to renew, finish or adopt it. `claim` is BullMQ's attemptsStarted, `token` the lock's value. */
+export interface ClaimRef {
+  readonly id: string;
+  readonly queue: string;
+  readonly token: string;
+  readonly claim: number;
+}
+
+/** A job this process holds the lock of. `data` is as read from Redis: `parseJobData` it. */
+export interface Claim extends ClaimRef {
+  readonly data: unknown;
+  /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
+  readonly attemptsMade: number;
+  /** Unix milliseconds of the add. */
+  readonly addedAt: number;
+  readonly priority: number;
+  /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
+  readonly deferredFailure: string | null;
+}
+
+export interface AddOptions {
+  readonly priority: number;
+  /** The end of the job, whatever it is, frees the delivery `<id>.end` of the courier's queue, in the same step in Redis. */
+  readonly webhook?: boolean;
+}
+
+export interface QueuePeek {
+  readonly model: string;
+  /** Jobs that could be claimed now. */
+  readonly waiting: number;
+  /** Unix milliseconds at which the job that would be claimed next was added. */
+  readonly oldestAt: number | null;
+  /** 1 is the most urgent. */
+  readonly topPriority: number | null;
+  /** Unix milliseconds at which the next delayed job falls due. */
+  readonly nextDueAt: number | null;
+  readonly paused: boolean;
+}
+
+export interface JobView {
+  readonly state: "waiting" | "delayed" | "active" | "completed" | "failed" | "waiting-children";
+  readonly failedReason: string | null;
+  readonly result: JobResult | null;
+  readonly attemptsMade: number;
+  readonly claim: number;
+  readonly addedAt: number;
+  readonly processedAt: number | null;
+  readonly finishedAt: number | null;
+}
+
+/**
+ * BullMQ behind our verbs: one queue per model, all under one hash tag. Every verb that needs the lock throws AppError LOCK_LOST when it
+ * is no longer ours, and REDIS_UNAVAILABLE when Redis does not answer (then nothing is known: the caller repeats it).
+ */
+export interface Queues extends AsyncDisposable {
+  /** Idempotent by `data.id`. @throws AppError REDIS_UNAVAILABLE */
+  add(data: JobData, options: AddOptions): Promise<void>;
+  /** Has the webhook of a request's start delivered, once however often it is called. @throws AppError REDIS_UNAVAILABLE */
+  announceStart(data: JobData, startedAt: number): Promise<void>;
+  /** Has an ended delivery delivered once more; idempotent by its number. @throws AppError REDIS_UNAVAILABLE */
+  deliverAgain(delivery: { readonly requestId: string; readonly deliveryId: string; readonly number: number }): Promise<void>;
+  /** Claims the next job of a model, or null. Also promotes delayed jobs that fell due. */
+  claim(model: string): Promise<Claim | null>;
+  /** Renews all locks in one round trip; returns the claims whose lock is lost. */
+  renew(claims: readonly ClaimRef[]): Promise<readonly ClaimRef[]>;
+  complete(claim: ClaimRef, result: JobResult): Promise<void>;
+  /** Final failure. */
+  fail(claim: ClaimRef, error: ErrorData): Promise<void>;
+  /** Back of the queue after `delayMs`; counts as an attempt. */
+  retry(claim: ClaimRef, error: ErrorData, delayMs: number): Promise<void>;
+  /** To the very front of its priority class at once, no attempt spent. Of several, the newest claim first: then they stand in their old order. */
+  handBack(claim: ClaimRef): Promise<void>;
+  /** Like `retry` without spending an attempt: for another worker. */
+  passOn(claim: ClaimRef, delayMs: number): Promise<void>;
+  /** Cancel of a queued job: afterwards it never starts. `active`: some worker holds it. */
+  removeQueued(queue: string, id: string): Promise<"removed" | "active" | "gone">;
+  /**
+   * After a restart of the daemon: takes up a claim it held before. Lock still ours: renewed. Lock expired, job still active and not
+   * claimed again: the lock is taken anew, atomically. Otherwise null.
+   */
+  adopt(ref: ClaimRef): Promise<Claim | null>;
+  /** Stalled check of all queues (at most once per interval over the fleet). */
+  recoverStalled(): Promise<void>;
+  peek(models: readonly string[]): Promise<readonly QueuePeek[]>;
+  job(queue: string, id: string): Promise<JobView | null>;
+  /** Place of a waiting job in its queue, 1 = next; null when it does not wait there (delayed, active, ended, gone). */
+  position(queue: string, id: string): Promise<number | null>;
+  /** Removes finished jobs older than the retention; BullMQ itself does so only when further jobs finish. Returns how many. */
+  sweep(): Promise<number>;
+}

@@ -1,0 +1,193 @@
+import type { Redis } from "ioredis";
+import type { Keys } from "../protocol/keys.ts";
+import type { WebhookEventName } from "../protocol/webhook.ts";
+import { onRedis } from "./redis-error.ts";
+import { RedisScript } from "./redis-script.ts";
+
+export interface DeliveryAttempt {
+  /** Counted over redeliveries, from 1. */
+  readonly number: number;
+  /** Unix milliseconds of its start. */
+  readonly at: number;
+  readonly durationMs: number;
+  /** Null when there was no answer. */
+  readonly status: number | null;
+  /** Why there was none. */
+  readonly error: string | null;
+  /** The first 4 KiB of the answer's body. */
+  readonly answer: string | null;
+}
+
+export type DeliveryState = "pending" | "delivered" | "failed";
+
+/** What stays the same over all attempts. */
+export interface NewDelivery {
+  readonly id: string;
+  readonly requestId: string;
+  readonly client: string;
+  readonly event: WebhookEventName;
+  readonly url: string;
+  readonly secretRef: string | null;
+  /** Exactly as it is sent, each time. */
+  readonly body: string;
+  /** Unix milliseconds. */
+  readonly createdAt: number;
+}
+
+export interface Delivery extends NewDelivery {
+  readonly state: DeliveryState;
+  /** Unix milliseconds; null before the first attempt and after the last. */
+  readonly nextAttemptAt: number | null;
+  /** How often its client has asked for it again. */
+  readonly redeliveries: number;
+  /** In all; the log keeps the newest. */
+  readonly attemptCount: number;
+  readonly attempts: readonly DeliveryAttempt[];
+}
+
+export interface AttemptOutcome {
+  readonly attempt: Omit<DeliveryAttempt, "number">;
+  readonly state: DeliveryState;
+  readonly nextAttemptAt: number | null;
+}
+
+/** The delivery log, hashes `{p}:delivery:<id>`. */
+export interface Deliveries {
+  /** Writes the delivery unless there is one; returns the one that there is: its body is the one to send. */
+  create(delivery: NewDelivery): Promise<Delivery>;
+  get(id: string): Promise<Delivery | null>;
+  /** Of one request, oldest first. */
+  ofRequest(requestId: string): Promise<readonly Delivery[]>;
+  /** True when this has ended the delivery; false while it goes on, when it had ended, or is gone. */
+  record(id: string, outcome: AttemptOutcome): Promise<boolean>;
+  /**
+   * Makes an ended delivery pending again. Returns the number of the redelivery, also when one was asked for already and has not begun;
+   * null while its attempts go on.
+   */
+  reopen(id: string): Promise<number | null>;
+}
+
+/** Attempts in the log of one delivery. */
+const MAX_LOGGED = 30;
+/** Longer than the schedule of the attempts: a body must not vanish between two of them. */
+const MIN_TTL_MS = 36 * 3_600_000;
+
+/** KEYS: delivery, the request's deliveries. ARGV: ttl ms, id, field, value ... */
+const CREATE = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+  redis.call('PEXPIRE', KEYS[1], ARGV[1])
+end
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
+return redis.call('HGETALL', KEYS[1])`);
+
+/** KEYS: delivery, the request's deliveries. ARGV: ttl ms, attempt (JSON), state, next attempt, most attempts kept. */
+const RECORD = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local before = redis.call('HGET', KEYS[1], 'state')
+local number = redis.call('HINCRBY', KEYS[1], 'attempts', 1)
+redis.call('HSET', KEYS[1], 'attempt:' .. number, ARGV[2], 'state', ARGV[3], 'next_attempt_at', ARGV[4], 'begun', '1')
+redis.call('HDEL', KEYS[1], 'attempt:' .. (number - tonumber(ARGV[5])))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
+return before == 'pending' and ARGV[3] ~= 'pending' and 1 or 0`);
+
+/** KEYS: delivery. */
+const REOPEN = new RedisScript(`
+local known = redis.call('HMGET', KEYS[1], 'state', 'begun', 'redeliveries')
+if not known[1] then return 0 end
+if known[1] == 'pending' then return known[2] == '1' and 0 or tonumber(known[3] or '0') end
+redis.call('HSET', KEYS[1], 'state', 'pending', 'begun', '0', 'next_attempt_at', '')
+return redis.call('HINCRBY', KEYS[1], 'redeliveries', 1)`);
+
+export function openDeliveries(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Deliveries {
+  const { redis, keys } = options;
+  const ttlMs = Math.max(options.retentionMs, MIN_TTL_MS);
+  const get = async (id: string): Promise<Delivery | null> => {
+    const hash = await onRedis(`reading delivery ${id}`, () => redis.hgetall(keys.delivery(id)));
+    return hash["body"] === undefined ? null : fromHash(id, hash);
+  };
+  return {
+    get,
+    create: async (delivery) => {
+      const { id, requestId } = delivery;
+      const pairs = await onRedis(`recording delivery ${id}`, () =>
+        CREATE.run(redis, [keys.delivery(id), keys.deliveries(requestId)], [ttlMs, id, ...Object.entries(toHash(delivery)).flat()]),
+      );
+      return fromHash(id, asHash(pairs as readonly string[]));
+    },
+    ofRequest: async (requestId) => {
+      const ids = await onRedis(`reading deliveries of request ${requestId}`, () => redis.smembers(keys.deliveries(requestId)));
+      const found = await Promise.all(ids.map(get));
+      return found.filter((delivery) => delivery !== null).toSorted((a, b) => a.createdAt - b.createdAt);
+    },
+    record: async (id, { attempt, state, nextAttemptAt }) => {
+      const requestId = (await onRedis(`reading delivery ${id}`, () => redis.hget(keys.delivery(id), "request_id"))) ?? "";
+      const args = [ttlMs, JSON.stringify(attempt), state, nextAttemptAt ?? "", MAX_LOGGED];
+      return (
+        (await onRedis(`recording an attempt of delivery ${id}`, () =>
+          RECORD.run(redis, [keys.delivery(id), keys.deliveries(requestId)], args),
+        )) === 1
+      );
+    },
+    reopen: async (id) => {
+      const number = (await onRedis(`reopening delivery ${id}`, () => REOPEN.run(redis, [keys.delivery(id)], []))) as number;
+      return number === 0 ? null : number;
+    },
+  };
+}
+
+type Hash = Readonly<Record<string, string>>;
+
+function toHash(delivery: NewDelivery): Hash {
+  return {
+    request_id: delivery.requestId,
+    client: delivery.client,
+    event: delivery.event,
+    url: delivery.url,
+    secret_ref: delivery.secretRef ?? "",
+    body: delivery.body,
+    created_at: String(delivery.createdAt),
+    state: "pending",
+  };
+}
+
+function fromHash(id: string, hash: Hash): Delivery {
+  const attemptCount = Number(hash["attempts"] ?? 0);
+  const first = Math.max(1, attemptCount - MAX_LOGGED + 1);
+  const numbers = Array.from({ length: attemptCount - first + 1 }, (_, index) => first + index);
+  return {
+    id,
+    requestId: hash["request_id"] ?? "",
+    client: hash["client"] ?? "",
+    event: (hash["event"] ?? "") as WebhookEventName,
+    url: hash["url"] ?? "",
+    secretRef: emptyIsNull(hash["secret_ref"]),
+    body: hash["body"] ?? "",
+    createdAt: Number(hash["created_at"]),
+    state: (hash["state"] ?? "pending") as DeliveryState,
+    nextAttemptAt: numberOrNull(hash["next_attempt_at"]),
+    redeliveries: Number(hash["redeliveries"] ?? 0),
+    attemptCount,
+    attempts: numbers.flatMap((number) => attemptOf(number, hash[`attempt:${number}`])),
+  };
+}
+
+function attemptOf(number: number, json: string | undefined): readonly DeliveryAttempt[] {
+  return json === undefined ? [] : [{ ...(JSON.parse(json) as Omit<DeliveryAttempt, "number">), number }];
+}
+
+function asHash(pairs: readonly string[]): Hash {
+  const hash: Record<string, string> = {};
+  for (let index = 0; index + 1 < pairs.length; index += 2) hash[pairs[index] ?? ""] = pairs[index + 1] ?? "";
+  return hash;
+}
+
+function emptyIsNull(text: string | undefined): string | null {
+  return text === undefined || text === "" ? null : text;
+}
+
+function numberOrNull(text: string | undefined): number | null {
+  return text === undefined || text === "" ? null : Number(text);
+}

@@ -1,0 +1,32 @@
+import type { Redis } from "ioredis";
+import type { Keys } from "../protocol/keys.ts";
+import { onRedis } from "./redis-error.ts";
+import type { Registry, WorkerAnnouncement } from "./state-types.ts";
+
+interface Entry {
+  readonly expiresAt: number;
+  readonly worker: WorkerAnnouncement;
+}
+
+/** Long dead entries are removed by whoever reads them. */
+const KEEP_EXPIRED_MS = 600_000;
+
+export function openRegistry(options: { readonly redis: Redis; readonly keys: Keys; readonly now?: () => number }): Registry {
+  const { redis, keys, now = Date.now } = options;
+  return {
+    announce: async (worker, ttlMs) => {
+      const entry: Entry = { expiresAt: now() + ttlMs, worker };
+      await onRedis("announcing the worker", () => redis.hset(keys.workers, worker.worker, JSON.stringify(entry)));
+    },
+    withdraw: async (worker) => {
+      await onRedis("withdrawing the worker", () => redis.hdel(keys.workers, worker));
+    },
+    list: async () => {
+      const all = await onRedis("listing workers", () => redis.hgetall(keys.workers));
+      const entries = Object.entries(all).map(([name, text]) => ({ name, entry: JSON.parse(text) as Entry }));
+      const dead = entries.filter(({ entry }) => entry.expiresAt + KEEP_EXPIRED_MS < now()).map(({ name }) => name);
+      if (dead.length > 0) await onRedis("removing dead workers", () => redis.hdel(keys.workers, ...dead));
+      return entries.filter(({ entry }) => entry.expiresAt > now()).map(({ entry }) => entry.worker);
+    },
+  };
+}

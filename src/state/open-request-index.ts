@@ -1,0 +1,67 @@
+import type { Redis } from "ioredis";
+import type { Keys } from "../protocol/keys.ts";
+import { onRedis } from "./redis-error.ts";
+import { RedisScript } from "./redis-script.ts";
+
+export interface RequestIndexPage {
+  readonly ids: readonly string[];
+  /** For the next page; null at the end. */
+  readonly cursor: string | null;
+}
+
+/** Which requests a client has, newest first, and which are recorded but perhaps not queued yet. */
+export interface RequestIndex {
+  /** Before the record is written. */
+  recording(id: string, client: string, at: number): Promise<void>;
+  /** After the job was added: the request needs no repair any more. */
+  queued(id: string): Promise<void>;
+  /** Requests that were being recorded before `before` (unix ms) and are not known to be queued. */
+  unqueued(before: number, limit: number): Promise<readonly string[]>;
+  /** @param cursor of an earlier page; anything else starts at the newest */
+  page(client: string, options: { readonly cursor: string | null; readonly limit: number }): Promise<RequestIndexPage>;
+}
+
+/** KEYS: unqueued, the client's index. ARGV: id, unix ms, retention ms. What is older than the retention goes. */
+const RECORDING = new RedisScript(`
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, ARGV[2] - ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1`);
+
+export function openRequestIndex(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): RequestIndex {
+  const { redis, keys, retentionMs } = options;
+  return {
+    recording: async (id, client, at) => {
+      await onRedis(`indexing request ${id}`, () => RECORDING.run(redis, [keys.unqueued, keys.index(client)], [id, at, retentionMs]));
+    },
+    queued: async (id) => {
+      await onRedis(`indexing request ${id}`, () => redis.zrem(keys.unqueued, id));
+    },
+    unqueued: (before, limit) =>
+      onRedis("looking for requests without a job", () => redis.zrangebyscore(keys.unqueued, 0, before, "LIMIT", 0, limit)),
+    page: async (client, { cursor, limit }) => {
+      const [at, last] = parseCursor(cursor);
+      // One more than asked says whether there is a next page; those of the cursor's very millisecond are skipped up to its id.
+      const found = await onRedis("listing requests", () =>
+        redis.zrevrangebyscore(keys.index(client), at ?? "+inf", "-inf", "WITHSCORES", "LIMIT", 0, limit + 65),
+      );
+      const entries = pairs(found);
+      const from = last === null ? 0 : entries.findIndex(({ id }) => id === last) + 1;
+      const page = entries.slice(from, from + limit);
+      const end = page.at(-1);
+      return { ids: page.map(({ id }) => id), cursor: end === undefined || entries.length <= from + limit ? null : `${end.at}.${end.id}` };
+    },
+  };
+}
+
+function parseCursor(cursor: string | null): readonly [number | null, string | null] {
+  const [, at, id] = /^(\d{1,16})\.([0-9a-f-]{36})$/.exec(cursor ?? "") ?? [];
+  return at === undefined || id === undefined ? [null, null] : [Number(at), id];
+}
+
+function pairs(list: readonly string[]): readonly { readonly id: string; readonly at: number }[] {
+  const found: { id: string; at: number }[] = [];
+  for (let index = 0; index + 1 < list.length; index += 2) found.push({ id: list[index] ?? "", at: Number(list[index + 1]) });
+  return found;
+}

@@ -1,0 +1,106 @@
+import type { Redis } from "ioredis";
+import { AppError } from "../protocol/error.ts";
+import type { JobInput, JobParams } from "../protocol/job.ts";
+import type { Keys } from "../protocol/keys.ts";
+import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
+import { isTask } from "../protocol/task.ts";
+import { onRedis } from "./redis-error.ts";
+import { RedisScript } from "./redis-script.ts";
+import type { Requests } from "./state-types.ts";
+
+/** KEYS: record. ARGV: ttl ms, field, value ... Writes all fields unless the record exists. */
+const CREATE = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1`);
+
+/** KEYS: record. ARGV: field, value. Sets the field unless it is set (absent and empty are the same): 1 set now, 0 was set, -1 no record. */
+const SET_ONCE = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= '' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1`);
+
+export function openRequests(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Requests {
+  const { redis, keys, retentionMs } = options;
+  const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
+    onRedis(`recording ${field} of request ${id}`, () => SET_ONCE.run(redis, [keys.request(id)], [field, at]));
+  return {
+    create: async (record) => {
+      const fields = Object.entries(toHash(record)).flat();
+      return (
+        (await onRedis(`recording request ${record.id}`, () => CREATE.run(redis, [keys.request(record.id)], [retentionMs, ...fields]))) ===
+        1
+      );
+    },
+    get: async (id) => {
+      const hash = await onRedis(`reading request ${id}`, () => redis.hgetall(keys.request(id)));
+      return Object.keys(hash).length === 0 ? null : fromHash(id, hash);
+    },
+    markStarted: async (id, at) => (await setOnce(id, "started_at", at)) === 1,
+    markCancelled: async (id, at) => (await setOnce(id, "cancelled_at", at)) !== -1,
+    cancelledAmong: async (ids) => {
+      const marks = await onRedis("reading cancel marks", () => Promise.all(ids.map((id) => redis.hget(keys.request(id), "cancelled_at"))));
+      return new Set(ids.filter((_, index) => (marks[index] ?? "") !== ""));
+    },
+  };
+}
+
+type Hash = Readonly<Record<string, string>>;
+
+function toHash(record: RequestRecord): Hash {
+  return {
+    v: String(record.v),
+    id: record.id,
+    queue: record.queue,
+    client: record.client,
+    task: record.task,
+    model: record.model,
+    params: JSON.stringify(record.params),
+    inputs: JSON.stringify(record.inputs),
+    priority: String(record.priority),
+    timeout_ms: String(record.timeoutMs),
+    webhook_url: record.webhookUrl ?? "",
+    webhook_secret_ref: record.webhookSecretRef ?? "",
+    created_at: String(record.createdAt),
+    started_at: numberText(record.startedAt),
+    cancelled_at: numberText(record.cancelledAt),
+  };
+}
+
+function fromHash(id: string, hash: Hash): RequestRecord {
+  const task = hash["task"];
+  const version = Number(hash["v"]);
+  if (!isTask(task) || !(version <= REQUEST_VERSION))
+    throw new AppError("JOB_VERSION_UNSUPPORTED", `request record ${id} has version ${hash["v"]} and task ${task}: upgrade this program`);
+  return {
+    v: version,
+    id,
+    queue: hash["queue"] ?? "",
+    client: hash["client"] ?? "",
+    task,
+    model: hash["model"] ?? "",
+    params: JSON.parse(hash["params"] ?? "{}") as JobParams,
+    inputs: JSON.parse(hash["inputs"] ?? "[]") as readonly JobInput[],
+    priority: Number(hash["priority"]),
+    timeoutMs: Number(hash["timeout_ms"]),
+    webhookUrl: textOf(hash["webhook_url"]),
+    webhookSecretRef: textOf(hash["webhook_secret_ref"]),
+    createdAt: Number(hash["created_at"]),
+    startedAt: numberOf(hash["started_at"]),
+    cancelledAt: numberOf(hash["cancelled_at"]),
+  };
+}
+
+function numberText(value: number | null): string {
+  return value === null ? "" : String(value);
+}
+
+function textOf(text: string | undefined): string | null {
+  return text === undefined || text === "" ? null : text;
+}
+
+function numberOf(text: string | undefined): number | null {
+  return text === undefined || text === "" ? null : Number(text);
+}

@@ -1,0 +1,22 @@
+import { createHash } from "node:crypto";
+import type { Redis } from "ioredis";
+
+/** A Lua script that is sent once and called by its digest afterwards; a server that has forgotten it (restart) gets it again. */
+export class RedisScript {
+  readonly #lua: string;
+  readonly #sha1: string;
+
+  constructor(lua: string) {
+    this.#lua = lua;
+    this.#sha1 = createHash("sha1").update(lua).digest("hex");
+  }
+
+  async run(redis: Redis, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+    try {
+      return await redis.evalsha(this.#sha1, keys.length, ...keys, ...args);
+    } catch (thrown) {
+      if (!(thrown instanceof Error) || !thrown.message.startsWith("NOSCRIPT")) throw thrown;
+      return redis.eval(this.#lua, keys.length, ...keys, ...args);
+    }
+  }
+}

@@ -1,0 +1,94 @@
+import type { JobEvent, JobEventDraft } from "../protocol/event.ts";
+import type { RequestRecord } from "../protocol/request.ts";
+
+/** Request records, hash `{p}:req:<id>`. */
+export interface Requests {
+  /** Writes the record unless one exists; false when it did. Expires after the retention. */
+  create(record: RequestRecord): Promise<boolean>;
+  get(id: string): Promise<RequestRecord | null>;
+  /** Sets startedAt once; true the first time. */
+  markStarted(id: string, at: number): Promise<boolean>;
+  /** Sets cancelledAt once; false when the record does not exist. */
+  markCancelled(id: string, at: number): Promise<boolean>;
+  /** Which of these are marked cancelled: one round trip. */
+  cancelledAmong(ids: readonly string[]): Promise<ReadonlySet<string>>;
+}
+
+export interface EmitTarget {
+  readonly id: string;
+  readonly queue: string;
+  readonly token: string;
+  readonly claim: number;
+  readonly client: string;
+}
+
+export interface EmitAnswer {
+  /** False: the lock is not ours, nothing was stored or published. */
+  readonly lockHeld: boolean;
+  readonly cancelled: boolean;
+}
+
+/** Events of running jobs. One script each: lock token checked, sequence number, last value with a TTL, PUBLISH. */
+export interface Emitter {
+  /** Never retried: an event lost to a Redis outage is superseded by the next. @throws AppError REDIS_UNAVAILABLE */
+  emit(target: EmitTarget, draft: JobEventDraft): Promise<EmitAnswer>;
+  /** `done`, `error` and `requeued`, after the lock is gone: fenced by the claim number. False: a newer claim has spoken. */
+  emitEnd(target: Omit<EmitTarget, "token">, draft: JobEventDraft): Promise<boolean>;
+}
+
+export interface LiveValue {
+  readonly event: JobEvent;
+  /** Base64 JPEG of the last preview. */
+  readonly preview: string | null;
+}
+
+/** Load intents: how many runners are being loaded for a model anywhere, so that 200 idle hosts do not load one model for one job. */
+export interface Intents {
+  /**
+   * Declares that `worker` loads `model` on `device`, unless `limit` others already do; one script, so that two hosts cannot both see
+   * room. True when declared. Expires after `ttlMs` unless declared again.
+   */
+  declare(at: {
+    readonly model: string;
+    readonly worker: string;
+    readonly device: string;
+    readonly limit: number;
+    readonly ttlMs: number;
+  }): Promise<boolean>;
+  withdraw(at: { readonly model: string; readonly worker: string; readonly device: string }): Promise<void>;
+  /** Live intents per model, those of `exceptWorker` left out. */
+  counts(models: readonly string[], exceptWorker: string): Promise<ReadonlyMap<string, number>>;
+}
+
+export interface WorkerAnnouncement {
+  readonly worker: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly models: readonly string[];
+  readonly devices: readonly { readonly id: string; readonly kind: string; readonly memoryBytes: number }[];
+  readonly draining: boolean;
+  readonly at: number;
+}
+
+/** Live workers and what they serve (hash `{p}:workers`, entries expire unless announced again). */
+export interface Registry {
+  announce(worker: WorkerAnnouncement, ttlMs: number): Promise<void>;
+  withdraw(worker: string): Promise<void>;
+  list(): Promise<readonly WorkerAnnouncement[]>;
+}
+
+/** Per job: claims on which it crashed a runner (POISON_JOB) and workers that passed it on. Both expire with the retention. */
+export interface CrashLedger {
+  /** Adds the claim; returns on how many distinct claims the job has crashed a runner so far. */
+  recordCrash(id: string, claim: number): Promise<number>;
+  crashes(id: string): Promise<number>;
+  recordPassOn(id: string, worker: string): Promise<number>;
+  passedOnBy(id: string): Promise<ReadonlySet<string>>;
+}
+
+/** Cancel nudges by pub/sub: the mark in the request record is the truth, the nudge only makes it quick. */
+export interface CancelChannel {
+  nudge(id: string): Promise<void>;
+  /** Calls `onCancel` with request ids until the signal aborts; survives reconnects. */
+  listen(onCancel: (id: string) => void, signal: AbortSignal): Promise<void>;
+}

@@ -1,0 +1,101 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { Redis } from "ioredis";
+import { startRedisRig, until, type RedisRig } from "../../test/support/redis-rig.ts";
+import { openCrashLedger } from "./open-crash-ledger.ts";
+import { openRegistry } from "./open-registry.ts";
+import type { WorkerAnnouncement } from "./state-types.ts";
+
+let rig: RedisRig;
+let redis: Redis;
+before(async () => {
+  rig = await startRedisRig();
+  redis = await rig.connect();
+});
+after(() => rig[Symbol.asyncDispose]());
+
+function announcement(worker: string): WorkerAnnouncement {
+  return { worker, host: "h", pid: 1, models: ["m"], devices: [{ id: "cpu:0", kind: "cpu", memoryBytes: 1 }], draining: false, at: 1 };
+}
+
+test("live workers are listed, the last announcement of each; expired and withdrawn ones drop out", async () => {
+  const keys = rig.namespace();
+  let now = 1_000_000;
+  const registry = openRegistry({ redis, keys, now: () => now });
+  assert.deepEqual(await registry.list(), []);
+  await registry.announce(announcement("w1"), 1_000);
+  await registry.announce(announcement("w2"), 5_000);
+  await registry.announce({ ...announcement("w3"), draining: true }, 5_000);
+  await registry.announce({ ...announcement("w2"), draining: true }, 5_000);
+  const names = async (): Promise<readonly string[]> => (await registry.list()).map((worker) => worker.worker).toSorted();
+  assert.deepEqual(await names(), ["w1", "w2", "w3"]);
+  assert.deepEqual(
+    (await registry.list()).find((worker) => worker.worker === "w2"),
+    { ...announcement("w2"), draining: true },
+  );
+  now += 1_000;
+  assert.deepEqual(await names(), ["w2", "w3"]);
+  await registry.withdraw("w3");
+  assert.deepEqual(await names(), ["w2"]);
+  await registry.announce(announcement("w1"), 1_000);
+  assert.deepEqual(await names(), ["w1", "w2"], "a worker that is back is listed again");
+});
+
+test("long dead workers are removed by whoever lists", async () => {
+  const keys = rig.namespace();
+  let now = 1_000_000;
+  const registry = openRegistry({ redis, keys, now: () => now });
+  await registry.announce(announcement("w1"), 1_000);
+  now += 600_000;
+  await registry.list();
+  assert.deepEqual(await redis.hkeys(keys.workers), ["w1"]);
+  now += 1_001;
+  await registry.list();
+  assert.equal(await redis.exists(keys.workers), 0);
+});
+
+test("crashes count by claim, each once, per job", async () => {
+  const keys = rig.namespace();
+  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
+  assert.equal(await ledger.crashes("job-00001"), 0);
+  assert.equal(await ledger.recordCrash("job-00001", 1), 1);
+  assert.equal(await ledger.recordCrash("job-00001", 1), 1, "one claim counted twice");
+  assert.equal(await ledger.recordCrash("job-00001", 3), 2);
+  assert.equal(await ledger.recordCrash("job-00002", 3), 1);
+  assert.equal(await ledger.crashes("job-00001"), 2);
+});
+
+test("two crashes recorded at once are told apart: the second sees both", async () => {
+  const keys = rig.namespace();
+  const ledgers = [openCrashLedger({ redis, keys, ttlMs: 60_000 }), openCrashLedger({ redis: await rig.connect(), keys, ttlMs: 60_000 })];
+  const counts = await Promise.all(ledgers.map((ledger, index) => ledger.recordCrash("job-00001", index + 1)));
+  assert.deepEqual(counts.toSorted(), [1, 2]);
+});
+
+test("workers that passed a job on are known by name", async () => {
+  const keys = rig.namespace();
+  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
+  assert.deepEqual(await ledger.passedOnBy("job-00001"), new Set());
+  assert.equal(await ledger.recordPassOn("job-00001", "w1"), 1);
+  assert.equal(await ledger.recordPassOn("job-00001", "w1"), 1);
+  assert.equal(await ledger.recordPassOn("job-00001", "w2"), 2);
+  assert.deepEqual(await ledger.passedOnBy("job-00001"), new Set(["w1", "w2"]));
+  assert.equal(await ledger.crashes("job-00001"), 0, "a job passed on has not crashed");
+});
+
+test("the ledger forgets a job when its time is over, counted from the last entry", async () => {
+  const keys = rig.namespace();
+  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
+  await ledger.recordCrash("job-00001", 1);
+  await redis.pexpire(keys.crash("job-00001"), 10_000);
+  await ledger.recordCrash("job-00001", 2);
+  const leftMs = await redis.pttl(keys.crash("job-00001"));
+  assert.ok(leftMs > 50_000 && leftMs <= 60_000, `${leftMs} ms`);
+  const soon = openCrashLedger({ redis, keys, ttlMs: 1 });
+  await soon.recordCrash("job-00001", 3);
+  await soon.recordPassOn("job-00001", "w1");
+  await until(
+    "the end of the entries",
+    async () => (await ledger.crashes("job-00001")) === 0 && (await ledger.passedOnBy("job-00001")).size === 0,
+  );
+});
