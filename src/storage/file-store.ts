@@ -1,0 +1,289 @@
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { mkdir, open, readFile, realpath, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { Readable } from "node:stream";
+import { fileURLToPath } from "node:url";
+import { isMissing } from "../lib/errno.ts";
+import { partialPath, syncDir } from "../lib/write-atomic.ts";
+import { AppError } from "../protocol/error.ts";
+import { checkRange } from "./byte-range.ts";
+import { checkStore } from "./check-store.ts";
+import { asFileStoreError } from "./file-error.ts";
+import { folderOf, removeEmptyFolders, walkObjects } from "./file-folders.ts";
+import { contentTypeOf, parseFileMeta, type FileMeta } from "./file-meta.ts";
+import { getToFile } from "./get-to-file.ts";
+import { checkKey, checkPrefix } from "./object-key.ts";
+import { decodeMetadata, encodeMetadata } from "./object-metadata.ts";
+import { openSource } from "./open-source.ts";
+import type {
+  ByteRange,
+  CallOptions,
+  GetOptions,
+  GetToFileOptions,
+  ListedObject,
+  ObjectHead,
+  ObjectStore,
+  PutOptions,
+  StoredObject,
+} from "./object-store.ts";
+
+const COPY_CHUNK_BYTES = 256 * 1024;
+const MAX_FOLDER_TRIES = 50;
+
+/** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID */
+export async function openFileStore(url: URL): Promise<ObjectStore> {
+  if (url.search !== "" || (url.host !== "" && url.host !== "localhost")) {
+    throw new AppError("CONFIG_INVALID", `object store URL ${url.href}: expected file:///absolute/folder and nothing else`);
+  }
+  const path = fileURLToPath(url);
+  try {
+    await mkdir(path, { recursive: true });
+    return new FileStore(await realpath(path));
+  } catch (cause) {
+    throw new AppError("CONFIG_INVALID", `object store folder ${path} cannot be used: ${String(cause)}`, { cause });
+  }
+}
+
+/**
+ * Objects as plain files under a root: `<root>/<key>`, with `.<name>.meta` (JSON) beside each for what a file system does not keep.
+ * Names that start with a dot are never keys, so sidecars and unfinished files cannot be met as objects. A key cannot be another key's folder.
+ */
+class FileStore implements ObjectStore {
+  readonly label: string;
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+    this.label = `file store ${root}`;
+  }
+
+  async put(key: string, filePath: string, options: PutOptions): Promise<ObjectHead> {
+    checkKey(key);
+    options.signal?.throwIfAborted();
+    const meta: FileMeta = {
+      contentType: options.contentType,
+      sha256: options.sha256,
+      sizeBytes: options.sizeBytes,
+      metadata: encodeMetadata(options.metadata),
+    };
+    const source = await openSource(filePath, options.sizeBytes);
+    try {
+      return await this.#guard({ verb: "put", key, signal: options.signal }, () => this.#write(key, source, meta, options.signal));
+    } finally {
+      await source.close();
+    }
+  }
+
+  async get(key: string, options: GetOptions = {}): Promise<StoredObject | null> {
+    options.signal?.throwIfAborted();
+    if (options.range !== undefined) checkRange(options.range);
+    return this.#guard({ verb: "get", key, signal: options.signal }, async () => {
+      const opened = await this.#open(key);
+      if (opened === null) return null;
+      const { head, file } = opened;
+      const range = clampRange(options.range, head.sizeBytes);
+      if (range === null) {
+        await file.close();
+        throw new AppError(
+          "INVALID_INPUT",
+          `byte range of ${key} starts at ${options.range?.start}, the object has ${head.sizeBytes} bytes`,
+        );
+      }
+      const bodyBytes = range.end - range.start + 1;
+      if (bodyBytes === 0) {
+        await file.close();
+        return { head, bodyBytes, body: Readable.from([]) };
+      }
+      const signal = options.signal === undefined ? {} : { signal: options.signal };
+      return { head, bodyBytes, body: file.createReadStream({ ...range, ...signal }) };
+    });
+  }
+
+  async getToFile(key: string, path: string, options: GetToFileOptions): Promise<ObjectHead> {
+    return getToFile(this, key, path, options);
+  }
+
+  async head(key: string, options: CallOptions = {}): Promise<ObjectHead | null> {
+    options.signal?.throwIfAborted();
+    return this.#guard({ verb: "head", key, signal: options.signal }, async () => {
+      const opened = await this.#open(key);
+      await opened?.file.close();
+      return opened?.head ?? null;
+    });
+  }
+
+  async delete(key: string, options: CallOptions = {}): Promise<void> {
+    options.signal?.throwIfAborted();
+    await this.#guard({ verb: "delete", key, signal: options.signal }, async () => {
+      const folder = await folderOf(this.#root, checkKey(key), false);
+      if (folder === null) return;
+      await rm(join(folder, basename(key)), { force: true });
+      await rm(metaPath(folder, key), { force: true });
+      await removeEmptyFolders(this.#root, folder);
+    });
+  }
+
+  async deletePrefix(prefix: string, options: CallOptions = {}): Promise<number> {
+    if (prefix === "") throw new AppError("INVALID_INPUT", "deletePrefix: an empty prefix would delete everything");
+    let deleted = 0;
+    for await (const { key } of this.list(prefix, options)) {
+      await this.delete(key, options);
+      deleted += 1;
+    }
+    return deleted;
+  }
+
+  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ListedObject> {
+    checkPrefix(prefix);
+    try {
+      for await (const object of walkObjects(this.#root, prefix)) {
+        options.signal?.throwIfAborted();
+        yield object;
+      }
+    } catch (thrown) {
+      options.signal?.throwIfAborted();
+      throw asFileStoreError(thrown, "list", join(this.#root, prefix));
+    }
+  }
+
+  /** A file has no link of its own: the gateway serves it. */
+  async presign(key: string): Promise<null> {
+    checkKey(key);
+    return null;
+  }
+
+  async check(options: CallOptions = {}): Promise<void> {
+    await checkStore(this, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing stays open between calls.
+  }
+
+  async #write(key: string, source: FileHandle, meta: FileMeta, signal: AbortSignal | undefined): Promise<ObjectHead> {
+    const { folder, partial, file } = await this.#openPartial(key);
+    try {
+      try {
+        const { sha256, sizeBytes } = await copy(source, file, signal);
+        if (sha256 !== meta.sha256 || sizeBytes !== meta.sizeBytes) {
+          throw new AppError(
+            "BAD_OUTPUT",
+            `the file for ${key} has ${sizeBytes} bytes with sha256 ${sha256}, expected ${meta.sizeBytes} with ${meta.sha256}`,
+          );
+        }
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      // Not flushed: a sidecar that a power cut tears counts as none, and the type is told by the name.
+      await writeFile(metaPath(folder, key), JSON.stringify(meta));
+      await rename(partial, join(folder, basename(key)));
+    } catch (thrown) {
+      await rm(partial, { force: true });
+      if (signal?.aborted === true) await removeEmptyFolders(this.#root, folder);
+      throw thrown;
+    }
+    await syncDir(folder);
+    const found = await stat(join(folder, basename(key)), { bigint: true });
+    if (Number(found.size) === meta.sizeBytes) return headOf(key, meta.sizeBytes, meta, found);
+    throw new AppError("STORAGE_UNAVAILABLE", `${this.label}: after the upload of ${key} (${meta.sizeBytes} bytes) it holds ${found.size}`);
+  }
+
+  /** A delete next door may remove the folder between its making and its use: then once more. */
+  async #openPartial(key: string): Promise<{ folder: string; partial: string; file: FileHandle }> {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        const folder = (await folderOf(this.#root, key, true)) ?? this.#root;
+        const partial = partialPath(join(folder, `.${basename(key)}`));
+        return { folder, partial, file: await open(partial, "wx", 0o644) };
+      } catch (thrown) {
+        if (!isMissing(thrown) || tries === MAX_FOLDER_TRIES) throw thrown;
+      }
+    }
+  }
+
+  async #open(key: string): Promise<{ head: ObjectHead; file: FileHandle } | null> {
+    const folder = await folderOf(this.#root, checkKey(key), false);
+    if (folder === null) return null;
+    let file: FileHandle;
+    try {
+      file = await open(join(folder, basename(key)), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch (thrown) {
+      if (isMissing(thrown)) return null;
+      throw thrown;
+    }
+    try {
+      const found = await file.stat({ bigint: true });
+      if (found.isFile()) return { head: await this.#head(folder, key, found), file };
+    } catch (thrown) {
+      await file.close();
+      throw thrown;
+    }
+    await file.close();
+    return null;
+  }
+
+  async #head(folder: string, key: string, found: { size: bigint; mtimeNs: bigint; ino: bigint }): Promise<ObjectHead> {
+    const sizeBytes = Number(found.size);
+    const text = await readFile(metaPath(folder, key), "utf8").catch(() => "");
+    return headOf(key, sizeBytes, parseFileMeta(text, sizeBytes), found);
+  }
+
+  async #guard<T>(
+    action: { readonly verb: string; readonly key: string; readonly signal: AbortSignal | undefined },
+    work: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await work();
+    } catch (thrown) {
+      action.signal?.throwIfAborted();
+      throw asFileStoreError(thrown, action.verb, join(this.#root, action.key));
+    }
+  }
+}
+
+function headOf(
+  key: string,
+  sizeBytes: number,
+  meta: FileMeta | null,
+  found: { readonly size: bigint; readonly mtimeNs: bigint; readonly ino: bigint },
+): ObjectHead {
+  return {
+    sizeBytes,
+    contentType: meta?.contentType ?? contentTypeOf(key),
+    ...(meta === null ? {} : { sha256: meta.sha256 }),
+    etag: `"${found.ino.toString(36)}-${found.mtimeNs.toString(36)}-${found.size.toString(36)}"`,
+    metadata: decodeMetadata(meta?.metadata ?? {}),
+  };
+}
+
+function metaPath(folder: string, key: string): string {
+  return join(folder, `.${basename(key)}.meta`);
+}
+
+/** Both inclusive, inside the object; `end` is `start` - 1 for an empty object. Null when the range starts behind the end. */
+function clampRange(range: ByteRange | undefined, sizeBytes: number): { readonly start: number; readonly end: number } | null {
+  if (range === undefined) return { start: 0, end: sizeBytes - 1 };
+  if (range.start >= sizeBytes) return null;
+  return { start: range.start, end: Math.min(range.end ?? sizeBytes - 1, sizeBytes - 1) };
+}
+
+async function copy(
+  from: FileHandle,
+  to: FileHandle,
+  signal: AbortSignal | undefined,
+): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
+  const hash = createHash("sha256");
+  const buffer = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
+  let sizeBytes = 0;
+  for (;;) {
+    signal?.throwIfAborted();
+    const { bytesRead } = await from.read(buffer, 0, buffer.length, sizeBytes);
+    if (bytesRead === 0) return { sha256: hash.digest("hex"), sizeBytes };
+    const chunk = buffer.subarray(0, bytesRead);
+    hash.update(chunk);
+    await to.writeFile(chunk);
+    sizeBytes += bytesRead;
+  }
+}
