@@ -1,0 +1,157 @@
+import { readdir, readFile, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { isMissing } from "../lib/errno.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import { parseManifest, type Manifest } from "../protocol/manifest.ts";
+import { checkModelFile, modelFiles, type FileProblem } from "./model-files.ts";
+
+/**
+ *   available   every file is there and its size fits
+ *   missing     files are missing (`problems` names each)
+ *   corrupt     a file has the wrong size or sha256, is an LFS pointer, or a runner found it damaged
+ *   invalid     the manifest itself cannot be used
+ */
+export type ModelState = "available" | "missing" | "corrupt" | "invalid";
+
+export interface ModelEntry {
+  readonly slug: string;
+  readonly state: ModelState;
+  readonly manifest: Manifest;
+  readonly manifestPath: string;
+  /** Absolute folder that holds the model's files. */
+  readonly dir: string;
+  /** From the package's own folder, not an operator's. */
+  readonly shipped: boolean;
+  readonly problems: readonly FileProblem[];
+}
+
+export interface InvalidModel {
+  readonly state: "invalid";
+  /** Folder name: the slug may be what is wrong. */
+  readonly slug: string;
+  readonly manifestPath: string;
+  readonly error: AppError;
+}
+
+export interface ModelFolders {
+  /** The package's `models/` folder. */
+  readonly shippedDir: string;
+  /** DRYAPI_MODELS_DIR, in order of precedence. */
+  readonly modelDirs: readonly string[];
+}
+
+export interface ModelScan {
+  readonly models: ReadonlyMap<string, ModelEntry>;
+  readonly invalid: readonly InvalidModel[];
+  /** What an operator should know: overridden manifests, folders that cannot be read. */
+  readonly notes: readonly string[];
+}
+
+interface FoundManifest {
+  readonly manifest: Manifest;
+  readonly manifestPath: string;
+  readonly shipped: boolean;
+}
+
+/** Reads all manifests and checks their files cheaply. Never throws for one bad model or folder. */
+export async function scanModels(folders: ModelFolders): Promise<ModelScan> {
+  const invalid: InvalidModel[] = [];
+  const notes: string[] = [];
+  const found = new Map<string, FoundManifest>();
+  const roots = [...folders.modelDirs.map((root) => ({ root, shipped: false })), { root: folders.shippedDir, shipped: true }];
+  for (const { root, shipped } of roots) {
+    for (const manifestPath of await listManifests(root, notes)) {
+      try {
+        const manifest = parseManifest(await readJson(manifestPath), manifestPath);
+        const earlier = found.get(manifest.slug);
+        if (earlier === undefined) found.set(manifest.slug, { manifest, manifestPath, shipped });
+        else notes.push(`model ${manifest.slug}: ${earlier.manifestPath} is used, ${manifestPath} is ignored`);
+      } catch (thrown) {
+        const slug = dirname(manifestPath).split("/").at(-1) ?? manifestPath;
+        invalid.push({
+          state: "invalid",
+          slug,
+          manifestPath,
+          error: asAppError(thrown, "MANIFEST_INVALID"),
+        });
+      }
+    }
+  }
+  const models = new Map<string, ModelEntry>();
+  for (const [slug, manifest] of found) models.set(slug, await locate(manifest, folders.modelDirs));
+  return { models, invalid, notes };
+}
+
+async function listManifests(root: string, notes: string[]): Promise<string[]> {
+  try {
+    const names = (await readdir(root)).toSorted();
+    const paths = names.filter((name) => !name.startsWith(".")).map((name) => join(root, name, "model.json"));
+    const present = await Promise.all(paths.map(exists));
+    return paths.filter((_, index) => present[index]);
+  } catch (thrown) {
+    notes.push(`model folder ${root} cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+    return [];
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (thrown) {
+    // Anything but absence is a manifest that is there and cannot be read: reported when it is parsed.
+    return !isMissing(thrown);
+  }
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    throw new AppError("MANIFEST_INVALID", `${path} cannot be read: ${String(cause)}`, { cause });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new AppError("MANIFEST_INVALID", `${path} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+}
+
+/** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
+async function locate(found: FoundManifest, modelDirs: readonly string[]): Promise<ModelEntry> {
+  const { manifest } = found;
+  const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
+  let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
+  for (const dir of candidates) {
+    const problems = await checkDir(dir, manifest);
+    const missing = problems.filter((problem) => problem.kind === "missing").length;
+    if (best === null || missing < best.missing || (missing === best.missing && problems.length < best.problems.length)) {
+      best = { dir, problems, missing };
+    }
+    if (problems.length === 0) break;
+  }
+  const { dir, problems } = best ?? { dir: dirname(found.manifestPath), problems: [] };
+  return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems) };
+}
+
+async function checkDir(dir: string, manifest: Manifest): Promise<readonly FileProblem[]> {
+  const problems: FileProblem[] = [];
+  for (const file of modelFiles(manifest)) {
+    const problem = await checkModelFile(dir, file).catch((thrown: unknown): FileProblem => {
+      const text = thrown instanceof Error ? thrown.message : String(thrown);
+      return {
+        file: file.file,
+        kind: "corrupt",
+        message: `${join(dir, file.file)} (${file.role}) cannot be read: ${text}`,
+      };
+    });
+    if (problem !== null) problems.push(problem);
+  }
+  return problems;
+}
+
+export function stateOf(problems: readonly FileProblem[]): ModelState {
+  if (problems.length === 0) return "available";
+  return problems.some((problem) => problem.kind === "missing") ? "missing" : "corrupt";
+}
