@@ -1,0 +1,64 @@
+/** What both text encoders made of a prompt, as bytes of the type that the transformer takes. */
+export interface PromptEmbedding {
+  /** T5, `[tokens, width]`. */
+  readonly sequence: Float32Array | Uint16Array;
+  readonly sequenceShape: readonly [tokens: number, width: number];
+  /** CLIP, `[width]`. */
+  readonly pooled: Float32Array | Uint16Array;
+}
+
+/**
+ * Keeps the embeddings of the latest prompts, at most `maxBytes` of them, so that a repeated prompt runs no text encoder. The least
+ * recently used one goes first; an embedding larger than the bound is not kept. Keys must name the model's files and the lengths too.
+ */
+export class EmbeddingCache {
+  readonly #maxBytes: number;
+  /** A Map keeps insertion order: the first entry is the one that was not used for longest. */
+  readonly #entries = new Map<string, PromptEmbedding>();
+  #bytes = 0;
+  #hits = 0;
+  #misses = 0;
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get stats(): { readonly hits: number; readonly misses: number; readonly bytes: number; readonly entries: number } {
+    return { hits: this.#hits, misses: this.#misses, bytes: this.#bytes, entries: this.#entries.size };
+  }
+
+  get(key: string): PromptEmbedding | null {
+    const found = this.#entries.get(key);
+    if (found === undefined) {
+      this.#misses++;
+      return null;
+    }
+    this.#hits++;
+    this.#entries.delete(key);
+    this.#entries.set(key, found);
+    return found;
+  }
+
+  set(key: string, embedding: PromptEmbedding): void {
+    this.#drop(key);
+    const size = bytesOf(key, embedding);
+    if (size > this.#maxBytes) return;
+    this.#entries.set(key, embedding);
+    this.#bytes += size;
+    for (const oldest of this.#entries.keys()) {
+      if (this.#bytes <= this.#maxBytes) return;
+      this.#drop(oldest);
+    }
+  }
+
+  #drop(key: string): void {
+    const held = this.#entries.get(key);
+    if (held === undefined) return;
+    this.#entries.delete(key);
+    this.#bytes -= bytesOf(key, held);
+  }
+}
+
+function bytesOf(key: string, { sequence, pooled }: PromptEmbedding): number {
+  return sequence.byteLength + pooled.byteLength + key.length * 2;
+}

@@ -1,0 +1,133 @@
+import { AppError } from "../../protocol/error.ts";
+import type { RunnerJob } from "../../protocol/ipc.ts";
+import { numberParam, stringParam } from "../../protocol/job.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import { firstStep } from "../diffusion/flow-match-schedule.ts";
+import type { RgbImage } from "../media/rgb-image.ts";
+
+/** Latent pixels come in 2 x 2 blocks of 8 x 8 picture pixels each. */
+export const SIZE_STEP = 16;
+
+/** A job's parameters, checked, with the manifest's defaults filled in. */
+export interface FluxJob {
+  readonly id: string;
+  readonly outDir: string;
+  readonly prompt: string;
+  readonly negativePrompt: string;
+  readonly width: number;
+  readonly height: number;
+  readonly steps: number;
+  /** First step that runs: 0 but for image-to-image. */
+  readonly start: number;
+  /** Null where the model knows no guidance. */
+  readonly guidance: number | null;
+  /** Above 1: two runs a step, the second for the negative prompt; 1 otherwise. */
+  readonly trueCfgScale: number;
+  readonly seed: number;
+  readonly strength: number | null;
+  /** Start picture of image-to-image, any size. */
+  readonly image: RgbImage | null;
+}
+
+export interface FluxJobSource {
+  readonly job: RunnerJob;
+  readonly manifest: Manifest;
+  readonly hasGuidance: boolean;
+  /** Decoded input of image-to-image; null for text-to-image. */
+  readonly image: RgbImage | null;
+}
+
+/** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
+export function parseFluxJob({ job, manifest, hasGuidance, image }: FluxJobSource): FluxJob {
+  const { params } = job;
+  const value = (name: string, otherwise?: number): number => {
+    const fallback = manifest.defaults[name] ?? otherwise;
+    const given = params[name] ?? null;
+    const number = given === null && typeof fallback === "number" ? fallback : numberParam(params, name);
+    requireWithin(manifest, name, number);
+    return number;
+  };
+  const steps = value("steps");
+  if (!Number.isInteger(steps) || steps < 1) throw invalid("steps", steps, "an integer from 1 on");
+  const strength = image === null ? null : value("strength", 0.6);
+  const start = strength === null ? 0 : startOf(steps, strength);
+  const { width, height } = sizeOf(manifest, image, (name) => value(name), params);
+  const negativePrompt = typeof params["negative_prompt"] === "string" ? params["negative_prompt"] : "";
+  const scale = params["true_cfg_scale"] === undefined || params["true_cfg_scale"] === null ? 1 : numberParam(params, "true_cfg_scale");
+  return {
+    id: job.id,
+    outDir: job.outDir,
+    prompt: stringParam(params, "prompt"),
+    negativePrompt,
+    width,
+    height,
+    steps,
+    start,
+    guidance: hasGuidance ? value("guidance", 3.5) : null,
+    // As in diffusers, both are needed: a scale alone changes nothing.
+    trueCfgScale: scale > 1 && typeof params["negative_prompt"] === "string" ? scale : 1,
+    seed: seedOf(numberParam(params, "seed")),
+    strength,
+    image,
+  };
+}
+
+/** Jobs with equal keys can share a run. */
+export function groupKey(job: FluxJob): string {
+  return [job.width, job.height, job.steps, job.start, job.guidance, job.trueCfgScale].join("|");
+}
+
+function seedOf(seed: number): number {
+  if (Number.isSafeInteger(seed) && seed >= 0) return seed;
+  throw invalid("seed", seed, "an integer from 0 to 2^53-1 (-1 is resolved at submit)");
+}
+
+function startOf(steps: number, strength: number): number {
+  if (strength < 0 || strength > 1) throw invalid("strength", strength, "0 to 1");
+  const start = firstStep(steps, strength);
+  if (start < steps) return start;
+  throw invalid("strength", strength, `at least ${1 / steps}, so that one of ${steps} steps runs`);
+}
+
+function sizeOf(
+  manifest: Manifest,
+  image: RgbImage | null,
+  value: (name: "width" | "height") => number,
+  params: RunnerJob["params"],
+): { readonly width: number; readonly height: number } {
+  const given = (name: string): boolean => params[name] !== undefined && params[name] !== null;
+  if (image !== null && !given("width") && !given("height")) return fitted(manifest, image);
+  const width = alignDown(value("width"));
+  const height = alignDown(value("height"));
+  if (width < SIZE_STEP || height < SIZE_STEP) throw invalid("width x height", `${width} x ${height}`, `at least ${SIZE_STEP} a side`);
+  return { width, height };
+}
+
+/** The picture's own size, brought within the model's limits with its proportions kept as far as they allow. */
+function fitted(manifest: Manifest, image: RgbImage): { readonly width: number; readonly height: number } {
+  const { limits } = manifest;
+  const most = Math.min(1, (limits["max_width"] ?? Infinity) / image.width, (limits["max_height"] ?? Infinity) / image.height);
+  const least = Math.max(1, (limits["min_width"] ?? SIZE_STEP) / image.width, (limits["min_height"] ?? SIZE_STEP) / image.height);
+  const scale = most < 1 ? most : least;
+  const side = (name: "width" | "height"): number => {
+    const low = limits[`min_${name}`] ?? SIZE_STEP;
+    const high = limits[`max_${name}`] ?? Infinity;
+    // The small addend undoes a product a rounding error below a whole number.
+    return Math.max(SIZE_STEP, alignDown(Math.min(high, Math.max(low, image[name] * scale + 1e-6))));
+  };
+  return { width: side("width"), height: side("height") };
+}
+
+function alignDown(size: number): number {
+  return Math.floor(size / SIZE_STEP) * SIZE_STEP;
+}
+
+function requireWithin({ limits, slug }: Manifest, name: string, value: number): void {
+  const low = limits[`min_${name}`] ?? -Infinity;
+  const high = limits[`max_${name}`] ?? Infinity;
+  if (value < low || value > high) throw invalid(name, value, `${low} to ${high} for model ${slug}`);
+}
+
+function invalid(name: string, value: number | string, expected: string): AppError {
+  return new AppError("INVALID_INPUT", `parameter ${name} is ${value}, expected ${expected}`);
+}

@@ -1,0 +1,152 @@
+import type { Tensor } from "../backend.ts";
+import type { PromptEmbedding } from "./embedding-cache.ts";
+import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "./float-edge.ts";
+import { idTensor, outputOf, type Edge, type IdType } from "./graph-edge.ts";
+import type { FluxTransformer } from "./transformer.ts";
+
+/** Sizes of one batch: all its pictures have the same. */
+export interface RunShape {
+  readonly rows: number;
+  /** Latent tokens down and across; their product is the sequence length of a picture. */
+  readonly gridHeight: number;
+  readonly gridWidth: number;
+  readonly textTokens: number;
+}
+
+/** The memory of one batch's steps, made once: a step converts in place and allocates only what onnxruntime returns. */
+export class TransformerRun {
+  readonly #transformer: FluxTransformer;
+  readonly #shape: RunShape;
+  readonly #features: number;
+  readonly #sequenceWidth: number;
+  readonly #pooledWidth: number;
+  readonly #sequence: FloatData;
+  readonly #pooled: FloatData;
+  /** Null where the graph takes float32: then the caller's latents are fed as they are. */
+  readonly #halves: Uint16Array | null;
+  readonly #velocity: Float32Array;
+  readonly #timestep: FloatData;
+  readonly #guidance: FloatData;
+  readonly #imageIds: Tensor;
+  readonly #textIds: Tensor;
+  #rows: number;
+
+  constructor(transformer: FluxTransformer, shape: RunShape, embeddings: readonly PromptEmbedding[], guidance: number) {
+    const { hidden, imageIds, textIds, velocity } = transformer;
+    const first = embeddings[0];
+    if (first === undefined || embeddings.length !== shape.rows)
+      throw new RangeError(`${embeddings.length} embeddings for ${shape.rows} rows: this is a bug`);
+    this.#transformer = transformer;
+    this.#shape = shape;
+    this.#rows = shape.rows;
+    this.#features = transformer.features;
+    this.#sequenceWidth = first.sequenceShape[1];
+    this.#pooledWidth = first.pooled.length;
+    this.#sequence = joined(embeddings.map(({ sequence }) => sequence));
+    this.#pooled = joined(embeddings.map(({ pooled }) => pooled));
+    const size = shape.rows * shape.gridHeight * shape.gridWidth * this.#features;
+    this.#halves = hidden.type === "float16" ? new Uint16Array(size) : null;
+    this.#velocity = new Float32Array(velocity.type === "float16" || !transformer.batched ? size : 0);
+    this.#timestep = emptyFloats(transformer.timestep.type, shape.rows);
+    this.#guidance = emptyFloats(transformer.guidance?.type ?? "float32", shape.rows);
+    writeFloatData(new Float32Array(shape.rows).fill(guidance), this.#guidance);
+    const copies = transformer.batched ? shape.rows : 1;
+    this.#imageIds = positionIds(imageIds, gridIds(shape.gridHeight, shape.gridWidth), copies);
+    this.#textIds = positionIds(textIds, new Int32Array(shape.textTokens * 3), copies);
+  }
+
+  /**
+   * @param latents packed `[rows, tokens, features]` of the rows that are left @param timestep 0..1
+   * @returns velocity, same shape; valid until the next step
+   */
+  async step(latents: Float32Array, timestep: number): Promise<Float32Array> {
+    const { hidden, batched } = this.#transformer;
+    writeFloatData(new Float32Array(this.#timestep.length).fill(timestep), this.#timestep);
+    if (this.#halves !== null) writeFloatData(latents, this.#halves.subarray(0, latents.length));
+    const values = this.#halves ?? latents;
+    if (batched) return this.#runRows(values, hidden.type, 0, this.#rows);
+    for (let row = 0; row < this.#rows; row++) await this.#runRows(values, hidden.type, row, 1);
+    return this.#velocity.subarray(0, latents.length);
+  }
+
+  /** Removes a row; those behind it move up. The caller does the same with its latents. */
+  dropRow(row: number): void {
+    const { textTokens } = this.#shape;
+    moveUp(this.#sequence, row, textTokens * this.#sequenceWidth);
+    moveUp(this.#pooled, row, this.#pooledWidth);
+    this.#rows--;
+  }
+
+  async #runRows(values: FloatData, type: FloatType, row: number, rows: number): Promise<Float32Array> {
+    const { graph, hidden, sequence, pooled, timestep, guidance, imageIds, textIds, velocity, batched } = this.#transformer;
+    const { gridHeight, gridWidth, textTokens } = this.#shape;
+    const tokens = gridHeight * gridWidth;
+    const part = (data: FloatData, size: number): FloatData => data.subarray(row * size, (row + rows) * size);
+    const feeds: Record<string, Tensor> = {
+      [hidden.name]: floatTensor(type, part(values, tokens * this.#features), [rows, tokens, this.#features]),
+      [sequence.name]: floatTensor(sequence.type, part(this.#sequence, textTokens * this.#sequenceWidth), [
+        rows,
+        textTokens,
+        this.#sequenceWidth,
+      ]),
+      [pooled.name]: floatTensor(pooled.type, part(this.#pooled, this.#pooledWidth), [rows, this.#pooledWidth]),
+      [timestep.name]: floatTensor(timestep.type, part(this.#timestep, 1), [rows]),
+      [imageIds.name]: firstRows(this.#imageIds, rows),
+      [textIds.name]: firstRows(this.#textIds, rows),
+    };
+    if (guidance !== null) feeds[guidance.name] = floatTensor(guidance.type, part(this.#guidance, 1), [rows]);
+    const result = outputOf(await graph.session.run(feeds), velocity, graph.part);
+    if (batched && result.type === "float32") return result.data;
+    const target = this.#velocity.subarray(row * tokens * this.#features, (row + rows) * tokens * this.#features);
+    target.set(
+      result.type === "float16" ? new Float16Array(result.data.buffer, result.data.byteOffset, result.data.length) : asFloat32(result),
+    );
+    return target;
+  }
+}
+
+/** `[0, row, column]` of every latent token, row-major. */
+export function gridIds(height: number, width: number): Int32Array {
+  const ids = new Int32Array(height * width * 3);
+  for (let token = 0; token < height * width; token++) {
+    ids[token * 3 + 1] = Math.floor(token / width);
+    ids[token * 3 + 2] = token % width;
+  }
+  return ids;
+}
+
+/** Rank 2 for diffusers from 0.31 on; before, and in some layouts, one copy per row. */
+function positionIds(edge: Edge<IdType>, ids: Int32Array, copies: number): Tensor {
+  const tokens = ids.length / 3;
+  if (edge.dims.length === 2) return idTensor(edge.type, ids, [tokens, 3]);
+  const repeated = new Int32Array(ids.length * copies);
+  for (let copy = 0; copy < copies; copy++) repeated.set(ids, copy * ids.length);
+  return idTensor(edge.type, repeated, [copies, tokens, 3]);
+}
+
+function firstRows(ids: Tensor, rows: number): Tensor {
+  const [copies = 0, tokens = 0] = ids.dims;
+  if (ids.dims.length === 2 || copies === rows) return ids;
+  return { ...ids, data: ids.data.subarray(0, rows * tokens * 3), dims: [rows, tokens, 3] } as Tensor;
+}
+
+function emptyFloats(type: FloatType, length: number): FloatData {
+  return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
+}
+
+function joined(parts: readonly FloatData[]): FloatData {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const all = first instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+function moveUp(data: FloatData, row: number, size: number): void {
+  data.copyWithin(row * size, (row + 1) * size);
+}
