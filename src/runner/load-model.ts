@@ -1,0 +1,46 @@
+import { stat } from "node:fs/promises";
+import type { Backend } from "../pipelines/backend.ts";
+import type { Pipeline } from "../pipelines/pipeline.ts";
+import { FAMILIES } from "../pipelines/registry.ts";
+import { AppError } from "../protocol/error.ts";
+import type { LoadCommand } from "../protocol/ipc.ts";
+import { probeProviders } from "./probe-device.ts";
+
+export interface LoadedModel {
+  readonly pipeline: Pipeline;
+  /** Nodes per execution provider in the probe; empty for a family without native code. */
+  readonly providers: Readonly<Record<string, number>>;
+}
+
+/** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
+export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
+  const { manifest, modelDir, device, previews, embeddingCacheBytes } = command;
+  if (
+    !(await stat(modelDir).then(
+      (found) => found.isDirectory(),
+      () => false,
+    ))
+  ) {
+    throw new AppError("MODEL_NOT_FOUND", `model ${manifest.slug}: folder ${modelDir} does not exist`);
+  }
+  const family = FAMILIES[manifest.family];
+  stage("load:device");
+  const { backend, providers } = family.native ? await openNative(command) : { backend: NO_BACKEND, providers: {} };
+  stage("load:model");
+  const create = await family.open();
+  const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
+  return { pipeline, providers };
+}
+
+async function openNative({
+  device,
+}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: Readonly<Record<string, number>> }> {
+  // The only import of onnxruntime in the whole program, and only once it is needed.
+  const { openOrtBackend } = await import("./ort-backend.ts");
+  const providers = await probeProviders(device, openOrtBackend);
+  return { backend: openOrtBackend({ device }), providers };
+}
+
+const NO_BACKEND: Backend = {
+  open: (path) => Promise.reject(new AppError("INTERNAL", `${path}: this family has no native backend; this is a bug`)),
+};

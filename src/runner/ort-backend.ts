@@ -1,0 +1,178 @@
+import { join } from "node:path";
+import type * as Ort from "onnxruntime-node";
+import type { Backend, Session, Tensor, TensorInfo, TensorType } from "../pipelines/backend.ts";
+import { AppError } from "../protocol/error.ts";
+import type { DeviceSpec } from "../protocol/ipc.ts";
+import { openError, runError } from "./ort-error.ts";
+
+export interface OrtBackendOptions {
+  readonly device: DeviceSpec;
+  /** Sessions write a profile (`*.json`, one provider name per node) into this folder when they are released. Costs time: probes only. */
+  readonly profileDir?: string;
+  /** For measurements: replaces single settings of `sessionOptions`. */
+  readonly override?: Ort.InferenceSession.SessionOptions;
+}
+
+type OrtModule = typeof Ort;
+
+/**
+ * onnxruntime-node as a Backend. Nothing native is loaded before the first `open`.
+ *
+ * A GPU is asked for alone: onnxruntime then fails when the provider is not there. It still puts single nodes that the provider lacks
+ * (shape arithmetic) on the CPU; that the device computes at all is proved by the probe, through `profileDir`.
+ *
+ * @throws AppError INTERNAL unless ORT_DISABLE_TELEMETRY=1 was set before the process started anything native: onnxruntime sends
+ * model names and run counts home otherwise (runtime.md 0.1)
+ */
+export function openOrtBackend(options: OrtBackendOptions): Backend {
+  if (process.env["ORT_DISABLE_TELEMETRY"] !== "1") {
+    throw new AppError("INTERNAL", "ORT_DISABLE_TELEMETRY is not 1: onnxruntime would phone home; whoever starts this process must set it");
+  }
+  return { open: (path) => openSession(path, options) };
+}
+
+async function openSession(path: string, options: OrtBackendOptions): Promise<Session> {
+  const { device } = options;
+  const name = `${device.kind}:${device.index}`;
+  const ort = await loadRuntime();
+  let native: Ort.InferenceSession;
+  try {
+    native = await ort.InferenceSession.create(path, { ...sessionOptions(options), ...options.override });
+  } catch (thrown) {
+    // What is missing the loader says on stderr; the daemon puts it into the message, with what to install.
+    throw openError(thrown, path, name);
+  }
+  try {
+    const inputs = native.inputMetadata.map((edge) => tensorInfo(edge, path));
+    const outputs = native.outputMetadata.map((edge) => tensorInfo(edge, path));
+    return new OrtSession(ort, native, { path, name, inputs, outputs, profiled: options.profileDir !== undefined });
+  } catch (thrown) {
+    await native.release();
+    throw thrown;
+  }
+}
+
+async function loadRuntime(): Promise<OrtModule> {
+  // CommonJS: its exports are behind `default`.
+  const module = (await import("onnxruntime-node")) as OrtModule & { readonly default?: OrtModule };
+  const ort = module.default ?? module;
+  // Errors still reach stderr, where the daemon keeps the last lines for the failed job.
+  ort.env.logLevel = "error";
+  return ort;
+}
+
+/**
+ * Choices, each measured with onnxruntime 1.30 on two cores (24 MatMul of 2048 x 2048 over 576 tokens, 400 MB; 8 Conv of 128 channels
+ * at 160 x 160):
+ *   prepacking on    opens in 0.28 s instead of 0.03 s (0.7 s a GB), each run takes 255 ms instead of 277 ms: a loaded model runs hundreds
+ *                    of times. Conv and the tiny Flux models (0.13 s, 17 ms a job): no difference either way.
+ *   CPU arena on     the same speed; after the Conv runs the process holds 208 MB instead of 326 MB (fewer fragments).
+ *   memory patterns  no difference in time or memory; left on, as shapes repeat.
+ *   spinning off     a runner mostly waits: idle threads burned a core each otherwise, at the same wall time (runtime.md 3).
+ */
+function sessionOptions({ device, profileDir }: OrtBackendOptions): Ort.InferenceSession.SessionOptions {
+  return {
+    executionProviders: [provider(device)],
+    graphOptimizationLevel: "all",
+    executionMode: "sequential",
+    intraOpNumThreads: device.threads,
+    interOpNumThreads: 1,
+    enableCpuMemArena: true,
+    enableMemPattern: true,
+    logSeverityLevel: 3,
+    extra: {
+      "session.intra_op.allow_spinning": "0",
+      "session.inter_op.allow_spinning": "0",
+    },
+    ...(profileDir === undefined ? {} : { enableProfiling: true, profileFilePrefix: join(profileDir, "ort") }),
+  };
+}
+
+function provider(device: DeviceSpec): Ort.InferenceSession.ExecutionProviderConfig {
+  if (device.kind === "cuda") return { name: "cuda", deviceId: device.index };
+  return { name: device.kind };
+}
+
+const TENSOR_TYPES: ReadonlySet<string> = new Set<TensorType>(["float32", "float16", "int64", "int32", "uint8", "bool"]);
+
+function isTensorType(type: string): type is TensorType {
+  return TENSOR_TYPES.has(type);
+}
+
+function tensorInfo(edge: Ort.InferenceSession.ValueMetadata, path: string): TensorInfo {
+  if (!edge.isTensor) throw new AppError("MODEL_UNSUPPORTED", `${path}: ${edge.name} is no tensor, which is not supported`);
+  if (isTensorType(edge.type)) return { name: edge.name, type: edge.type, dims: edge.shape };
+  throw new AppError(
+    "MODEL_UNSUPPORTED",
+    `${path}: tensor ${edge.name} is ${edge.type}; expected one of ${[...TENSOR_TYPES].join(", ")}: add a Cast at that edge of the graph`,
+  );
+}
+
+interface SessionFacts {
+  readonly path: string;
+  /** Device, for messages. */
+  readonly name: string;
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  readonly profiled: boolean;
+}
+
+class OrtSession implements Session {
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  readonly #ort: OrtModule;
+  readonly #facts: SessionFacts;
+  #native: Ort.InferenceSession | null;
+  #runMs = 0;
+
+  constructor(ort: OrtModule, native: Ort.InferenceSession, facts: SessionFacts) {
+    this.#ort = ort;
+    this.#native = native;
+    this.#facts = facts;
+    this.inputs = facts.inputs;
+    this.outputs = facts.outputs;
+  }
+
+  get runMs(): number {
+    return this.#runMs;
+  }
+
+  async run(feeds: Readonly<Record<string, Tensor>>): Promise<Readonly<Record<string, Tensor>>> {
+    const { path, name } = this.#facts;
+    if (this.#native === null) throw new AppError("INTERNAL", `${path} was run after its release: this is a bug`);
+    const wrapped: Record<string, Ort.Tensor> = {};
+    for (const [key, tensor] of Object.entries(feeds)) wrapped[key] = wrap(this.#ort, tensor);
+    const startedAt = performance.now();
+    try {
+      const results = await this.#native.run(wrapped);
+      this.#runMs += performance.now() - startedAt;
+      return Object.fromEntries(Object.entries(results).map(([key, tensor]) => [key, unwrap(tensor, key, path)]));
+    } catch (thrown) {
+      throw thrown instanceof AppError ? thrown : runError(thrown, path, name);
+    }
+  }
+
+  async release(): Promise<void> {
+    const native = this.#native;
+    if (native === null) return;
+    this.#native = null;
+    if (this.#facts.profiled) native.endProfiling();
+    await native.release();
+  }
+}
+
+/** Shares the data: onnxruntime reads inputs where they are. */
+function wrap(ort: OrtModule, tensor: Tensor): Ort.Tensor {
+  const wrapped = new ort.Tensor(tensor.type, tensor.data as never, tensor.dims);
+  // onnxruntime-common turns the bits into a Float16Array where the language has one, and the binding of 1.30 then reads zero bytes.
+  if (tensor.type === "float16") (wrapped as unknown as { cpuData: Uint16Array }).cpuData = tensor.data;
+  return wrapped;
+}
+
+function unwrap(tensor: Ort.Tensor, name: string, path: string): Tensor {
+  const { type, data, dims } = tensor;
+  if (!isTensorType(type)) throw new AppError("MODEL_UNSUPPORTED", `${path}: output ${name} came back as ${type}`);
+  if (type !== "float16") return { type, data, dims } as Tensor;
+  const bits = data as unknown as Uint16Array;
+  return { type, data: new Uint16Array(bits.buffer, bits.byteOffset, bits.length), dims };
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { describe, it } from "node:test";
+import type { AppError } from "../protocol/error.ts";
+import { openOrtBackend } from "./ort-backend.ts";
+import { assertRanOn, probeProviders } from "./probe-device.ts";
+
+// Before the first session is opened, or onnxruntime phones home.
+process.env["ORT_DISABLE_TELEMETRY"] = "1";
+
+const CPU = { kind: "cpu", index: 0, threads: 1 } as const;
+const CUDA = { kind: "cuda", index: 1, threads: 1 } as const;
+
+const refusal = (message: RegExp) => (error: AppError) => error.code === "DEVICE_UNAVAILABLE" && message.test(error.message);
+
+describe("the probe", () => {
+  it("proves from onnxruntime's profile that the CPU ran its nodes, and leaves no files", async () => {
+    const before = await leftovers();
+    const providers = await probeProviders(CPU, openOrtBackend);
+    assert.deepEqual(Object.keys(providers), ["CPUExecutionProvider"]);
+    assert.ok((providers["CPUExecutionProvider"] ?? 0) >= 1);
+    assert.deepEqual(await leftovers(), before);
+  });
+
+  it("refuses a GPU whose nodes ran on the CPU in silence", async () => {
+    // The backend ignores what it is asked for, as a provider that lacks every operator does.
+    const silentlyCpu = ({ profileDir }: { readonly profileDir: string }) => openOrtBackend({ device: CPU, profileDir });
+    await assert.rejects(
+      probeProviders(CUDA, silentlyCpu),
+      refusal(/cuda:1 was asked for, but .* on CPUExecutionProvider instead of on CUDAExecutionProvider/),
+    );
+  });
+
+  it("refuses a device that computes wrongly", async () => {
+    const open = () => ({
+      open: () =>
+        Promise.resolve({
+          inputs: [],
+          outputs: [],
+          runMs: 0,
+          run: () => Promise.resolve({ y: { type: "float32", data: new Float32Array(64 * 64), dims: [64, 64] } } as const),
+          release: () => Promise.resolve(),
+        }),
+    });
+    await assert.rejects(probeProviders(CPU, open), refusal(/wrong matrix product/));
+  });
+
+  it("blames the device for whatever its runtime throws", async () => {
+    const open = () => ({ open: () => Promise.reject(new Error("CUDA failure 35: driver too old")) });
+    await assert.rejects(probeProviders(CUDA, open), refusal(/cuda:1 cannot be used: CUDA failure 35/));
+  });
+});
+
+describe("the verdict", () => {
+  it("needs every node on the asked provider", () => {
+    assert.doesNotThrow(() => assertRanOn(CUDA, { CUDAExecutionProvider: 2 }));
+    assert.throws(() => assertRanOn(CUDA, { CUDAExecutionProvider: 1, CPUExecutionProvider: 1 }), refusal(/1 on CPUExecutionProvider/));
+    assert.throws(() => assertRanOn(CUDA, {}), refusal(/nowhere/));
+  });
+});
+
+async function leftovers(): Promise<string[]> {
+  return (await readdir(tmpdir())).filter((name) => name.startsWith("dryapi-probe-"));
+}

@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { it } from "node:test";
+import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
+import { AppError } from "../protocol/error.ts";
+import type { LoadCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
+import { parseManifest } from "../protocol/manifest.ts";
+import { RunnerLoop } from "./runner-loop.ts";
+
+const OUTPUT = { files: [], seed: null, info: {}, inputMs: 0, runMs: 0, encodeMs: 0, sessionMs: 0 };
+const DONE: JobEnd = { ok: true, output: OUTPUT };
+
+const job = (id: string): RunnerJob => ({ id, task: "txt2img", params: {}, inputs: [], outDir: "/nowhere" });
+
+const LOAD: LoadCommand = {
+  type: "load",
+  manifest: parseManifest(
+    {
+      version: 1,
+      slug: "some",
+      name: "Some",
+      family: "fake",
+      tasks: ["txt2img"],
+      license: { id: "x", commercial: true },
+      source: { repository: "x" },
+      memoryBytes: { cpu: 1 },
+    },
+    "test",
+  ),
+  modelDir: "/nowhere",
+  device: { kind: "cpu", index: 0, threads: 1 },
+  previews: true,
+  embeddingCacheBytes: 0,
+};
+
+/** A loop with a pipeline whose `run` is given; `next(type)` waits for the next message of that type. */
+function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}) {
+  const sent: RunnerMessage[] = [];
+  const said: string[] = [];
+  const waiting: { readonly type: string; readonly resolve: (message: RunnerMessage) => void }[] = [];
+  const exited = Promise.withResolvers<number>();
+  const loop = new RunnerLoop({
+    send: (message) => {
+      sent.push(message);
+      const at = waiting.findIndex(({ type }) => type === message.type);
+      if (at >= 0) waiting.splice(at, 1)[0]?.resolve(message);
+    },
+    say: (line) => said.push(line),
+    exit: (code) => exited.resolve(code),
+    load: () =>
+      Promise.resolve({ pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more }, providers: { P: 1 } }),
+    ackWaitMs: 20,
+  });
+  const next = <T extends RunnerMessage["type"]>(type: T) =>
+    new Promise<Extract<RunnerMessage, { type: T }>>((resolve) => {
+      waiting.push({ type, resolve: (message) => resolve(message as Extract<RunnerMessage, { type: T }>) });
+    });
+  loop.handle(LOAD);
+  return { loop, sent, said, next, exited: exited.promise };
+}
+
+it("a load ends with what the probe found", async () => {
+  const { next } = loopWith(() => Promise.resolve());
+  const ready = await next("ready");
+  assert.deepEqual([ready.providers, ready.deviceBytes], [{ P: 1 }, null]);
+  assert.ok(ready.rssBytes > 0 && ready.loadMs >= 0);
+});
+
+it("a batch ends only after the acks of its done jobs", async () => {
+  const { loop, sent, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)));
+  loop.handle({ type: "run", batch: "b", jobs: [job("one"), job("two")] });
+  await next("job-done");
+  loop.handle({ type: "ack", id: "one" });
+  assert.equal(
+    sent.some(({ type }) => type === "batch-done"),
+    false,
+  );
+  loop.handle({ type: "ack", id: "two" });
+  assert.equal((await next("batch-done")).reusable, true);
+});
+
+it("an ack that never comes keeps the runner only for a bounded time", async () => {
+  const { loop, said, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)));
+  loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+  await next("batch-done");
+  assert.match(said[0] ?? "", /no ack for one/);
+});
+
+it("a pipeline that throws fails the jobs it has not ended, and the runner asks to be replaced", async () => {
+  const { loop, sent, next } = loopWith(async (_, __, end) => {
+    end("one", { ok: false, error: new AppError("INVALID_INPUT", "bad") });
+    throw new Error("device lost");
+  });
+  loop.handle({ type: "run", batch: "b", jobs: [job("one"), job("two")] });
+  assert.equal((await next("batch-done")).reusable, false);
+  assert.deepEqual(
+    sent.flatMap((message) => (message.type === "job-failed" ? [[message.id, message.error.code]] : [])),
+    [
+      ["one", "INVALID_INPUT"],
+      ["two", "PIPELINE_FAILED"],
+    ],
+  );
+});
+
+it("one job out of memory asks for a new runner, one job's bad input does not", async () => {
+  for (const [code, reusable] of [
+    ["OUT_OF_MEMORY", false],
+    ["INVALID_INPUT", true],
+  ] as const) {
+    const { loop, next } = loopWith(async (_, __, end) => end("one", { ok: false, error: new AppError(code, "x") }));
+    loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+    assert.equal((await next("batch-done")).reusable, reusable, code);
+  }
+});
+
+it("a job that the pipeline forgot fails, and a second end of a job is ignored", async () => {
+  const { loop, sent, said, next } = loopWith(async (_, __, end) => {
+    end("one", { ok: false, error: new Error("first") });
+    end("one", DONE);
+    end("stranger", DONE);
+  });
+  loop.handle({ type: "run", batch: "b", jobs: [job("one"), job("two")] });
+  await next("batch-done");
+  assert.deepEqual(
+    sent.flatMap((message) => ("error" in message && "id" in message ? [`${message.id} ${message.error.code}`] : [])),
+    ["one PIPELINE_FAILED", "two INTERNAL"],
+  );
+  assert.equal(said.length, 2);
+});
+
+it("an output whose description is larger than a message may be fails instead of being lost", async () => {
+  const { loop, next } = loopWith(async (_, __, end) => end("one", { ok: true, output: { ...OUTPUT, text: "x".repeat(64 * 1024) } }));
+  loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+  assert.equal((await next("job-failed")).error.code, "BAD_OUTPUT");
+});
+
+it("a cancel that overtakes its batch is seen by it, and not by the next one of that id", async () => {
+  const seen: boolean[] = [];
+  const { loop, next } = loopWith(async (_, context, end) => {
+    seen.push(context.cancelled("one"));
+    end("one", { ok: false, error: new Error("x") });
+  });
+  loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+  loop.handle({ type: "cancel", id: "one" });
+  await next("batch-done");
+  loop.handle({ type: "run", batch: "c", jobs: [job("one")] });
+  await next("batch-done");
+  assert.deepEqual(seen, [true, false]);
+});
+
+it("a device that does not answer a ping is fatal", async () => {
+  const { loop, next, exited } = loopWith(() => Promise.resolve(), {
+    probe: () => Promise.reject(new AppError("DEVICE_UNAVAILABLE", "gone")),
+  });
+  const fatal = next("fatal");
+  loop.handle({ type: "ping", nonce: 7 });
+  assert.equal((await fatal).error.code, "DEVICE_UNAVAILABLE");
+  assert.equal(await exited, 1);
+});
+
+it("stop closes the pipeline after the batch and exits 0", async () => {
+  const order: string[] = [];
+  const { loop, exited } = loopWith(
+    async (_, __, end) => {
+      order.push("run");
+      end("one", { ok: false, error: new Error("x") });
+    },
+    {
+      close: async () => void order.push("close"),
+    },
+  );
+  loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+  loop.handle({ type: "stop" });
+  assert.equal(await exited, 0);
+  assert.deepEqual(order, ["run", "close"]);
+});

@@ -1,0 +1,165 @@
+import { serialize } from "node:v8";
+import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
+import { AppError, toErrorData, type ErrorCode } from "../protocol/error.ts";
+import {
+  MAX_IPC_BYTES,
+  type JobDoneMessage,
+  type LoadCommand,
+  type RunnerCommand,
+  type RunnerJob,
+  type RunnerMessage,
+} from "../protocol/ipc.ts";
+import { DeviceMemory } from "./device-memory.ts";
+import type { LoadedModel } from "./load-model.ts";
+import { BatchContext } from "./run-context.ts";
+
+/** The daemon acks as soon as an end is on its disk; a lost ack must not keep the runner for ever. */
+const ACK_WAIT_MS = 30_000;
+
+/** After one of these the device's context or arena may be damaged: the process asks to be replaced (runtime.md 6). */
+const POISONING: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["OUT_OF_MEMORY", "DEVICE_UNAVAILABLE"]);
+
+export interface LoopOptions {
+  readonly send: (message: RunnerMessage) => void;
+  readonly load: (command: LoadCommand, stage: (name: string) => void) => Promise<LoadedModel>;
+  /** Ends the process once what was sent is out. */
+  readonly exit: (code: number) => void;
+  /** A line for the operator. */
+  readonly say: (line: string) => void;
+  readonly ackWaitMs?: number;
+}
+
+/**
+ * The runner's command loop. load, run, ping and stop are done one after the other; cancel and ack take effect at once, whatever runs
+ * (as soon as native code lets the event loop turn: that is what `stage` is awaited for).
+ */
+export class RunnerLoop {
+  readonly #options: LoopOptions;
+  readonly #cancelled = new Set<string>();
+  readonly #acks = new Map<string, () => void>();
+  #last: Promise<void> = Promise.resolve();
+  #pipeline: Pipeline | null = null;
+  #memory: DeviceMemory | null = null;
+  #previews = false;
+
+  constructor(options: LoopOptions) {
+    this.#options = options;
+  }
+
+  handle(command: RunnerCommand): void {
+    switch (command.type) {
+      case "cancel":
+        this.#cancelled.add(command.id);
+        return;
+      case "ack":
+        this.#acks.get(command.id)?.();
+        return;
+      case "load":
+        return this.#next(() => this.#load(command));
+      case "run":
+        return this.#next(() => this.#run(command.batch, command.jobs));
+      case "ping":
+        return this.#next(() => this.#ping(command.nonce));
+      case "stop":
+        return this.#next(() => this.#stop());
+    }
+  }
+
+  #next(work: () => Promise<void>): void {
+    this.#last = this.#last.then(work).catch((thrown: unknown) => {
+      this.#options.send({ type: "fatal", error: toErrorData(thrown) });
+      this.#options.exit(1);
+    });
+  }
+
+  async #load(command: LoadCommand): Promise<void> {
+    const startedAt = performance.now();
+    const { pipeline, providers } = await this.#options.load(command, (stage) => this.#options.send({ type: "stage", stage }));
+    const loadMs = performance.now() - startedAt;
+    this.#pipeline = pipeline;
+    this.#previews = command.previews;
+    this.#memory = new DeviceMemory(command.device.kind);
+    this.#options.send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
+  }
+
+  async #run(batch: string, jobs: readonly RunnerJob[]): Promise<void> {
+    const { send, say } = this.#options;
+    const open = new Set(jobs.map((job) => job.id));
+    const acks: Promise<void>[] = [];
+    let reusable = true;
+    const end = (id: string, result: JobEnd): void => {
+      if (!open.delete(id)) return say(`job ${id} ended twice or is not in batch ${batch}; this is a bug of the pipeline`);
+      const message = endMessage(id, result);
+      if (message.type === "job-failed" && POISONING.has(message.error.code)) reusable = false;
+      if (message.type === "job-done") acks.push(this.#acked(id));
+      send(message);
+    };
+    let failure: unknown = null;
+    try {
+      const context = new BatchContext({ send, say, previews: this.#previews, cancelled: this.#cancelled });
+      await this.#loaded().run(jobs, context, end);
+    } catch (thrown) {
+      failure = thrown;
+      // It gave up on the batch as a whole: what it left behind on the device is unknown.
+      reusable = false;
+    }
+    for (const id of open)
+      end(id, {
+        ok: false,
+        error: failure ?? new AppError("INTERNAL", "the pipeline returned without an end for this job; this is a bug"),
+      });
+    await this.#allAcked(acks);
+    this.#cancelled.clear();
+    send({ type: "batch-done", batch, reusable, ...(await this.#readMemory()) });
+  }
+
+  async #ping(nonce: number): Promise<void> {
+    const startedAt = performance.now();
+    await this.#loaded().probe();
+    this.#options.send({ type: "pong", nonce, opMs: performance.now() - startedAt });
+  }
+
+  async #stop(): Promise<void> {
+    await this.#pipeline?.close();
+    this.#options.exit(0);
+  }
+
+  #loaded(): Pipeline {
+    if (this.#pipeline === null) throw new AppError("INTERNAL", "the runner was asked to work before a model was loaded; this is a bug");
+    return this.#pipeline;
+  }
+
+  async #readMemory(): Promise<{ readonly rssBytes: number; readonly deviceBytes: number | null }> {
+    return { rssBytes: process.memoryUsage.rss(), deviceBytes: (await this.#memory?.read()) ?? null };
+  }
+
+  #acked(id: string): Promise<void> {
+    return new Promise((resolve) => {
+      this.#acks.set(id, () => {
+        this.#acks.delete(id);
+        resolve();
+      });
+    });
+  }
+
+  async #allAcked(acks: readonly Promise<void>[]): Promise<void> {
+    if (acks.length === 0) return;
+    const { promise: waitedLongEnough, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, this.#options.ackWaitMs ?? ACK_WAIT_MS);
+    await Promise.race([Promise.all(acks), waitedLongEnough]);
+    clearTimeout(timer);
+    if (this.#acks.size === 0) return;
+    this.#options.say(`no ack for ${[...this.#acks.keys()].join(", ")}`);
+    this.#acks.clear();
+  }
+}
+
+/** A job's end as a message; what would not fit into one becomes a failure. */
+function endMessage(id: string, result: JobEnd): Extract<RunnerMessage, { type: "job-done" | "job-failed" }> {
+  if (!result.ok) return { type: "job-failed", id, error: toErrorData(result.error, "PIPELINE_FAILED") };
+  const message: JobDoneMessage = { ...result.output, type: "job-done", id };
+  const sizeBytes = serialize(message).byteLength;
+  if (sizeBytes <= MAX_IPC_BYTES) return message;
+  const text = `the output's description has ${sizeBytes} bytes, at most ${MAX_IPC_BYTES} fit into a message: write large results to files`;
+  return { type: "job-failed", id, error: toErrorData(new AppError("BAD_OUTPUT", text)) };
+}
