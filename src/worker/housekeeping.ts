@@ -1,0 +1,95 @@
+import { hostname } from "node:os";
+import { sleep } from "../lib/backoff.ts";
+import { asAppError } from "../protocol/error.ts";
+import type { Daemon } from "./daemon.ts";
+import { unservedModels } from "./served-models.ts";
+import type { WorkerContext } from "./worker-context.ts";
+
+const ANNOUNCE_EVERY_MS = 10_000;
+const ANNOUNCE_TTL_MS = 35_000;
+const SPOOL_CHECK_MS = 2_000;
+const RESCAN_EVERY_MS = 30_000;
+const SWEEP_EVERY_MS = 600_000;
+/** A spool folder without an owner is left alone for so long before it is removed. */
+const SPOOL_SWEEP_AGE_MS = 3_600_000;
+
+/** What must be done again and again, each at its own pace. A failure is logged and the next turn comes. Runs until the signal aborts. */
+export async function keepHouse(context: WorkerContext, daemon: Daemon, signal: AbortSignal): Promise<void> {
+  const { config } = context;
+  await Promise.all([
+    every("announcing the worker", ANNOUNCE_EVERY_MS, () => announce(context, daemon)),
+    every("the check for stalled jobs", config.stalledIntervalMs, () => context.queues.recoverStalled()),
+    every("the check of the spool", SPOOL_CHECK_MS, () => checkSpool(context, daemon)),
+    every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
+    every("the sweep of ended jobs", SWEEP_EVERY_MS, () => sweep(context, daemon)),
+  ]);
+
+  async function every(what: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        await work();
+      } catch (thrown) {
+        context.log.warn({ err: asAppError(thrown) }, `${what} failed; tried again`);
+      }
+      await sleep(intervalMs, signal).catch(() => undefined);
+    }
+  }
+}
+
+/** Says in Redis which models this worker serves; entries of workers that stop saying so expire. */
+export async function announce(context: WorkerContext, daemon: Daemon): Promise<void> {
+  await context.registry.announce(
+    {
+      worker: context.config.workerName,
+      host: hostname(),
+      pid: process.pid,
+      models: daemon.served,
+      devices: daemon.devices.map(({ id, kind, memoryBytes }) => ({ id, kind, memoryBytes })),
+      draining: daemon.draining,
+      at: Date.now(),
+    },
+    ANNOUNCE_TTL_MS,
+  );
+}
+
+async function checkSpool(context: WorkerContext, daemon: Daemon): Promise<void> {
+  const { usedBytes, freeBytes, fullReason } = await context.spool.usage();
+  context.metrics.spoolBytes.set(usedBytes);
+  context.metrics.spoolFreeBytes.set(freeBytes);
+  const full = fullReason !== null;
+  if (full === daemon.isPaused("spool")) return;
+  context.log[full ? "error" : "info"](
+    { usedBytes, freeBytes },
+    full ? `no more jobs are claimed: ${fullReason}` : "the spool has room again",
+  );
+  if (full) daemon.pause("spool");
+  else daemon.resume("spool");
+}
+
+export function tellUnserved(context: WorkerContext): void {
+  for (const problem of unservedModels(context)) context.log.warn({ problem }, "a model is not served");
+}
+
+/** Looks at the models on disk and tells the daemon and the others what changed. */
+export async function rescan(context: WorkerContext, daemon: Daemon): Promise<void> {
+  const { added, removed, changed } = await context.models.rescan();
+  if (added.length + removed.length + changed.length === 0) return;
+  context.log.info({ added, removed, changed }, "the models on disk changed");
+  tellUnserved(context);
+  daemon.modelsChanged();
+  await announce(context, daemon);
+}
+
+async function sweep(context: WorkerContext, daemon: Daemon): Promise<void> {
+  const removed = await context.queues.sweep();
+  const folders = await context.spool.sweep(SPOOL_SWEEP_AGE_MS);
+  let orphans = 0;
+  for (const { claim } of await context.spool.scan()) {
+    if (daemon.keeper.get(claim.id) !== undefined) continue;
+    const job = await context.queues.job(claim.queue, claim.id);
+    if (job !== null && job.state !== "completed" && job.state !== "failed") continue;
+    await context.spool.remove(claim.id);
+    orphans += 1;
+  }
+  if (removed + folders + orphans > 0) context.log.info({ jobs: removed, folders, orphans }, "ended jobs swept");
+}

@@ -1,0 +1,172 @@
+import type { Config } from "../config/config.ts";
+import { packageVersion } from "../config/package-info.ts";
+import { sleep } from "../lib/backoff.ts";
+import { asAppError } from "../protocol/error.ts";
+import { watchQueues } from "../queue/watch-queues.ts";
+import { startAdminServer } from "../telemetry/admin-server.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
+import { Daemon } from "./daemon.ts";
+import { detectDevices } from "./devices.ts";
+import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
+import { openContext } from "./open-context.ts";
+import { liveness, readiness } from "./worker-health.ts";
+
+/** Longest wait for words to Redis that nobody's job depends on. */
+const GOODBYE_MS = 2_000;
+
+export interface WorkerOptions {
+  readonly log: Logger;
+  /** Called once jobs are being claimed; with the admin listener's address. */
+  readonly onReady?: (adminUrl: string) => void;
+}
+
+/**
+ * The daemon from start to end. First SIGTERM or SIGINT: drain within the grace; second: now. SIGHUP: look at the models on disk now;
+ * from a terminal that was closed it ends the daemon. Returns the exit code.
+ * @throws AppError what keeps it from starting: CONFIG_INVALID, DEVICE_UNAVAILABLE, STORAGE_*, SPOOL_FULL
+ */
+export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
+  const { log } = options;
+  using signals = listenForSignals(log);
+  await using stack = new AsyncDisposableStack();
+  const metrics = stack.use(
+    createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
+  );
+  const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
+  const allowed = config.devices;
+  const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
+  const { context, keys, blocking } = await openContext({ config, log, metrics, stack });
+  const daemon = new Daemon(context, used);
+  metrics.onScrape(() => setGauges(metrics, daemon));
+  const admin = stack.use(
+    await startAdminServer({
+      host: config.adminHost,
+      port: config.adminPort,
+      metrics,
+      health: () => liveness(daemon),
+      ready: () => readiness(daemon),
+      onError: (err) => log.warn({ err }, "admin listener"),
+    }),
+  );
+  const systemd = openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") });
+  const stop = new AbortController();
+  const running = [
+    daemon.run(stop.signal),
+    keepHouse(context, daemon, stop.signal),
+    watchQueues({
+      redis: blocking,
+      keys,
+      models: () => daemon.served,
+      onWake: (model) => daemon.queueWatch.poke(model),
+      signal: stop.signal,
+    }),
+    feedWatchdog(systemd, daemon, stop.signal),
+  ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
+  signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
+  await daemon.recover();
+  tellUnserved(context);
+  log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
+  await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+  options.onReady?.(admin.url);
+
+  await signals.first;
+  log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
+  metrics.draining.set(1);
+  await systemd.stopping("draining");
+  const announced = announce(context, daemon).catch(() => undefined);
+  await daemon.drain(config.shutdownGraceMs, signals.second);
+  await atMost(GOODBYE_MS, announced);
+  stop.abort();
+  blocking.disconnect();
+  // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
+  await atMost(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
+  log.info("worker ended");
+  return signals.crashed ? 1 : 0;
+}
+
+async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const over = new AbortController();
+  await Promise.race([work, sleep(ms, over.signal).catch(() => undefined)]);
+  over.abort();
+}
+
+interface Signals extends Disposable {
+  readonly first: Promise<void>;
+  readonly second: AbortSignal;
+  /** What SIGHUP does from now on; before, it does nothing. */
+  onReload(reload: () => void): void;
+  /** Ends the daemon because one of its services cannot go on. */
+  fail(): void;
+  readonly crashed: boolean;
+}
+
+function listenForSignals(log: Logger): Signals {
+  const first = Promise.withResolvers<void>();
+  const second = new AbortController();
+  let count = 0;
+  let crashed = false;
+  let reload = (): void => undefined;
+  const reloadNow = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, "looking for new, repaired and removed models");
+    reload();
+  };
+  const onSignal = (signal: NodeJS.Signals): void => {
+    count += 1;
+    log.info({ signal, count }, count === 1 ? "signal: ending after running batches" : "second signal: ending now");
+    if (count === 1) first.resolve();
+    else second.abort();
+  };
+  // Without a terminal nobody hung up: an operator asks (`systemctl reload`).
+  const onHangUp = process.stdin.isTTY ? onSignal : reloadNow;
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  process.on("SIGHUP", onHangUp);
+  return {
+    first: first.promise,
+    second: second.signal,
+    onReload: (wanted) => (reload = wanted),
+    fail: () => {
+      crashed = true;
+      first.resolve();
+    },
+    get crashed() {
+      return crashed;
+    },
+    [Symbol.dispose]: () => {
+      process.off("SIGTERM", onSignal);
+      process.off("SIGINT", onSignal);
+      process.off("SIGHUP", onHangUp);
+    },
+  };
+}
+
+/** A service of the daemon ended with an error: its jobs go back, and whoever supervises us starts us anew. */
+function failed(thrown: unknown, log: Logger, signals: Signals): void {
+  log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
+  signals.fail();
+}
+
+async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSignal): Promise<void> {
+  const intervalMs = systemd.watchdogIntervalMs;
+  if (intervalMs === null) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setInterval(() => {
+    if (liveness(daemon).ok) void systemd.watchdog();
+  }, intervalMs);
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+  clearInterval(timer);
+}
+
+function setGauges(metrics: Metrics, daemon: Daemon): void {
+  const states = { starting: daemon.pool.loading, ready: 0, busy: 0, draining: 0 };
+  for (const { process: child } of daemon.pool.up) {
+    if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
+  }
+  for (const [state, count] of Object.entries(states)) metrics.runners.set({ state }, count);
+  for (const device of daemon.loop.state.devices)
+    metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
+  metrics.uploadsWaiting.set(daemon.finisher.storing);
+}

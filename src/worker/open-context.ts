@@ -1,0 +1,94 @@
+import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
+import type { Config } from "../config/config.ts";
+import { storeOptions } from "../config/store-options.ts";
+import { openModels } from "../models/open-models.ts";
+import { AppError } from "../protocol/error.ts";
+import { keysFor, type Keys } from "../protocol/keys.ts";
+import { openQueues } from "../queue/open-queues.ts";
+import { connectRedis } from "../state/connect-redis.ts";
+import { openCancelChannel } from "../state/open-cancel-channel.ts";
+import { openCrashLedger } from "../state/open-crash-ledger.ts";
+import { openEmitter } from "../state/open-emitter.ts";
+import { openIntents } from "../state/open-intents.ts";
+import { openRegistry } from "../state/open-registry.ts";
+import { openRunTimes } from "../state/open-run-times.ts";
+import { openRequests } from "../state/open-requests.ts";
+import { openObjectStore } from "../storage/object-store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { openSpool } from "./spool.ts";
+import { createUploader } from "./uploader.ts";
+import type { WorkerContext } from "./worker-context.ts";
+
+/** The connections beside the context's own, for the wake-up. */
+export interface OpenedContext {
+  readonly context: WorkerContext;
+  readonly keys: Keys;
+  readonly blocking: ReturnType<typeof connectRedis>;
+}
+
+/** Opens all that the daemon works with; what was opened is closed through `stack`, in reverse. @throws AppError CONFIG_INVALID | STORAGE_* | SPOOL_FULL */
+export async function openContext(options: {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly stack: AsyncDisposableStack;
+}): Promise<OpenedContext> {
+  const { config, log, metrics, stack } = options;
+  const url = config.redisUrl;
+  if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
+  const keys = keysFor(config.namespace);
+  const connect = (role: "worker" | "blocking" | "subscriber"): ReturnType<typeof connectRedis> => {
+    const redis = connectRedis({ url, role, onError: (error) => log.debug({ err: error, role }, "Redis connection") });
+    stack.defer(() => redis.disconnect());
+    return redis;
+  };
+  const models = await openModels({
+    shippedDir: SHIPPED_MODELS_DIR,
+    modelDirs: config.modelsDirs,
+    stateDir: config.stateDir,
+    onNote: (note) => log.warn({ note }, "models"),
+  });
+  const spool = stack.use(
+    await openSpool(config.spoolDir, {
+      maxBytes: config.spoolMaxBytes,
+      minFreeBytes: config.spoolMinFreeBytes,
+      onProblem: (message) => log.warn({ message }, "spool"),
+    }),
+  );
+  const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
+  const redis = connect("worker");
+  const { lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName } = config;
+  const queues = stack.use(openQueues({ redis, keys, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
+  const uploader = createUploader({
+    store,
+    concurrency: config.maxConcurrentUploads,
+    onFailure: ({ key, error, attempt, retryInMs }) => {
+      metrics.uploadRetries.inc({ code: error.code });
+      log.warn({ key, err: error, attempt, retryInMs }, "upload failed; tried again");
+    },
+    onUploaded: ({ sizeBytes, seconds }) => {
+      metrics.uploadBytes.inc(sizeBytes);
+      metrics.uploadSeconds.observe(seconds);
+    },
+  });
+  const shared = { redis, keys };
+  const context: WorkerContext = {
+    config,
+    log,
+    metrics,
+    queues,
+    requests: openRequests({ ...shared, retentionMs }),
+    emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
+    intents: openIntents(shared),
+    registry: openRegistry(shared),
+    ledger: openCrashLedger({ ...shared, ttlMs: retentionMs }),
+    cancels: openCancelChannel({ ...shared, subscriber: connect("subscriber") }),
+    store,
+    spool,
+    uploader,
+    models,
+    runTimes: openRunTimes(shared),
+  };
+  return { context, keys, blocking: connect("blocking") };
+}

@@ -1,0 +1,29 @@
+import type { RunTimes } from "../state/open-run-times.ts";
+import type { Config } from "../config/config.ts";
+import type { Models } from "../models/open-models.ts";
+import type { Queues } from "../queue/queue-types.ts";
+import type { CancelChannel, CrashLedger, Emitter, Intents, Registry, Requests } from "../state/state-types.ts";
+import type { ObjectStore } from "../storage/object-store.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import type { Spool } from "./spool.ts";
+import type { Uploader } from "./uploader.ts";
+
+/** Everything that the parts of the daemon share, opened by main.ts. */
+export interface WorkerContext {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly queues: Queues;
+  readonly requests: Requests;
+  readonly emitter: Emitter;
+  readonly intents: Intents;
+  readonly registry: Registry;
+  readonly ledger: CrashLedger;
+  readonly cancels: CancelChannel;
+  readonly store: ObjectStore;
+  readonly spool: Spool;
+  readonly uploader: Uploader;
+  readonly models: Models;
+  readonly runTimes: RunTimes;
+}
