@@ -1,0 +1,28 @@
+import { deriveStatus, type JobState } from "../core/job-state.ts";
+import type { RequestRecord } from "../protocol/request.ts";
+import type { Queues } from "../queue/queue-types.ts";
+import type { LiveValue, Requests } from "../state/state-types.ts";
+
+export interface StateDeps {
+  readonly requests: Pick<Requests, "get">;
+  readonly queues: Pick<Queues, "job">;
+  readonly readLive: (id: string) => Promise<LiveValue | null>;
+}
+
+export interface RequestState {
+  readonly record: RequestRecord;
+  readonly state: JobState;
+  /** Sequence number of the event that the state includes; 0 before the first and after its time to live. */
+  readonly seq: number;
+}
+
+/** What is true about a request now; null when nobody knows it (never submitted, or past its retention). */
+export async function readState(deps: StateDeps, id: string): Promise<RequestState | null> {
+  const record = await deps.requests.get(id);
+  if (record === null) return null;
+  const [job, live] = await Promise.all([deps.queues.job(record.queue, id), deps.readLive(id)]);
+  const event = live === null ? null : live.preview === null ? live.event : { ...live.event, preview: live.preview };
+  const view =
+    job === null ? null : { state: job.state, failedReason: job.failedReason, returnvalue: job.result, finishedOn: job.finishedAt };
+  return { record, state: deriveStatus({ record, job: view, live: event }), seq: live?.event.seq ?? 0 };
+}

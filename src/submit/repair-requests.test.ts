@@ -1,0 +1,84 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { AppError } from "../protocol/error.ts";
+import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
+import type { JobView } from "../queue/queue-types.ts";
+import { repairRequests, type RepairDeps } from "./repair-requests.ts";
+
+const record = (id: string, change: Partial<RequestRecord> = {}): RequestRecord => ({
+  v: REQUEST_VERSION,
+  id,
+  queue: "tiny",
+  client: "c1",
+  task: "txt2img",
+  model: "tiny",
+  params: { seed: 1 },
+  inputs: [],
+  priority: 7,
+  timeoutMs: 1_000,
+  webhookUrl: null,
+  webhookSecretRef: null,
+  createdAt: 1,
+  startedAt: null,
+  cancelledAt: null,
+  ...change,
+});
+
+const WAITING = { state: "waiting" } as unknown as JobView;
+
+interface Rig extends RepairDeps {
+  readonly added: string[];
+  readonly failed: string[];
+  readonly unqueued: Set<string>;
+}
+
+/** Records by id; an error is what reading it throws. `queued`: ids that have a job. */
+function rigWith(records: Readonly<Record<string, RequestRecord | AppError | null>>, queued: readonly string[] = []): Rig {
+  const added: string[] = [];
+  const failed: string[] = [];
+  const unqueued = new Set(Object.keys(records));
+  return {
+    added,
+    failed,
+    unqueued,
+    requests: {
+      get: async (id) => {
+        const found = records[id] ?? null;
+        if (found instanceof AppError) throw found;
+        return found;
+      },
+    },
+    queues: {
+      job: async (_queue, id) => (queued.includes(id) ? WAITING : null),
+      add: async ({ id }, options) => void added.push(`${id} ${JSON.stringify(options)}`),
+    },
+    index: { unqueued: async () => [...unqueued], queued: async (id) => void unqueued.delete(id) },
+    onError: (id, { code }) => failed.push(`${id} ${code}`),
+  };
+}
+
+test("a record without a job gets one, as it was submitted", async () => {
+  const rig = rigWith({ a: record("a"), b: record("b", { webhookUrl: "https://x.example/" }) });
+  assert.equal(await repairRequests(rig, 100_000), 2);
+  assert.deepEqual(rig.added, ['a {"priority":7}', 'b {"priority":7,"webhook":true}']);
+  assert.equal(rig.unqueued.size, 0);
+});
+
+test("a request that is queued, was cancelled or was never recorded needs no job", async () => {
+  const rig = rigWith({ a: record("a"), b: record("b", { cancelledAt: 5 }), c: null }, ["a"]);
+  assert.equal(await repairRequests(rig, 100_000), 0);
+  assert.deepEqual([rig.added, rig.unqueued.size], [[], 0]);
+});
+
+test("one that cannot be read does not keep the others waiting, and is tried again", async () => {
+  const rig = rigWith({ a: new AppError("JOB_VERSION_UNSUPPORTED", "newer"), b: record("b") });
+  assert.equal(await repairRequests(rig, 100_000), 1);
+  assert.deepEqual(rig.failed, ["a JOB_VERSION_UNSUPPORTED"]);
+  assert.deepEqual([...rig.unqueued], ["a"]);
+});
+
+test("without Redis it ends at once", async () => {
+  const rig = rigWith({ a: new AppError("REDIS_UNAVAILABLE", "away"), b: record("b") });
+  await assert.rejects(repairRequests(rig, 100_000), { code: "REDIS_UNAVAILABLE" });
+  assert.deepEqual([rig.added, rig.failed], [[], []]);
+});

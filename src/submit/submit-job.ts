@@ -1,0 +1,113 @@
+import { randomInt, randomUUID } from "node:crypto";
+import { planSubmit } from "../core/plan-submit.ts";
+import { taskFiles } from "../core/task-files.ts";
+import { AppError } from "../protocol/error.ts";
+import { JOB_VERSION, type JobData, type JobParams } from "../protocol/job.ts";
+import type { Manifest } from "../protocol/manifest.ts";
+import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
+import type { Task } from "../protocol/task.ts";
+import type { AddOptions, Queues } from "../queue/queue-types.ts";
+import type { RequestIndex } from "../state/open-request-index.ts";
+import type { Requests } from "../state/state-types.ts";
+import type { ObjectStore } from "../storage/object-store.ts";
+import { storeInputs, type InputFile } from "./store-inputs.ts";
+
+export interface SubmitDeps {
+  readonly store: ObjectStore;
+  readonly requests: Pick<Requests, "create" | "get">;
+  readonly queues: Pick<Queues, "add">;
+  readonly index: Pick<RequestIndex, "recording" | "queued">;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}
+
+/** An input image, with its size in pixels where it is known. */
+export interface SubmitFile extends InputFile {
+  readonly width?: number;
+  readonly height?: number;
+}
+
+/** Wrong fields, each with its texts, as the API's 422 answer has them. */
+export class InvalidFieldsError extends AppError {
+  readonly errors: Readonly<Record<string, readonly string[]>>;
+
+  constructor(what: string, errors: Readonly<Record<string, readonly string[]>>) {
+    super("INVALID_INPUT", `${what}: ${Object.values(errors).flat().join(" ")}`);
+    this.errors = errors;
+  }
+}
+
+export interface SubmitRequest {
+  readonly manifest: Manifest;
+  readonly task: Task;
+  /** Parameters by name, JSON values or texts. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly files: readonly SubmitFile[];
+  /** Default: a new one. */
+  readonly id?: string;
+  /** Others may be submitting the same request under this id: the first record counts, and inputs are left to all of them. */
+  readonly isShared?: boolean;
+  readonly client: string;
+  /** 1 is the most urgent. */
+  readonly priority: number;
+  readonly timeoutMs: number;
+  /** Where its webhooks go, frozen now. */
+  readonly webhook?: { readonly url: string; readonly secretRef: string | null } | null;
+  readonly signal?: AbortSignal;
+}
+
+export interface Submitted {
+  readonly id: string;
+  readonly queue: string;
+  /** As the job runs with them: defaults filled in, seed resolved. */
+  readonly params: JobParams;
+}
+
+const SEEDS = 2 ** 32;
+
+/**
+ * Validates a request and puts it into its model's queue: inputs into the object store, then the request record, then the job. A crash
+ * after the record leaves a record without a job, which is found and repaired (repair-requests.ts); the other way round nobody would know
+ * of the job. @throws InvalidFieldsError that lists every wrong field; nothing is stored then
+ */
+export async function submitJob(deps: SubmitDeps, request: SubmitRequest): Promise<Submitted> {
+  const { manifest, task } = request;
+  const plan = planSubmit({ manifest, task, fields: request.fields, files: request.files, randomSeed: randomInt(SEEDS) });
+  if (!plan.ok) throw new InvalidFieldsError(`${task} with ${manifest.slug}`, plan.errors);
+  const id = request.id ?? randomUUID();
+  const queue = manifest.slug;
+  const files = taskFiles(manifest, task, request.files);
+  const inputs = await storeInputs(deps.store, id, files, { signal: request.signal, keepOnFailure: request.isShared === true });
+  request.signal?.throwIfAborted();
+  const submittedAt = (deps.now ?? Date.now)();
+  const shared = { id, task, model: manifest.slug, client: request.client, params: plan.params, inputs, timeoutMs: request.timeoutMs };
+  const record: RequestRecord = {
+    ...shared,
+    v: REQUEST_VERSION,
+    queue,
+    priority: request.priority,
+    webhookUrl: request.webhook?.url ?? null,
+    webhookSecretRef: request.webhook?.secretRef ?? null,
+    createdAt: submittedAt,
+    startedAt: null,
+    cancelledAt: null,
+  };
+  // One connection, so that Redis takes them in this order.
+  const [, isFirst] = await Promise.all([deps.index.recording(id, request.client, submittedAt), deps.requests.create(record)]);
+  const kept = isFirst ? record : ((await deps.requests.get(id)) ?? record);
+  await deps.queues.add(jobOf(kept), addOptionsOf(kept));
+  // Not waited for: a record that stays marked is looked at once more and found queued.
+  void deps.index.queued(id).catch(() => undefined);
+  return { id, queue, params: kept.params };
+}
+
+/** With a webhook, the delivery of the end is added in the same step as the job. */
+export function addOptionsOf({ priority, webhookUrl }: RequestRecord): AddOptions {
+  return webhookUrl === null ? { priority } : { priority, webhook: true };
+}
+
+/** The job of a record: also what a repair adds. */
+export function jobOf(record: RequestRecord): JobData {
+  const { id, task, model, client, params, inputs, timeoutMs, createdAt } = record;
+  return { v: JOB_VERSION, id, task, model, client, params, inputs, timeoutMs, submittedAt: createdAt };
+}
