@@ -1,0 +1,206 @@
+import { createHash } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { rename, rm } from "node:fs/promises";
+import { Transform, type Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { Agent, request, type Dispatcher } from "undici";
+import { partialPath } from "../lib/write-atomic.ts";
+import { checkUrl } from "./check-url.ts";
+import { createEgressPolicy } from "./egress-policy.ts";
+import { FetchFailure } from "./fetch-failure.ts";
+import { guardedLookup, type Resolve } from "./guarded-lookup.ts";
+
+export interface GuardedFetchOptions {
+  /** Private ranges that may be reached all the same, as CIDR. */
+  readonly egressAllow: readonly string[];
+  readonly allowHttp: boolean;
+  /** How host names become addresses; the system's way by default. */
+  readonly resolve?: Resolve;
+  /** Certificates (PEM, one each) to trust instead of the system's. */
+  readonly ca?: readonly string[];
+}
+
+export interface SendRequest {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+  /** From the look-up of the host to the status line. */
+  readonly timeoutMs: number;
+  /** Of the answer, more is not read. */
+  readonly maxAnswerBytes: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Answer {
+  readonly status: number;
+  /** The first bytes of the answer's body; fewer when it came too slowly. */
+  readonly body: Buffer;
+}
+
+export interface DownloadRequest {
+  readonly url: string;
+  /** Appears only when whole. */
+  readonly path: string;
+  readonly maxBytes: number;
+  /** For the whole of it. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Downloaded {
+  readonly sizeBytes: number;
+  /** Lower-case hex. */
+  readonly sha256: string;
+  /** What the server says it is: not to be believed. */
+  readonly contentType: string | null;
+}
+
+/** The only way to a URL that a client supplied. Redirects are never followed: where they lead was judged by nobody. */
+export interface GuardedFetch extends AsyncDisposable {
+  /** POST. Any status is an answer. @throws FetchFailure | `signal.reason` */
+  send(post: SendRequest): Promise<Answer>;
+  /** GET into a file. @throws FetchFailure | `signal.reason` */
+  download(get: DownloadRequest): Promise<Downloaded>;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** How long the body of an answer is waited for once its status is known. */
+const ANSWER_BODY_MS = 2_000;
+
+/** @throws AppError CONFIG_INVALID for a range that is none */
+export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
+  const policy = createEgressPolicy(options.egressAllow);
+  const agent = new Agent({
+    connect: {
+      lookup: guardedLookup(policy, options.resolve),
+      timeout: CONNECT_TIMEOUT_MS,
+      ...(options.ca !== undefined && { ca: [...options.ca] }),
+    },
+    // No connection is used twice: the next request looks the host up and judges it anew.
+    pipelining: 0,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  });
+  const check = (url: string): URL => checkUrl(url, { policy, allowHttp: options.allowHttp });
+  return {
+    send: (post) => send(agent, check, post),
+    download: (get) => download(agent, check, get),
+    [Symbol.asyncDispose]: () => agent.destroy(),
+  };
+}
+
+type Check = (url: string) => URL;
+
+async function send(dispatcher: Dispatcher, check: Check, post: SendRequest): Promise<Answer> {
+  const url = check(post.url);
+  using limit = deadline(post.timeoutMs, post.signal);
+  const { headers, body, maxAnswerBytes } = post;
+  const answer = await asFailure(limit, () => request(url, { method: "POST", headers, body, dispatcher, signal: limit.signal }));
+  limit.extend(ANSWER_BODY_MS);
+  return { status: answer.statusCode, body: await firstBytes(answer.body, maxAnswerBytes) };
+}
+
+async function download(dispatcher: Dispatcher, check: Check, get: DownloadRequest): Promise<Downloaded> {
+  const url = check(get.url);
+  using limit = deadline(get.timeoutMs, get.signal);
+  const partial = partialPath(get.path);
+  const hash = createHash("sha256");
+  let sizeBytes = 0;
+  const tooLarge = (): FetchFailure => new FetchFailure("too-large", `the file is larger than the allowed ${get.maxBytes} bytes`);
+  const meter = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      sizeBytes += chunk.length;
+      hash.update(chunk);
+      if (sizeBytes > get.maxBytes) done(tooLarge());
+      else done(null, chunk);
+    },
+  });
+  try {
+    return await asFailure(limit, async () => {
+      const answer = await request(url, { method: "GET", dispatcher, signal: limit.signal });
+      const refused = checkAnswer(answer) ?? (Number(answer.headers["content-length"] ?? 0) > get.maxBytes ? tooLarge() : null);
+      if (refused !== null) {
+        answer.body.on("error", () => undefined).destroy();
+        throw refused;
+      }
+      await pipeline(answer.body, meter, createWriteStream(partial, { flags: "wx" }), { signal: limit.signal });
+      await rename(partial, get.path);
+      const contentType = answer.headers["content-type"];
+      return { sizeBytes, sha256: hash.digest("hex"), contentType: typeof contentType === "string" ? contentType : null };
+    });
+  } catch (thrown) {
+    await rm(partial, { force: true });
+    throw thrown;
+  }
+}
+
+function checkAnswer({ statusCode }: Dispatcher.ResponseData): FetchFailure | null {
+  if (statusCode >= 300 && statusCode < 400)
+    return new FetchFailure("redirect", `the server answered ${statusCode}, which sends elsewhere; redirects are not followed`);
+  return statusCode === 200 ? null : new FetchFailure("status", `the server answered ${statusCode}, expected 200`);
+}
+
+/** What has come when the limit is reached, the stream ends or breaks. */
+async function firstBytes(body: Readable, limit: number): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length >= limit) break;
+    }
+  } catch {
+    // The status counts; of the body we keep what we have.
+  }
+  return Buffer.concat(chunks).subarray(0, limit);
+}
+
+interface Deadline extends Disposable {
+  readonly signal: AbortSignal;
+  /** Why it is over, when it is. */
+  readonly reason: () => unknown;
+  readonly extend: (ms: number) => void;
+}
+
+/** One bound for everything: undici's own timeouts begin anew with each byte that drips in. */
+function deadline(ms: number, outer: AbortSignal | undefined): Deadline {
+  const over = new AbortController();
+  const expire = (limit: number): NodeJS.Timeout =>
+    setTimeout(() => over.abort(new FetchFailure("timeout", `no answer within ${limit / 1_000} s`)), limit);
+  let timer = expire(ms);
+  const signal = outer === undefined ? over.signal : AbortSignal.any([over.signal, outer]);
+  return {
+    signal,
+    reason: () => signal.reason as unknown,
+    extend: (limit) => {
+      clearTimeout(timer);
+      timer = expire(limit);
+    },
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
+}
+
+/** @throws FetchFailure, or the reason of the caller's own signal */
+async function asFailure<T>(limit: Deadline, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (limit.signal.aborted) throw limit.reason();
+    throw failureOf(thrown);
+  }
+}
+
+function failureOf(thrown: unknown): Error {
+  for (let error = thrown; error instanceof Error; error = error.cause) {
+    if (error instanceof FetchFailure) return error;
+    // A host with several addresses: the first one tells enough.
+    const first = error instanceof AggregateError ? (error.errors[0] as unknown) : undefined;
+    if (first instanceof FetchFailure) return first;
+  }
+  const code = thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
+  if (["ENOSPC", "EACCES", "EROFS", "EEXIST"].includes(code)) return thrown as Error;
+  if (code === "UND_ERR_CONNECT_TIMEOUT")
+    return new FetchFailure("timeout", `no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`, { cause: thrown });
+  return new FetchFailure("network", `the connection failed${code === "" ? "" : ` (${code})`}`, { cause: thrown });
+}
