@@ -1,0 +1,160 @@
+import { Bell } from "../lib/bell.ts";
+import { backoffDelayMs, sleep, type BackoffPolicy } from "../lib/backoff.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import type { DeliveryClaim } from "../queue/open-delivery-queue.ts";
+import type { CourierContext } from "./courier-context.ts";
+import { deliver } from "./deliver.ts";
+
+/** Deliveries at once, and of these to one receiver: one that hangs must not hold up the others. */
+const MAX_IN_FLIGHT = 64;
+const MAX_PER_ORIGIN = 16;
+/** Longest time without a look at the queue: events may be missed, and nothing tells when a wait is over. */
+const LOOK_EVERY_MS = 2_000;
+const REDIS_BACKOFF: BackoffPolicy = { firstMs: 50, factor: 2, maxMs: 2_000, jitter: 0.5 };
+
+interface Held {
+  readonly claim: DeliveryClaim;
+  readonly abort: AbortController;
+}
+
+/**
+ * Claims deliveries that are due and makes their attempts, many at a time.
+ *
+ *   queue (due) --claim--> held --deliver--> done | retry later | failed
+ *                           | lock lost, or told to end: let go of; another courier makes the attempt again
+ */
+export class Courier {
+  readonly #context: CourierContext;
+  readonly #bell = new Bell();
+  readonly #held = new Map<string, Held>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #perOrigin = new Map<string, number>();
+
+  constructor(context: CourierContext) {
+    this.#context = context;
+  }
+
+  get inFlight(): number {
+    return this.#held.size;
+  }
+
+  /** There may be something to deliver. */
+  wake(): void {
+    this.#bell.ring();
+  }
+
+  /** Claims and delivers until the signal aborts; what is under way then goes on. */
+  async run(signal: AbortSignal): Promise<void> {
+    for (let failures = 0; !signal.aborted;) {
+      try {
+        const claimed = this.#held.size < MAX_IN_FLIGHT && (await this.#claimOne());
+        failures = 0;
+        if (!claimed) await this.#bell.wait(await this.#untilDue(), signal);
+      } catch (thrown) {
+        if (signal.aborted) return;
+        failures += 1;
+        if (asAppError(thrown).code !== "REDIS_UNAVAILABLE")
+          this.#context.log.error({ err: thrown }, "claiming a delivery failed unexpectedly");
+        await sleep(backoffDelayMs(REDIS_BACKOFF, failures), signal).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Claims and delivers until nothing is due any more, and waits for the ends of these attempts. For tests and one-off runs. */
+  async runDue(): Promise<void> {
+    for (let claimed = true; claimed;) {
+      claimed = false;
+      while (await this.#claimOne()) claimed = true;
+      await Promise.all(this.#running);
+    }
+  }
+
+  /** Waits for what is under way; what takes longer than `graceMs` is handed back and delivered by another courier. */
+  async drain(graceMs: number): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([this.#allEnded(), sleep(graceMs, over.signal).catch(() => undefined)]);
+    over.abort();
+    for (const { abort } of this.#held.values()) abort.abort(new AppError("CAPACITY_UNAVAILABLE", "the courier ends"));
+    await this.#allEnded();
+  }
+
+  /** Renews the locks; a delivery whose lock is lost is somebody else's now. */
+  async renew(): Promise<void> {
+    const held = [...this.#held.values()];
+    if (held.length === 0) return;
+    const lost = await this.#context.queue.renew(held.map(({ claim }) => claim));
+    for (const { token, id } of lost) {
+      this.#held.get(token)?.abort.abort(new AppError("LOCK_LOST", `the lock of delivery ${id} is lost`));
+    }
+  }
+
+  async #allEnded(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  async #claimOne(): Promise<boolean> {
+    const claim = await this.#context.queue.claim();
+    if (claim === null) return false;
+    const held: Held = { claim, abort: new AbortController() };
+    this.#held.set(claim.token, held);
+    const work = this.#carry(held).finally(() => {
+      this.#held.delete(claim.token);
+      this.#running.delete(work);
+      this.#bell.ring();
+    });
+    this.#running.add(work);
+    return true;
+  }
+
+  /** Never throws. */
+  async #carry({ claim, abort }: Held): Promise<void> {
+    const { queue, log } = this.#context;
+    const { signal } = abort;
+    try {
+      await deliver(this.#context, claim, { signal, enter: (origin) => this.#enter(origin), persist: (step) => persist(step, signal) });
+    } catch (thrown) {
+      const error = asAppError(thrown);
+      if (error.code === "LOCK_LOST") {
+        log.warn({ delivery: claim.id, err: error }, "a delivery's lock was lost; it may arrive twice");
+        return;
+      }
+      if (error.code !== "CAPACITY_UNAVAILABLE")
+        log.error({ delivery: claim.id, err: error }, "a delivery broke off unexpectedly; it is tried again");
+      // At a shutdown at once, else not: whatever broke it would break it again.
+      const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, BROKEN_MS);
+      await back.catch((err: unknown) => log.warn({ delivery: claim.id, err }, "a delivery was not handed back; its lock expires"));
+    }
+  }
+
+  #enter(origin: string): Disposable | null {
+    const count = this.#perOrigin.get(origin) ?? 0;
+    if (count >= MAX_PER_ORIGIN) return null;
+    this.#perOrigin.set(origin, count + 1);
+    return {
+      [Symbol.dispose]: () => {
+        const left = (this.#perOrigin.get(origin) ?? 1) - 1;
+        if (left === 0) this.#perOrigin.delete(origin);
+        else this.#perOrigin.set(origin, left);
+      },
+    };
+  }
+
+  async #untilDue(): Promise<number> {
+    const { nextDueAt } = await this.#context.queue.peek();
+    return Math.max(1, Math.min(LOOK_EVERY_MS, (nextDueAt ?? Number.POSITIVE_INFINITY) - Date.now()));
+  }
+}
+
+const BROKEN_MS = 10_000;
+
+/** Repeats a step until Redis answers. @throws whatever else it throws; `signal.reason` */
+async function persist<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (let failures = 1; ; failures += 1) {
+    try {
+      return await step();
+    } catch (thrown) {
+      if (asAppError(thrown).code !== "REDIS_UNAVAILABLE") throw thrown;
+      await sleep(backoffDelayMs(REDIS_BACKOFF, failures), signal);
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import type { Config } from "../config/config.ts";
+import { sleep } from "../lib/backoff.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import { DELIVERY_QUEUE } from "../queue/delivery-job.ts";
+import type { DeliveryQueue } from "../queue/open-delivery-queue.ts";
+import { watchQueues } from "../queue/watch-queues.ts";
+import type { HealthReport } from "../telemetry/admin-server.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { Courier } from "./courier.ts";
+import { LOCK_MS, openCourier, STALLED_EVERY_MS, type CourierOptions } from "./open-courier.ts";
+
+const ORPHANS_EVERY_MS = 30_000;
+const SWEEP_EVERY_MS = 60_000;
+const DRAIN_MS = 5_000;
+
+/**
+ * The courier from start to end: delivers webhooks until the signal aborts. State lives in Redis alone; any number may run. A Redis that is
+ * away is waited for. @throws AppError CONFIG_INVALID | STORAGE_*
+ */
+export async function runCourier(config: Config, options: CourierOptions): Promise<void> {
+  const { log, metrics, signal } = options;
+  await using stack = new AsyncDisposableStack();
+  const parts = await openCourier(config, options, stack);
+  if (parts === null) return;
+  const { context, keys, blocking } = parts;
+  const { queue } = context;
+  const courier = new Courier(context);
+  metrics.onScrape(async () => metrics.webhooksWaiting.set(signal.aborted ? 0 : (await queue.peek()).waiting));
+  const stop = new AbortController();
+  const chore = (everyMs: number, work: () => Promise<void>): Promise<void> => repeat({ everyMs, signal: stop.signal, log }, work);
+  const chores = [
+    watchQueues({ redis: blocking, keys, models: () => [DELIVERY_QUEUE], onWake: () => courier.wake(), signal: stop.signal }),
+    chore(LOCK_MS / 3, () => courier.renew()),
+    chore(STALLED_EVERY_MS, () => queue.recoverStalled()),
+    chore(ORPHANS_EVERY_MS, () => freeOrphans(queue, log)),
+    chore(SWEEP_EVERY_MS, async () => void (await queue.sweep())),
+  ];
+  log.info({ egressAllow: config.egressAllow }, "courier ready");
+  options.onReady?.(() => readiness(queue, courier));
+  await courier.run(signal);
+  await courier.drain(DRAIN_MS);
+  stop.abort(new AppError("CANCELLED", "the courier ends"));
+  await Promise.allSettled(chores);
+  log.info("courier ended");
+}
+
+async function readiness(queue: DeliveryQueue, courier: Courier): Promise<HealthReport> {
+  try {
+    const { waiting } = await queue.peek();
+    return { ok: true, checks: { redis: { ok: true, detail: `${waiting} webhooks due, ${courier.inFlight} under way` } } };
+  } catch (thrown) {
+    return { ok: false, checks: { redis: { ok: false, detail: asAppError(thrown).message } } };
+  }
+}
+
+async function freeOrphans(queue: DeliveryQueue, log: Logger): Promise<void> {
+  const freed = await queue.freeOrphans();
+  if (freed > 0) log.warn({ freed }, "deliveries waited for jobs that had ended or were gone; they are delivered now");
+}
+
+interface Chore {
+  readonly everyMs: number;
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+}
+
+/** Until the signal aborts. A Redis that is away is no news here. */
+async function repeat({ everyMs, signal, log }: Chore, work: () => Promise<void>): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(everyMs, signal).catch(() => undefined);
+    if (signal.aborted) return;
+    await work().catch((err: unknown) => {
+      if (asAppError(err).code !== "REDIS_UNAVAILABLE") log.warn({ err }, "a chore of the courier failed");
+    });
+  }
+}
