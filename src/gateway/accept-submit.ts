@@ -1,0 +1,95 @@
+import { createHash, randomUUID } from "node:crypto";
+import { isAbsent } from "../core/field-value.ts";
+import { planSubmit, type SubmitPlan } from "../core/plan-submit.ts";
+import { canonicalJson } from "../lib/canonical-json.ts";
+import type { ModelEntry } from "../models/scan-models.ts";
+import { ERROR_TABLE, AppError } from "../protocol/error.ts";
+import type { Task } from "../protocol/task.ts";
+import { InvalidFieldsError, submitJob, type SubmitFile } from "../submit/submit-job.ts";
+import { checkUploads } from "./body/check-uploads.ts";
+import { HttpProblem, invalid } from "./errors.ts";
+import type { AuthenticatedClient, GatewayContext } from "./gateway-context.ts";
+import { readHook, type HookFields } from "./read-hook.ts";
+import { renamed, type ResolvedTask } from "./resolve-task.ts";
+
+export interface Submission extends ResolvedTask {
+  readonly client: AuthenticatedClient;
+  /** Of the Idempotency-Key header. */
+  readonly key: string | null;
+}
+
+interface Checked {
+  readonly entry: ModelEntry;
+  readonly files: readonly SubmitFile[];
+  readonly hook: HookFields;
+  /** The same for every request that means the same, in whatever order, spelling and encoding it came. */
+  readonly fingerprint: string;
+}
+
+/** The seed of a plan that leaves it open: no client can ask for it. */
+const OPEN_SEED = -1;
+
+/** Checks a submit and puts it into its queue; returns the request id. @throws HttpProblem 422, which leaves nothing behind; AppError */
+export async function acceptSubmit(context: GatewayContext, submission: Submission): Promise<string> {
+  const { client, task, body, key } = submission;
+  const { idempotency, requests, webhooks } = context;
+  const { entry, files, hook, fingerprint } = await check(context, submission);
+  const own = randomUUID();
+  const claim = key === null ? null : await idempotency.claim({ client: client.id, key, fingerprint, requestId: own });
+  if (claim?.kind === "conflict")
+    throw invalid({ "Idempotency-Key": ["The Idempotency-Key header was used for another request within the last 24 hours."] });
+  // Without a record, whoever had this key before did not get that far, or is just about to: both go on under one id, so that it is one job.
+  const id = claim?.kind === "same" ? claim.requestId : own;
+  if (claim?.kind === "same" && (await requests.get(id)) !== null) return id;
+  try {
+    const webhook = await webhooks.freezeTarget({ client: client.id, requestId: id, url: hook.url, secret: hook.secret });
+    const { manifest } = entry;
+    const { priority, id: clientId } = client;
+    const { jobTimeoutMs: timeoutMs } = context.config;
+    const isShared = key !== null;
+    await submitJob(context, { id, isShared, webhook, manifest, task, fields: body.fields, files, client: clientId, priority, timeoutMs });
+  } catch (thrown) {
+    // A request that was refused leaves its key free. One that may have been recorded keeps it: only so is a repetition the same request.
+    if (key !== null && isRefusal(thrown)) await idempotency.release({ client: client.id, key, requestId: own }).catch(() => undefined);
+    throw thrown instanceof InvalidFieldsError ? invalid(renamed(thrown.errors, submission.names)) : thrown;
+  }
+  context.metrics.submits.inc({ task, model: entry.slug });
+  return id;
+}
+
+function isRefusal(thrown: unknown): boolean {
+  return thrown instanceof HttpProblem || (thrown instanceof AppError && ERROR_TABLE[thrown.code].http < 500);
+}
+
+/** @throws HttpProblem 422 that names every wrong field at once */
+async function check(context: GatewayContext, { task, body, names }: Submission): Promise<Checked> {
+  const { fields } = body;
+  const entry = await modelOf(context, fields["model"], task);
+  const { files, errors: uploadErrors, digests } = await checkUploads(entry.manifest, task, body.uploads);
+  const hook = readHook(fields, context.config.allowHttpWebhooks);
+  const plan = planSubmit({ manifest: entry.manifest, task, fields, files, randomSeed: OPEN_SEED });
+  const errors = { ...(plan.ok ? {} : plan.errors), ...uploadErrors, ...hook.errors };
+  if (Object.keys(errors).length > 0) throw invalid(renamed(errors, names));
+  return { entry, files, hook, fingerprint: fingerprintOf({ task, model: entry.slug, plan, hook, digests }) };
+}
+
+async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): Promise<ModelEntry> {
+  if (isAbsent(slug)) throw invalid({ model: ["The model field is required."] });
+  const entry = typeof slug === "string" ? await offered.find(slug, task) : null;
+  if (entry === null) throw invalid({ model: ["The selected model is invalid."] });
+  return entry;
+}
+
+function fingerprintOf(content: {
+  readonly task: Task;
+  readonly model: string;
+  readonly plan: SubmitPlan;
+  readonly hook: HookFields;
+  readonly digests: readonly string[];
+}): string {
+  const { task, model, plan, hook, digests } = content;
+  const params = plan.ok ? plan.params : {};
+  return createHash("sha256")
+    .update(canonicalJson({ task, model, params, files: digests, url: hook.url, secret: hook.secret }))
+    .digest("hex");
+}

@@ -1,0 +1,86 @@
+import { element } from "./dom.js";
+
+const LABELS = {
+  prompt: "Prompt",
+  negative_prompt: "Negative prompt",
+  width: "Width",
+  height: "Height",
+  steps: "Steps",
+  guidance: "Guidance",
+  seed: "Seed",
+  strength: "Strength",
+};
+const HIDDEN = new Set(["model", "webhook_url", "webhook_secret"]);
+/** Files that their tasks do without. */
+const OPTIONAL_FILES = new Set(["last_frame_image", "ref_audio", "reference_audio"]);
+
+/** Inputs for a task and model, from the API's own description and the model's limits, features and defaults. */
+export function fieldsFor(operation, model, task) {
+  const isFile = ([, property]) => property.format === "binary";
+  const schema = operation.requestBody.content["application/json"].schema;
+  const required = new Set(schema.required);
+  const { limits, features, defaults } = model.info;
+  const inputs = Object.entries(schema.properties)
+    .filter((entry) => !HIDDEN.has(entry[0]) && !isFile(entry))
+    .filter(
+      ([name]) =>
+        features[`supports_${name}`] !== false &&
+        !(name === "guidance" && features.supports_guidance === undefined && limits.max_guidance === undefined),
+    )
+    .map(([name, property]) => ({
+      name,
+      property,
+      long: property.type === "string" && !property.enum,
+      node: inputFor(name, property, { limits, defaults, required: required.has(name) }),
+    }));
+  const files = Object.entries(schema.properties)
+    .filter(isFile)
+    .map(([name]) => fileInput(name, !OPTIONAL_FILES.has(name) && !(task === "aud2video" && name === "first_frame_image")));
+  const long = inputs.filter((input) => input.long).map(({ node }) => node);
+  const short = inputs.filter((input) => !input.long).map(({ node }) => node);
+  return [...files, ...long, element("div", { className: "row" }, short)];
+}
+
+function inputFor(name, property, { limits, defaults, required }) {
+  const id = `field-${name}`;
+  const min = limits[`min_${name}`] ?? property.minimum;
+  const max = limits[`max_${name}`] ?? property.maximum;
+  const value = defaults[name] ?? (name === "width" || name === "height" ? Math.min(512, max ?? 512) : property.default);
+  const shared = { id, name, required };
+  if (property.type === "boolean") {
+    return element("p", {}, [
+      element("label", { className: "check" }, [
+        element("input", { ...shared, required: false, type: "checkbox", value: "1" }),
+        labelOf(name),
+      ]),
+    ]);
+  }
+  const input =
+    property.type === "string"
+      ? element(name === "prompt" || name === "text" || name === "caption" ? "textarea" : "input", { ...shared, value: value ?? "" })
+      : element("input", { ...shared, type: "number", min, max, step: stepOf(name, property, limits), value: value ?? "" });
+  const range =
+    property.type === "string" || max === undefined || name === "seed"
+      ? []
+      : [element("small", { id: `${id}-range` }, [`${min} to ${max}`])];
+  if (range.length > 0) input.setAttribute("aria-describedby", `${id}-range`);
+  return element("p", {}, [element("label", { htmlFor: id }, [labelOf(name)]), input, ...range]);
+}
+
+function stepOf(name, property, limits) {
+  if (name === "width" || name === "height") return limits.resolution_step ?? 1;
+  return property.type === "integer" ? 1 : "any";
+}
+
+function fileInput(name, required) {
+  const id = `field-${name}`;
+  const kind = ["image", "audio", "video"].find((each) => name.includes(each));
+  return element("p", {}, [
+    element("label", { htmlFor: id }, [labelOf(name)]),
+    element("input", { id, name, type: "file", accept: `${kind}/*`, required }),
+  ]);
+}
+
+function labelOf(name) {
+  return LABELS[name] ?? (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll("_", " ");
+}

@@ -1,0 +1,19 @@
+import type { FastifyInstance } from "fastify";
+import type { GatewayContext } from "./gateway-context.ts";
+
+/** A request id on every answer, and a count and a time of every route. Paths are never labels: routes are. */
+export function installTelemetry(app: FastifyInstance, { metrics, log }: Pick<GatewayContext, "metrics" | "log">): void {
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("X-Request-Id", request.id);
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    const route = request.routeOptions.url ?? "none";
+    metrics.httpRequests.inc({ method: request.method, route, status: String(reply.statusCode) });
+    metrics.httpSeconds.observe({ route }, reply.elapsedTime / 1_000);
+    const client = request.client?.id;
+    log.debug(
+      { request: request.id, method: request.method, route, status: reply.statusCode, ms: Math.round(reply.elapsedTime), client },
+      "request",
+    );
+  });
+}

@@ -1,0 +1,106 @@
+import type { AddressInfo } from "node:net";
+import type { Config } from "../config/config.ts";
+import { packageVersion } from "../config/package-info.ts";
+import { sleep } from "../lib/backoff.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import { repairRequests } from "../submit/repair-requests.ts";
+import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { createMetrics } from "../telemetry/metrics.ts";
+import { createApp } from "./app.ts";
+import type { GatewayContext } from "./gateway-context.ts";
+import { openGateway } from "./open-gateway.ts";
+
+export interface GatewayOptions {
+  readonly log: Logger;
+  /** Ends the gateway. */
+  readonly signal: AbortSignal;
+  /** No listener for metrics and health: another part of this process has one. */
+  readonly noAdmin?: boolean;
+  /** Called once requests are accepted. */
+  readonly onReady?: (ready: { readonly url: string; readonly context: GatewayContext }) => void | Promise<void>;
+}
+
+const SWEEP_EVERY_MS = 5_000;
+const RESCAN_EVERY_MS = 30_000;
+/** Requests that are under way at the end get so long. */
+const CLOSE_GRACE_MS = 10_000;
+
+/** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* */
+export async function runGateway(config: Config, options: GatewayOptions): Promise<void> {
+  const { log, signal } = options;
+  await using stack = new AsyncDisposableStack();
+  const metrics = stack.use(
+    createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
+  );
+  let boundUrl = "";
+  const publicUrl = (): string => (config.publicUrl ?? boundUrl).replace(/\/+$/, "");
+  const context = await openGateway({ config, log, metrics, publicUrl, stack });
+  const app = await createApp(context);
+  try {
+    await app.listen({ host: config.httpHost, port: config.httpPort });
+  } catch (thrown) {
+    throw new AppError("CONFIG_INVALID", `the gateway cannot listen on ${config.httpHost}:${config.httpPort}: ${String(thrown)}`, {
+      cause: thrown,
+    });
+  }
+  const { port } = app.server.address() as AddressInfo;
+  boundUrl = `http://${config.httpHost.includes(":") ? `[${config.httpHost}]` : config.httpHost}:${port}`;
+  if (options.noAdmin !== true) {
+    const { adminHost: host, adminPort } = config;
+    const ready = (): Promise<HealthReport> => readiness(context);
+    const health = (): HealthReport => ({ ok: true, checks: {} });
+    const admin = stack.use(
+      await startAdminServer({ host, port: adminPort, metrics, health, ready, onError: (err) => log.warn({ err }, "admin listener") }),
+    );
+    log.info({ admin: admin.url }, "metrics and health");
+  }
+  log.info(
+    { url: boundUrl, publicUrl: publicUrl(), models: (await offeredSlugs(context)) ?? "unknown: Redis does not answer" },
+    "gateway ready",
+  );
+  const chores = [
+    every(SWEEP_EVERY_MS, signal, async () => {
+      const onError = (request: string, err: AppError): void => log.warn({ err, request }, "a request without a job could not be repaired");
+      const repaired = await repairRequests({ ...context, onError }, Date.now());
+      metrics.requestsRepaired.inc(repaired);
+      if (repaired > 0) log.warn({ repaired }, "requests were recorded and not queued: their jobs were added");
+    }),
+    every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
+  ];
+  await options.onReady?.({ url: boundUrl, context });
+  await ended(signal);
+  log.info("gateway ending: no more requests are accepted");
+  const closed = new AbortController();
+  await Promise.race([app.close().finally(() => closed.abort()), sleep(CLOSE_GRACE_MS, closed.signal).catch(() => undefined)]);
+  await Promise.allSettled(chores);
+
+  async function every(intervalMs: number, until: AbortSignal, work: () => Promise<void>): Promise<void> {
+    while (!until.aborted) {
+      await work().catch((thrown: unknown) => log.debug({ err: asAppError(thrown) }, "a chore of the gateway failed; tried again"));
+      await sleep(intervalMs, until).catch(() => undefined);
+    }
+  }
+}
+
+async function readiness({ redis, keys }: GatewayContext): Promise<HealthReport> {
+  const answer = await redis.exists(keys.clients).then(
+    () => ({ ok: true }),
+    (thrown: unknown) => ({ ok: false, detail: String(thrown) }),
+  );
+  return { ok: answer.ok, checks: { redis: answer } };
+}
+
+async function offeredSlugs({ offered }: GatewayContext): Promise<readonly string[] | null> {
+  return offered.list().then(
+    (entries) => entries.map(({ slug }) => slug),
+    () => null,
+  );
+}
+
+async function ended(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => resolve(), { once: true });
+  await promise;
+}

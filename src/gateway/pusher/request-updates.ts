@@ -1,0 +1,75 @@
+import { sleep } from "../../lib/backoff.ts";
+import type { JobEvent } from "../../protocol/event.ts";
+import { readUnfinished } from "../../state/read-unfinished.ts";
+import { linkToFile } from "../../submit/link-to-file.ts";
+import { readState, type RequestState } from "../../submit/read-state.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
+
+/** Payloads of updates, from events and from the state in Redis: the same for sockets of ours and for another Pusher server. */
+export interface RequestUpdates {
+  /** Null for an event that changes nothing for a client. Never rejects: a result whose link cannot be read now goes without. */
+  ofEvent(event: JobEvent): UpdatePayload | null | Promise<UpdatePayload | null>;
+  /** The client's requests that run, oldest first, then those that ended after `since` (unix ms). @throws AppError REDIS_UNAVAILABLE */
+  present(client: string, since: number): Promise<readonly PresentUpdate[]>;
+}
+
+export interface PresentUpdate {
+  readonly payload: UpdatePayload;
+  /** Of the last event that it includes. */
+  readonly seq: number;
+}
+
+export type UpdatesContext = Pick<
+  GatewayContext,
+  "config" | "keys" | "redis" | "store" | "secrets" | "publicUrl" | "requests" | "queues" | "readLive" | "index"
+>;
+
+/** How many of a client's newest requests are looked through, and of how many the state is told at most. */
+const MOST_LOOKED_AT = 1_000;
+const MOST_PRESENT = 100;
+const LINK_RETRIES_MS = [100, 400, 1_600];
+
+export function openRequestUpdates(context: UpdatesContext): RequestUpdates {
+  return {
+    ofEvent: (event) => (event.type === "done" ? doneOf(context, event) : updateOf(event, null)),
+    present: async (client, since) => {
+      const { ids } = await context.index.page(client, { cursor: null, limit: MOST_LOOKED_AT });
+      const candidates = await readUnfinished(context.redis, context.keys, ids, since);
+      const states = await Promise.all(candidates.slice(0, MOST_PRESENT).map((id) => readState(context, id)));
+      const told = await Promise.all(
+        states.filter((found) => found !== null && isTold(found, since)).map((found) => presentUpdate(context, found as RequestState)),
+      );
+      const present = told.filter((each) => each !== null).toReversed();
+      const isRunning = ({ payload }: PresentUpdate): boolean => payload.status === "in_progress";
+      return [...present.filter(isRunning), ...present.filter((each) => !isRunning(each))];
+    },
+  };
+}
+
+function isTold({ state }: RequestState, since: number): boolean {
+  return state.endedAt === null || state.endedAt >= since;
+}
+
+async function presentUpdate(context: UpdatesContext, { record, state, seq }: RequestState): Promise<PresentUpdate | null> {
+  const payload = presentOf(record.id, state, await linkOf(context, { record, state }));
+  return payload === null ? null : { payload, seq };
+}
+
+async function doneOf(context: UpdatesContext, event: JobEvent): Promise<UpdatePayload | null> {
+  for (const delayMs of [...LINK_RETRIES_MS, null]) {
+    try {
+      const found = await readState(context, event.id);
+      return updateOf(event, found === null ? null : await linkOf(context, found));
+    } catch {
+      if (delayMs !== null) await sleep(delayMs);
+    }
+  }
+  return updateOf(event, null);
+}
+
+/** Null for a request without a result. */
+async function linkOf(context: UpdatesContext, { record, state }: Pick<RequestState, "record" | "state">): Promise<string | null> {
+  const main = state.result?.files.find(({ role }) => role === "main");
+  return main === undefined ? null : linkToFile(context, record, main);
+}

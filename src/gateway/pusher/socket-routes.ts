@@ -1,0 +1,67 @@
+import type { FastifyInstance } from "fastify";
+import { channelAuth, channelOf, SOCKET_ID } from "../../protocol/pusher.ts";
+import { parseRealtime, type RealtimeTarget } from "../../protocol/pusher-api.ts";
+import { openEventHub } from "../../state/open-event-hub.ts";
+import { clientOf } from "../authenticate.ts";
+import { readFields } from "../body/read-body.ts";
+import { forbidden, invalid } from "../errors.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { ClientChannels } from "./client-channels.ts";
+import { Forwarder } from "./forwarder.ts";
+import { openRequestUpdates } from "./request-updates.ts";
+import { SocketServer } from "./socket-server.ts";
+
+/** Dead peers are found so much later than they should be at most. */
+const CHECK_EVERY_MS = 5_000;
+
+/** `POST /broadcasting/auth`, and the sockets at `/app/<key>` or events to another Pusher server (contract, section 4). */
+export async function socketRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
+  const { config } = context;
+  const elsewhere = config.realtime === null ? null : parseRealtime(config.realtime);
+  const appSecret = async (): Promise<string> => elsewhere?.secret ?? (await context.secrets.get("app-secret"));
+
+  app.post("/broadcasting/auth", { config: { auth: true } }, async (request) => {
+    const { socket_id: socketId, channel_name: channel } = await readFields(request);
+    if (typeof socketId !== "string" || !SOCKET_ID.test(socketId))
+      throw invalid({ socket_id: ["The socket_id field must be two numbers with a dot between them."] });
+    if (channel !== channelOf(clientOf(request).id)) throw forbidden();
+    return { auth: channelAuth({ key: elsewhere?.key ?? config.appKey, secret: await appSecret() }, socketId, channel) };
+  });
+
+  if (elsewhere === null) installSockets(app, context, appSecret);
+  else installForwarder(app, context, elsewhere);
+}
+
+function installSockets(app: FastifyInstance, context: GatewayContext, appSecret: () => Promise<string>): void {
+  const { config, keys, metrics } = context;
+  const channels = new ClientChannels({
+    hub: openEventHub({ subscriber: context.connectSubscriber(), keys }),
+    updates: openRequestUpdates(context),
+    maxSocketsPerClient: config.maxSocketsPerClient,
+    onSent: (count) => metrics.socketFrames.inc({ result: "sent" }, count),
+  });
+  const server = new SocketServer({
+    appKey: config.appKey,
+    appSecret,
+    maxSockets: config.maxSockets,
+    onSubscribe: (client, session) => channels.join(client, session),
+    onUnsubscribe: (client, session) => channels.leave(client, session),
+    onDropped: (count) => metrics.socketFrames.inc({ result: "dropped" }, count),
+    onCount: (count) => metrics.sockets.set(count),
+  });
+  app.server.on("upgrade", (request, socket, head) => server.upgrade(request, socket, head));
+  const timer = setInterval(() => server.check(), CHECK_EVERY_MS);
+  app.addHook("preClose", async () => {
+    clearInterval(timer);
+    server.close();
+  });
+}
+
+function installForwarder(app: FastifyInstance, context: GatewayContext, target: RealtimeTarget): void {
+  const stop = new AbortController();
+  const forwarding = new Forwarder(context, target, openRequestUpdates(context)).run(stop.signal);
+  app.addHook("preClose", async () => {
+    stop.abort();
+    await forwarding;
+  });
+}

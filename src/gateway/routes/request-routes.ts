@@ -1,0 +1,70 @@
+import type { FastifyInstance } from "fastify";
+import { TASKS } from "../../protocol/task.ts";
+import { cancelJob } from "../../submit/cancel-job.ts";
+import { readState } from "../../submit/read-state.ts";
+import { clientOf } from "../authenticate.ts";
+import { conflict, invalid } from "../errors.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { describeRequest, ownRequest } from "../request-view.ts";
+
+const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
+const DEFAULT_PAGE = 20;
+const MAX_PAGE = 50;
+
+/** One's own requests: status, list, cancel. */
+export async function requestRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
+  app.get<{ Params: { id: string } }>("/api/v1/client/request-status/:id", async (request) => {
+    const found = await ownRequest(context, clientOf(request).id, request.params.id);
+    return { data: await describeRequest(context, found) };
+  });
+
+  app.post<{ Params: { id: string } }>("/api/v1/client/requests/:id/cancel", async (request) => {
+    const client = clientOf(request).id;
+    const { state } = await ownRequest(context, client, request.params.id);
+    if (state.status === "done" || state.status === "error") throw conflict("The request has already ended.");
+    await cancelJob(context, request.params.id);
+    return { data: await describeRequest(context, await ownRequest(context, client, request.params.id)) };
+  });
+
+  app.get<{ Querystring: Readonly<Record<string, unknown>> }>("/api/v1/client/requests", async (request) => {
+    const { status, limit, cursor } = request.query;
+    if (status !== undefined && status !== "" && !STATUSES.includes(status as string))
+      throw invalid({ status: [`The status field must be one of ${STATUSES.join(", ")}.`] });
+    const wanted = typeof status === "string" && status !== "" ? status : null;
+    return listRequests(context, clientOf(request).id, {
+      wanted,
+      limit: pageSize(limit),
+      cursor: typeof cursor === "string" ? cursor : null,
+    });
+  });
+}
+
+/** Newest first. With a status, a page may be shorter than `limit` although there are more: the cursor says so. */
+async function listRequests(
+  context: GatewayContext,
+  client: string,
+  { wanted, limit, cursor }: { readonly wanted: string | null; readonly limit: number; readonly cursor: string | null },
+): Promise<unknown> {
+  const page = await context.index.page(client, { cursor, limit });
+  const found = await Promise.all(page.ids.map((id) => readState(context, id)));
+  const data = found.flatMap((each) => {
+    if (each === null || (wanted !== null && each.state.status !== wanted)) return [];
+    const { record, state } = each;
+    return {
+      request_id: record.id,
+      task: record.task,
+      inference_type: TASKS[record.task],
+      model: record.model,
+      status: state.status,
+      progress: Math.round(state.progress * 100) / 100,
+      created_at: new Date(record.createdAt).toISOString(),
+      ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
+    };
+  });
+  return { data, meta: { next_cursor: page.cursor, per_page: limit } };
+}
+
+function pageSize(given: unknown): number {
+  const number = Number(given ?? DEFAULT_PAGE);
+  return Number.isInteger(number) && number >= 1 ? Math.min(MAX_PAGE, number) : DEFAULT_PAGE;
+}

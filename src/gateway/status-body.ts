@@ -1,0 +1,75 @@
+import type { JobState } from "../core/job-state.ts";
+import { ERROR_TABLE } from "../protocol/error.ts";
+import type { RequestRecord } from "../protocol/request.ts";
+import type { ResultFile, Timings } from "../protocol/result.ts";
+
+export interface StatusFacts {
+  readonly record: RequestRecord;
+  readonly state: JobState;
+  /** A fresh link to one file of the result. */
+  readonly linkOf: (file: ResultFile) => string;
+  /** 1 = next; null when it does not wait. */
+  readonly position: number | null;
+  readonly etaMs: number | null;
+}
+
+/** `data` of GET request-status (contract, section 1). What does not apply is null, never missing. */
+export function statusBody({ record, state, linkOf, position, etaMs }: StatusFacts): Readonly<Record<string, unknown>> {
+  const { result, status } = state;
+  const main = result?.files.find(({ role }) => role === "main");
+  return {
+    request_id: record.id,
+    status,
+    progress: Math.round(state.progress * 100) / 100,
+    preview: previewUri(state.preview),
+    result_url: main === undefined ? null : linkOf(main),
+    results_alt_formats: altFormats(state, linkOf),
+    result: result?.text ?? null,
+    ...errorFields(state),
+    queue_position: status === "pending" ? position : null,
+    eta_ms: etaMs === null ? null : Math.max(0, Math.round(etaMs)),
+    processing_time_ms: processingMs({ record, state }),
+    seed: result?.seed ?? numberOrNull(record.params["seed"]),
+    timings: result === null ? null : timingsBody(result.timings),
+  };
+}
+
+/** Base64 JPEG -> data URI. */
+export function previewUri(preview: string | null): string | null {
+  return preview === null ? null : `data:image/jpeg;base64,${preview}`;
+}
+
+/** Start of processing -> end. */
+export function processingMs({ record, state }: Pick<StatusFacts, "record" | "state">): number | null {
+  return record.startedAt === null || state.endedAt === null ? null : Math.max(0, state.endedAt - record.startedAt);
+}
+
+/** The fields of a failure, as clients of the contract know them; all null unless the status is `error`. */
+export function errorFields({ error, endedAt }: Pick<JobState, "error" | "endedAt">): Readonly<Record<string, unknown>> {
+  if (error === null) return { error_code: null, error_message: null, error_reason: null, retryable: null, failed_at: null, error: null };
+  const { apiCode, publicText, retry } = ERROR_TABLE[error.code];
+  return {
+    error_code: apiCode,
+    error_message: publicText,
+    error_reason: error.code,
+    retryable: retry !== "never",
+    failed_at: endedAt === null ? null : new Date(endedAt).toISOString(),
+    error: publicText,
+  };
+}
+
+/** By the ending of their names; null when there are none. */
+function altFormats({ result }: JobState, linkOf: StatusFacts["linkOf"]): Readonly<Record<string, string>> | null {
+  const alt = (result?.files ?? []).filter(({ role }) => role === "alt");
+  if (alt.length === 0) return null;
+  return Object.fromEntries(alt.map((file) => [file.name.slice(file.name.lastIndexOf(".") + 1), linkOf(file)]));
+}
+
+function timingsBody(timings: Timings): Readonly<Record<string, number>> {
+  const { queueMs, loadMs, inputMs, runMs, encodeMs, uploadMs } = timings;
+  return { queue_ms: queueMs, load_ms: loadMs, input_ms: inputMs, run_ms: runMs, encode_ms: encodeMs, upload_ms: uploadMs };
+}
+
+function numberOrNull(value: unknown): number | null {
+  return typeof value === "number" ? value : null;
+}

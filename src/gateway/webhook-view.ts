@@ -1,0 +1,38 @@
+import type { Delivery, DeliveryAttempt } from "../state/open-deliveries.ts";
+import type { WebhookSettings } from "../state/open-webhooks.ts";
+
+type View = Readonly<Record<string, unknown>>;
+
+/** `data` of the webhook settings; the secret is never among them. */
+export function settingsView(settings: WebhookSettings | null): View {
+  return {
+    url: settings?.url ?? null,
+    enabled: settings?.enabled ?? false,
+    failure_count: settings?.failureCount ?? 0,
+    disabled_at: iso(settings?.disabledAt ?? null),
+    updated_at: iso(settings?.updatedAt ?? null),
+  };
+}
+
+export function deliveryView(delivery: Delivery): View {
+  return {
+    delivery_id: delivery.id,
+    event: delivery.event,
+    url: delivery.url,
+    status: delivery.state,
+    created_at: iso(delivery.createdAt),
+    next_attempt_at: iso(delivery.nextAttemptAt),
+    redeliveries: delivery.redeliveries,
+    attempt_count: delivery.attemptCount,
+    attempts: delivery.attempts.map(attemptView),
+    body: delivery.body,
+  };
+}
+
+export function attemptView({ number, at, durationMs, status, error, answer }: DeliveryAttempt): View {
+  return { attempt: number, at: iso(at), duration_ms: durationMs, response_status: status, response_body: answer, error };
+}
+
+function iso(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}
