@@ -1,0 +1,26 @@
+import type { Config } from "../config/config.ts";
+import { runCourier } from "../courier/main.ts";
+import type { GatewayContext } from "../gateway/gateway-context.ts";
+import type { Logger } from "../telemetry/logger.ts";
+
+/** The courier in the process of a gateway (DRYAPI_COURIER). */
+export interface CourierBeside {
+  readonly start: (gateway: Pick<GatewayContext, "metrics" | "publicUrl">) => void;
+  /** Resolves when it has ended, at once when it never ran. */
+  readonly ended: () => Promise<void>;
+}
+
+/** `stop` ends the courier; one that fails ends whatever else waits for `stop`. */
+export function courierBeside(config: Config, { log, stop }: { readonly log: Logger; readonly stop: AbortController }): CourierBeside {
+  let running = Promise.resolve();
+  return {
+    start: ({ metrics, publicUrl }) => {
+      if (!config.courier) return;
+      running = runCourier(config, { log, metrics, publicUrl, signal: stop.signal }).catch((thrown: unknown) => {
+        log.fatal({ err: thrown }, "the courier failed");
+        stop.abort();
+      });
+    },
+    ended: () => running,
+  };
+}

@@ -1,0 +1,79 @@
+import { readConfig, type Config } from "../config/config.ts";
+import { asAppError } from "../protocol/error.ts";
+import type { ModelEntry } from "../models/scan-models.ts";
+import type { Models } from "../models/open-models.ts";
+import { checkDevices } from "./doctor/check-devices.ts";
+import { checkDisk, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
+import { checkModels } from "./doctor/check-models.ts";
+import { checkRedisFacts } from "./doctor/check-redis.ts";
+import { checkObjectStore } from "./doctor/check-store.ts";
+import { fail, warn, type Finding } from "./doctor/finding.ts";
+import { EXIT } from "./exit-codes.ts";
+import { openConfiguredModels } from "./models-command.ts";
+import { openStore, readRedisFacts, redisUrlOf } from "./open-system.ts";
+import { wrap, type Terminal } from "./terminal.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export interface DoctorOptions {
+  readonly json: boolean;
+  /** Start a runner on each device. */
+  readonly probe: boolean;
+}
+
+const STORE_TIMEOUT_MS = 20_000;
+
+/** `dryapi doctor`: every check runs, whatever the ones before it found. Exits 1 when one failed. */
+export async function runDoctor(env: Env, options: DoctorOptions, terminal: Terminal): Promise<number> {
+  const findings: Finding[] = [];
+  const add = (found: Finding | readonly Finding[]): void => {
+    for (const finding of [found].flat()) {
+      findings.push(finding);
+      if (!options.json) print(finding, terminal);
+    }
+  };
+  add(checkNode(process.version));
+  add(checkSettings(env));
+  // Without valid settings there is nothing to check them against.
+  const config = readConfig(env);
+  add(await checkSetpriv(env));
+  add(await checkDisk(config));
+  add(await checkRedis(config));
+  add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));
+  const models = await openConfiguredModels(config);
+  add(checkModels(models, config));
+  add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));
+  const count = (level: Finding["level"]): number => findings.filter((finding) => finding.level === level).length;
+  const summary = { ok: count("ok"), warn: count("warn"), fail: count("fail") };
+  if (options.json) terminal.out(JSON.stringify({ checks: findings, summary }, null, 2));
+  else terminal.out(`\n${summary.ok} ok, ${summary.warn} warnings, ${summary.fail} failures`);
+  return summary.fail > 0 ? EXIT.failed : EXIT.ok;
+}
+
+async function checkRedis(config: Config): Promise<readonly Finding[]> {
+  let redisUrl: string;
+  try {
+    redisUrl = await redisUrlOf(config);
+  } catch (thrown) {
+    return [warn("redis", asAppError(thrown).message, "set REDIS_URL for `dryapi worker`; `dryapi up` starts its own")];
+  }
+  try {
+    return checkRedisFacts(await readRedisFacts(redisUrl));
+  } catch (thrown) {
+    return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
+  }
+}
+
+/** The smallest usable model with native code: its runner proves the device. */
+function probeModel(models: Models): ModelEntry | null {
+  const need = ({ manifest }: ModelEntry): number => Math.max(0, ...Object.values(manifest.memoryBytes));
+  const able = models.list().filter((model) => model.state === "available" && model.manifest.family !== "fake");
+  return able.toSorted((a, b) => need(a) - need(b))[0] ?? null;
+}
+
+function print({ check, level, message, fix }: Finding, terminal: Terminal): void {
+  const head = `${level.padEnd(4)}  ${check.padEnd(20)}  `;
+  const indent = " ".repeat(head.length);
+  terminal.out(`${head}${wrap(message, 90, indent)}`);
+  if (fix !== undefined) terminal.out(`${indent}-> ${wrap(fix, 87, `${indent}   `)}`);
+}

@@ -1,0 +1,69 @@
+import type { Config } from "../../config/config.ts";
+import type { ModelEntry } from "../../models/scan-models.ts";
+import { asAppError } from "../../protocol/error.ts";
+import { detectDevices, type DetectedDevice } from "../../worker/devices.ts";
+import { startRunner } from "../../worker/runner-process.ts";
+import { formatBytes, formatMs } from "../terminal.ts";
+import { fail, ok, warn, type Finding } from "./finding.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+export interface DeviceCheck {
+  readonly env: Env;
+  readonly config: Pick<Config, "device" | "devices">;
+  /** A small model with native code to start a runner with on each device; null = detect only. */
+  readonly probe: ModelEntry | null;
+}
+
+const CUDA_FIX = "install what is named (scripts/fetch-cuda.sh brings onnxruntime's GPU libraries), or set DRYAPI_DEVICE=cpu";
+
+/** Which devices there are, and for each whether a real runner really runs there: a library that is missing shows itself only then. */
+export async function checkDevices({ env, config, probe }: DeviceCheck): Promise<readonly Finding[]> {
+  const findings: Finding[] = [];
+  let devices: readonly DetectedDevice[];
+  try {
+    devices = await detectDevices(config.device, { env, onNote: (note) => findings.push(warn("devices", note, CUDA_FIX)) });
+  } catch (thrown) {
+    return [fail("devices", asAppError(thrown).message, CUDA_FIX)];
+  }
+  const chosen = devices.filter((device) => device.kind === "cpu" || config.devices === null || config.devices.includes(device.index));
+  if (chosen.length === 0) {
+    const all = devices.map(({ id }) => id).join(", ");
+    findings.push(
+      fail("devices", `DRYAPI_DEVICES=${config.devices?.join(",")} chooses none of ${all}`, "set it to numbers that nvidia-smi shows"),
+    );
+  }
+  for (const device of chosen) {
+    const what = `${device.name}, ${formatBytes(device.memoryBytes)}`;
+    findings.push(probe === null ? ok(`device ${device.id}`, what) : await probeDevice(device, what, probe, env));
+  }
+  return findings;
+}
+
+async function probeDevice(device: DetectedDevice, what: string, model: ModelEntry, env: Env): Promise<Finding> {
+  const check = `device ${device.id}`;
+  const lines: string[] = [];
+  try {
+    await using runner = await startRunner({
+      manifest: model.manifest,
+      modelDir: model.dir,
+      device,
+      previews: false,
+      embeddingCacheBytes: 0,
+      cancelGraceMs: 1_000,
+      env,
+      log: { debug: () => undefined, warn: (_fields, message) => void lines.push(message) },
+    });
+    const ready = await runner.ready;
+    const providers = Object.entries(ready.providers).map(([name, nodes]) => `${nodes} nodes on ${name}`);
+    return ok(check, `${what}; a runner with ${model.slug} was ready in ${formatMs(ready.loadMs)} (${providers.join(", ")})`);
+  } catch (thrown) {
+    const error = asAppError(thrown);
+    const said = error.blackBox?.stderr ?? lines.join("; ");
+    return fail(
+      check,
+      `${what}; its runner failed: ${error.message}${said === "" ? "" : ` | it said: ${said.trim().split("\n").slice(-3).join(" / ")}`}`,
+      device.kind === "cpu" ? "run `dryapi models verify`" : CUDA_FIX,
+    );
+  }
+}

@@ -1,0 +1,108 @@
+import type { Config } from "../config/config.ts";
+import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
+import { modelFiles } from "../models/model-files.ts";
+import { openModels, type Models } from "../models/open-models.ts";
+import type { ModelEntry } from "../models/scan-models.ts";
+import { AppError } from "../protocol/error.ts";
+import { manifestJsonSchema } from "../protocol/manifest-json-schema.ts";
+import { EXIT } from "./exit-codes.ts";
+import { formatBytes, formatTable, type Terminal } from "./terminal.ts";
+
+export async function openConfiguredModels(config: Config, onNote?: (note: string) => void): Promise<Models> {
+  return openModels({
+    modelDirs: config.modelsDirs,
+    shippedDir: SHIPPED_MODELS_DIR,
+    stateDir: config.stateDir,
+    ...(onNote === undefined ? {} : { onNote }),
+  });
+}
+
+/** `dryapi models list`: what is on this machine and whether it can be used. */
+export async function runModelsList(config: Config, options: { readonly json: boolean }, terminal: Terminal): Promise<number> {
+  const models = await openConfiguredModels(config, (note) => terminal.err(`note  ${note}`));
+  if (options.json) {
+    const rows = models.list().map((model) => ({
+      slug: model.slug,
+      name: model.manifest.name,
+      family: model.manifest.family,
+      tasks: model.manifest.tasks,
+      state: model.state,
+      shipped: model.shipped,
+      dir: model.dir,
+      memory_bytes: model.manifest.memoryBytes,
+      problems: model.problems.map(({ message }) => message),
+    }));
+    const invalid = models.invalid().map(({ slug, manifestPath, error }) => ({ slug, manifest: manifestPath, error: error.message }));
+    terminal.out(JSON.stringify({ models: rows, invalid }, null, 2));
+    return EXIT.ok;
+  }
+  const rows = models.list().map((model) => {
+    const needs = Object.entries(model.manifest.memoryBytes).map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`);
+    return [model.slug, model.state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
+  });
+  terminal.out(formatTable([["MODEL", "STATE", "TASKS", "NEEDS", "FOLDER"], ...rows]));
+  for (const { slug, state, problems } of models.list()) {
+    // Missing files are what a manifest without its weights looks like: `verify` names them.
+    if (state === "missing") terminal.err(`note  ${slug}: ${problems.length} files are missing; dryapi models verify ${slug} names them`);
+    else for (const problem of problems) terminal.err(`fail  ${slug}: ${problem.message}`);
+  }
+  for (const { error } of models.invalid()) terminal.err(`invalid  ${error.message}`);
+  return EXIT.ok;
+}
+
+/** A manifest that came with the package, and not one file of the model: nobody has fetched it. A part of them would be a broken fetch. */
+function isAbsent(entry: ModelEntry | undefined): boolean {
+  if (entry?.shipped !== true) return false;
+  return entry.state === "missing" && entry.problems.length === modelFiles(entry.manifest).length;
+}
+
+/** `dryapi models verify`: hashes every pinned file. Fails when a file is missing or damaged. */
+export async function runModelsVerify(
+  config: Config,
+  slugs: readonly string[],
+  options: { readonly json: boolean },
+  terminal: Terminal,
+): Promise<number> {
+  const models = await openConfiguredModels(config);
+  const chosen = slugs.length > 0 ? slugs : models.list().map(({ slug }) => slug);
+  const reports = [];
+  const absent: string[] = [];
+  let failed = slugs.length === 0 && models.invalid().length > 0;
+  for (const slug of chosen) {
+    if (slugs.length === 0 && isAbsent(models.get(slug))) {
+      absent.push(slug);
+      if (!options.json) terminal.out(`skip  ${slug}: not on this machine`);
+      continue;
+    }
+    const report = await models.verify(slug);
+    reports.push(report);
+    failed ||= report.problems.length > 0;
+    if (options.json) continue;
+    const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
+    terminal.out(
+      `${report.problems.length === 0 ? "ok  " : "fail"}  ${slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
+    );
+    for (const problem of report.problems) terminal.out(`      ${problem.message}`);
+  }
+  const invalid = slugs.length === 0 ? models.invalid().map(({ error }) => error.message) : [];
+  if (options.json) terminal.out(JSON.stringify({ reports, absent, invalid }, null, 2));
+  else for (const message of invalid) terminal.out(`fail  ${message}`);
+  return failed ? EXIT.failed : EXIT.ok;
+}
+
+/** `dryapi models schema`: the JSON Schema of model.json, for editors and for whoever writes one. */
+export function runModelsSchema(terminal: Terminal): number {
+  terminal.out(manifestJsonSchema().trimEnd());
+  return EXIT.ok;
+}
+
+/** The manifest that a submit is planned with. Files may be missing here: they are needed where the model runs. @throws AppError MODEL_NOT_FOUND */
+export function requireManifest(models: Models, slug: string): ReturnType<Models["require"]>["manifest"] {
+  const entry = models.get(slug);
+  if (entry !== undefined) return entry.manifest;
+  const known = models.list().map((model) => model.slug);
+  throw new AppError(
+    "MODEL_NOT_FOUND",
+    `model ${slug}: no manifest on this machine; known: ${known.join(", ") || "none"} (set DRYAPI_MODELS_DIR to add folders)`,
+  );
+}

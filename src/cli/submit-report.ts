@@ -1,0 +1,34 @@
+import type { ErrorData } from "../protocol/error.ts";
+import type { SavedFile } from "./save-files.ts";
+
+/** As commander hands them over. */
+export interface SubmitOptions {
+  readonly model?: string;
+  readonly out: string;
+  readonly json: boolean;
+  readonly wait: boolean;
+  readonly timeout?: number;
+  readonly preview: boolean;
+  readonly priority: number;
+  readonly client: string;
+}
+
+/** The one object that --json prints. */
+export interface SubmitReport {
+  readonly request_id: string | null;
+  readonly status: "pending" | "processing" | "done" | "error";
+  readonly result_url: string | null;
+  readonly files: readonly SavedFile[];
+  readonly seed: number | null;
+  readonly timings: Readonly<Record<string, number>> | null;
+  readonly error: ErrorData | null;
+}
+
+export interface Outcome {
+  readonly exitCode: number;
+  readonly report: SubmitReport;
+}
+
+export function reportOf(id: string | null, status: SubmitReport["status"], rest: Partial<SubmitReport>): SubmitReport {
+  return { request_id: id, status, result_url: null, files: [], seed: null, timings: null, error: null, ...rest };
+}
