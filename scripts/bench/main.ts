@@ -1,0 +1,29 @@
+/**
+ * `npm run bench [-- --json] [-- --only NAME]`: real processes, real Redis, the tiny models on the CPU. Every row compares two things
+ * measured in this one run; the machine is noisy, so read the ratios and not the milliseconds.
+ */
+import { parseArgs } from "node:util";
+import { fluxRows } from "./flux-rows.ts";
+import { gatewayRows } from "./gateway-rows.ts";
+import { memoryRows } from "./memory-rows.ts";
+import { queueRows } from "./queue-rows.ts";
+import { formatTable, type Row } from "./row.ts";
+import { socketRows } from "./socket-rows.ts";
+
+const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
+
+const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
+  queue: queueRows,
+  flux: fluxRows,
+  memory: memoryRows,
+  gateway: gatewayRows,
+  sockets: socketRows,
+};
+const chosen = Object.entries(groups).filter(([name]) => values.only === undefined || values.only === name);
+if (chosen.length === 0) {
+  process.stderr.write(`bench: no rows named ${values.only}; expected one of ${Object.keys(groups).join(", ")}\n`);
+  process.exit(2);
+}
+const rows: Row[] = [];
+for (const [, measure] of chosen) rows.push(...(await measure()));
+process.stdout.write(values.json ? `${JSON.stringify(rows, null, 2)}\n` : `${formatTable(rows)}\n`);

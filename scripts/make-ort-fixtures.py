@@ -1,0 +1,52 @@
+"""Makes test/fixtures/ort: graphs of a few nodes that src/runner/ort-backend.test.ts opens.
+
+Run: pip install onnx numpy && python scripts/make-ort-fixtures.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto as T
+from onnx import helper as h
+from onnx import numpy_helper
+
+OUT = Path(__file__).resolve().parent.parent / "test/fixtures/ort"
+OUT.mkdir(parents=True, exist_ok=True)
+
+
+def save(name, nodes, inputs, outputs, initializers=(), domains=(), **options):
+    graph = h.make_graph(nodes, name, inputs, outputs, list(initializers))
+    opsets = [h.make_opsetid("", 17), *(h.make_opsetid(domain, 1) for domain in domains)]
+    model = h.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="dryapi")
+    onnx.save(model, OUT / f"{name}.onnx", **options)
+
+
+def value(name, kind, shape=("n",)):
+    return h.make_tensor_value_info(name, kind, list(shape))
+
+
+# One Identity per type that crosses the seam.
+kinds = {"float32": T.FLOAT, "float16": T.FLOAT16, "int64": T.INT64, "int32": T.INT32, "uint8": T.UINT8, "bool": T.BOOL}
+save(
+    "every-type",
+    [h.make_node("Identity", [name], [f"{name}_out"]) for name in kinds],
+    [value(name, kind) for name, kind in kinds.items()],
+    [value(f"{name}_out", kind) for name, kind in kinds.items()],
+)
+# Allocates whatever its input asks for.
+save("expand", [h.make_node("Expand", ["one", "shape"], ["y"])], [value("one", T.FLOAT, (1,)), value("shape", T.INT64, (1,))], [value("y", T.FLOAT)])
+save("double-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.DOUBLE)], [value("y", T.DOUBLE)])
+save("bfloat16-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.BFLOAT16)], [value("y", T.BFLOAT16)])
+save("unknown-op", [h.make_node("Frobnicate", ["x"], ["y"], domain="nobody.knows")], [value("x", T.FLOAT)], [value("y", T.FLOAT)], domains=["nobody.knows"])
+weights = numpy_helper.from_array(np.arange(4096, dtype=np.float32), "weights")
+save(
+    "external",
+    [h.make_node("Add", ["x", "weights"], ["y"])],
+    [value("x", T.FLOAT, (4096,))],
+    [value("y", T.FLOAT, (4096,))],
+    [weights],
+    save_as_external_data=True,
+    location="external.onnx_data",
+    size_threshold=100,
+)
