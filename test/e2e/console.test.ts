@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
+import { startSystem, type TestSystem } from "../support/system.ts";
+
+const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(tmpdir(), "dryapi-screenshots");
+const ADMIN_KEY = "an-admin-key-for-tests";
+/** Without the last ones Chromium asks hosts of its maker for updates. */
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** The real page in a real browser on a real system. */
+describe("the console", () => {
+  let system: TestSystem;
+  let gateway: GatewayProcess;
+  let browser: Browser;
+  let key: string;
+
+  before(async () => {
+    await mkdir(SCREENSHOTS, { recursive: true });
+    system = await startSystem();
+    await system.startWorker();
+    gateway = await startGateway(system, { DRYAPI_MODELS: "fake,tiny-flux-schnell,tiny-flux-dev", DRYAPI_ADMIN_KEY: ADMIN_KEY });
+    key = await addClient(system);
+    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+  });
+  after(async () => {
+    await browser.close();
+    await gateway[Symbol.asyncDispose]();
+    await system[Symbol.asyncDispose]();
+  });
+
+  /** A fresh page; whatever goes wrong in it fails the test that looks. */
+  async function open(options: BrowserContextOptions = {}): Promise<{ readonly page: Page; readonly problems: string[] }> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
+    const page = await context.newPage();
+    page.setDefaultTimeout(15_000);
+    const problems: string[] = [];
+    page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
+    page.on("pageerror", (error) => void problems.push(error.message));
+    await page.goto(gateway.url);
+    return { page, problems };
+  }
+
+  async function enter(page: Page): Promise<void> {
+    await page.getByLabel(/^Key/).fill(key);
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.getByRole("heading", { name: "New request" }).waitFor();
+  }
+
+  async function fill(page: Page, model: string, values: Readonly<Record<string, string>>): Promise<void> {
+    await page.getByLabel("Model").selectOption(model);
+    for (const [label, text] of Object.entries(values)) await page.getByLabel(label, { exact: true }).fill(text);
+  }
+
+  test("a picture is asked for, watched and seen; then it is in the history", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await page.getByText("Live", { exact: true }).waitFor();
+    await fill(page, "tiny-flux-schnell", { Prompt: "a lighthouse at dusk", Width: "256", Height: "256", Steps: "4" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "a lighthouse at dusk" });
+    await card.getByText(/^Done in/).waitFor();
+    await card.getByRole("img", { name: "a lighthouse at dusk" }).waitFor();
+    const width = `document.querySelector("article img").decode().then(() => document.querySelector("article img").naturalWidth)`;
+    assert.equal(await page.evaluate<number>(width), 256);
+    assert.deepEqual(await card.getByRole("link").allTextContents(), ["Original", "WEBP", "JPG"]);
+    assert.match((await page.locator("#announcer").textContent()) ?? "", /^a lighthouse at dusk: Done in/);
+    assert.equal(await page.locator("#history li").first().locator(".state").textContent(), "done");
+    await page.screenshot({ path: join(SCREENSHOTS, "console-desktop.png"), fullPage: true });
+    assert.deepEqual(problems, []);
+  });
+
+  test("a running request shows previews, and is cancelled", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await fill(page, "fake", { Prompt: "slow", Width: "64", Height: "64", Steps: "10000" });
+    // The fake model's own parameters have no field.
+    await page.evaluate(
+      `find = document.getElementById("fields"); find.append(Object.assign(document.createElement("input"), { name: "step_ms", value: "20" }))`,
+    );
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "slow" });
+    await card.getByRole("img", { name: "Preview of slow" }).waitFor();
+    await card.getByRole("progressbar").waitFor();
+    await card.getByRole("button", { name: "Cancel" }).click();
+    await card.getByText("The request was cancelled.").waitFor();
+    assert.deepEqual(problems, []);
+  });
+
+  test("wrong input is told beside the form, and the field gets the focus", async () => {
+    const { page } = await open();
+    await enter(page);
+    await fill(page, "tiny-flux-schnell", { Prompt: "   ", Width: "256", Height: "256" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    await page.getByRole("alert").filter({ hasText: "The prompt field is required." }).waitFor();
+    assert.equal(await page.evaluate<string>("document.activeElement.id"), "field-prompt");
+  });
+
+  test("a wrong key is told", async () => {
+    const { page } = await open();
+    await page.getByLabel(/^Key/).fill("nobody|aaaaaaaaaaaaaaaaaaaaaaaa");
+    await page.getByRole("button", { name: "Continue" }).click();
+    await page.getByRole("alert").filter({ hasText: "This key is not known." }).waitFor();
+  });
+
+  test("the keyboard is enough", async () => {
+    const { page } = await open();
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate<string>("document.activeElement.textContent"), "Skip to the content");
+    await page.getByLabel(/^Key/).focus();
+    await page.keyboard.type(key);
+    await page.keyboard.press("Enter");
+    await page.locator("#task:focus").waitFor();
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate<string>("document.activeElement.id"), "model");
+    await page.getByLabel("Prompt", { exact: true }).focus();
+    await page.keyboard.type("keys alone");
+    await page.getByLabel("Width", { exact: true }).fill("64");
+    await page.getByLabel("Height", { exact: true }).fill("64");
+    await page.keyboard.press("Enter");
+    await page
+      .locator("article")
+      .filter({ hasText: "keys alone" })
+      .getByText(/^Done in/)
+      .waitFor();
+  });
+
+  test("every control has a name, headings are in order, and nothing is wider than a phone", async () => {
+    for (const [name, options] of [
+      ["console-phone", { viewport: { width: 320, height: 700 }, isMobile: true, hasTouch: true }],
+      ["console-dark", { colorScheme: "dark" }],
+    ] as const) {
+      const { page, problems } = await open(options);
+      await enter(page);
+      await page.locator("#history li").first().waitFor();
+      const unnamed = `[...document.querySelectorAll("input, select, textarea")].filter((field) => field.labels.length === 0).map((field) => field.id)`;
+      assert.deepEqual(await page.evaluate(unnamed), []);
+      assert.deepEqual(await page.evaluate(`[...document.querySelectorAll("main h2")].map((heading) => heading.textContent)`), [
+        "API key",
+        "New request",
+        "Now",
+        "History",
+        "Webhook",
+      ]);
+      assert.ok(await page.evaluate<boolean>("document.documentElement.scrollWidth <= window.innerWidth"), `${name} scrolls sideways`);
+      await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+      assert.deepEqual(problems, []);
+    }
+  });
+
+  test("the queue dashboard asks for the admin key", async () => {
+    const path = `${gateway.url}/admin/queues`;
+    assert.equal((await fetch(path)).status, 401);
+    const wrong = { Authorization: `Basic ${Buffer.from("admin:wrong").toString("base64")}` };
+    assert.equal((await fetch(path, { headers: wrong })).status, 401);
+    const { page } = await open({ httpCredentials: { username: "admin", password: ADMIN_KEY } });
+    await page.goto(path);
+    await page.getByText("tiny-flux-schnell").first().waitFor();
+  });
+});
