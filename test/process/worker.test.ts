@@ -130,10 +130,12 @@ describe("a worker", () => {
     await system.ended("fake", blocker);
     const next = await system.submit({ model: "fake" });
     await system.ended("fake", next);
-    assert.equal(
-      system.events.some((event) => event.id === queued),
-      false,
+    assert.deepEqual(
+      system.events.filter((event) => event.id === queued).map((event) => event.type),
+      ["error"],
+      "told that it was cancelled, and nothing else",
     );
+    assert.equal((await failure(queued)).code, "CANCELLED");
     assert.equal(await system.state("fake", queued), "gone");
   });
 
