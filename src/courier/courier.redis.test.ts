@@ -379,7 +379,8 @@ test("a receiver that hangs gets 16 deliveries at a time, and the others are not
   try {
     await until("the delivery to the other receiver", () => received().length === 1);
     await until("16 requests to the one that hangs", () => hanging.received.length === 16);
-    assert.equal(other.courier.inFlight, 16);
+    await until("the rest to be put off", () => other.courier.inFlight === 16);
+    assert.equal(hanging.received.length, 16);
   } finally {
     stop.abort();
     await running;
