@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { REQUEST_VERSION } from "../../src/protocol/request.ts";
 import { FLUX_FIXTURES } from "../support/flux-rig.ts";
@@ -16,10 +16,13 @@ describe("submit", () => {
   let system: TestSystem;
   let gateway: GatewayProcess;
   let api: ApiClient;
+  let uploads: string;
 
   before(async () => {
     system = await startSystem();
-    gateway = await startGateway(system);
+    uploads = join(system.dir, "uploads");
+    await mkdir(uploads);
+    gateway = await startGateway(system, { TMPDIR: uploads });
     api = new ApiClient(gateway.url, await addClient(system));
   });
   after(async () => {
@@ -59,11 +62,7 @@ describe("submit", () => {
       assert.deepEqual([record.params["width"], record.params["height"]], [128, 128], "the image's own size");
       assert.deepEqual(await system.objects(`inputs/${id}`), ["0.png"]);
     }
-    const left = (await readdir(tmpdir())).filter((name) => name.startsWith("dryapi-upload-"));
-    await system.until("no upload left over", async () => {
-      const now = await readdir(tmpdir());
-      return left.some((name) => now.includes(name)) ? undefined : true;
-    });
+    await system.until("no upload left over", async () => ((await readdir(uploads)).length === 0 ? true : undefined));
   });
 
   test("names every wrong field and stores nothing", async () => {
