@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
-import { readdir } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { describe, it } from "node:test";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
 import type { AppError } from "../protocol/error.ts";
 import { openOrtBackend } from "./ort-backend.ts";
 import { assertRanOn, probeProviders } from "./probe-device.ts";
 
 // Before the first session is opened, or onnxruntime phones home.
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
+// Runners of other test files probe at the same time: what is left over is looked for in a folder of our own.
+const own = await mkdtemp(join(tmpdir(), "probe-device-test-"));
+process.env["TMPDIR"] = own;
+after(() => rm(own, { recursive: true, force: true }));
 
 const CPU = { kind: "cpu", index: 0, threads: 1 } as const;
 const CUDA = { kind: "cuda", index: 1, threads: 1 } as const;
@@ -16,11 +21,10 @@ const refusal = (message: RegExp) => (error: AppError) => error.code === "DEVICE
 
 describe("the probe", () => {
   it("proves from onnxruntime's profile that the CPU ran its nodes, and leaves no files", async () => {
-    const before = await leftovers();
     const providers = await probeProviders(CPU, openOrtBackend);
     assert.deepEqual(Object.keys(providers), ["CPUExecutionProvider"]);
     assert.ok((providers["CPUExecutionProvider"] ?? 0) >= 1);
-    assert.deepEqual(await leftovers(), before);
+    assert.deepEqual(await readdir(own), []);
   });
 
   it("refuses a GPU whose nodes ran on the CPU in silence", async () => {
@@ -59,7 +63,3 @@ describe("the verdict", () => {
     assert.throws(() => assertRanOn(CUDA, {}), refusal(/nowhere/));
   });
 });
-
-async function leftovers(): Promise<string[]> {
-  return (await readdir(tmpdir())).filter((name) => name.startsWith("dryapi-probe-"));
-}
