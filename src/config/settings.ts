@@ -206,6 +206,14 @@ export const SETTINGS = {
     meaning: "Folder with onnxruntime's GPU libraries (libonnxruntime.so.1, libonnxruntime_providers_cuda.so).",
     programs: RUN,
   }),
+  ffmpegDir: may<string>({
+    env: "DRYAPI_FFMPEG_DIR",
+    group: "Devices",
+    parser: path,
+    fallbackText: "unset: ffmpeg and ffprobe are found in the PATH",
+    meaning: "Folder of ffmpeg and ffprobe, which audio and video models need.",
+    programs: RUN,
+  }),
   cudaLibs: may<string>({
     env: "DRYAPI_CUDA_LIBS",
     group: "Devices",

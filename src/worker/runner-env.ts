@@ -3,7 +3,17 @@ import { join } from "node:path";
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** Variables that a runner needs. Everything else stays with the daemon: a child that parses model files and images gets no secret. */
-const KEPT: readonly string[] = ["PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR", "MALLOC_ARENA_MAX"];
+const KEPT: readonly string[] = [
+  "PATH",
+  "HOME",
+  "TMPDIR",
+  "LANG",
+  "LC_ALL",
+  "TZ",
+  "XDG_RUNTIME_DIR",
+  "MALLOC_ARENA_MAX",
+  "DRYAPI_FFMPEG_DIR",
+];
 const KEPT_PREFIXES: readonly string[] = ["CUDA_", "NVIDIA_", "VK_"];
 
 /** Where scripts/fetch-cuda.sh puts onnxruntime's GPU libraries unless told otherwise. */
