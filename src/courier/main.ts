@@ -7,7 +7,7 @@ import { watchQueues } from "../queue/watch-queues.ts";
 import type { HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Courier } from "./courier.ts";
-import { LOCK_MS, openCourier, STALLED_EVERY_MS, type CourierOptions } from "./open-courier.ts";
+import { openCourier, type CourierOptions } from "./open-courier.ts";
 
 const ORPHANS_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 60_000;
@@ -30,8 +30,8 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   const chore = (everyMs: number, work: () => Promise<void>): Promise<void> => repeat({ everyMs, signal: stop.signal, log }, work);
   const chores = [
     watchQueues({ redis: blocking, keys, models: () => [DELIVERY_QUEUE], onWake: () => courier.wake(), signal: stop.signal }),
-    chore(LOCK_MS / 3, () => courier.renew()),
-    chore(STALLED_EVERY_MS, () => queue.recoverStalled()),
+    chore(config.lockMs / 3, () => courier.renew()),
+    chore(config.stalledIntervalMs, () => queue.recoverStalled()),
     chore(ORPHANS_EVERY_MS, () => freeOrphans(queue, log)),
     chore(SWEEP_EVERY_MS, async () => void (await queue.sweep())),
   ];

@@ -30,9 +30,6 @@ export interface CourierOptions {
   readonly onReady?: (check: () => Promise<HealthReport>) => void;
 }
 
-/** Of a delivery. One attempt takes 12 s at most; renewed all the same. */
-export const LOCK_MS = 30_000;
-export const STALLED_EVERY_MS = 15_000;
 const CONNECT_RETRY_MS = 500;
 
 export interface CourierParts {
@@ -59,7 +56,7 @@ export async function openCourier(config: Config, options: CourierOptions, stack
   const shared = { redis, keys, retentionMs };
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
   const queues = stack.use(openQueues({ ...shared, lockMs, stalledIntervalMs, maxStalled, workerName }));
-  const delivering = { ...shared, lockMs: LOCK_MS, stalledIntervalMs: STALLED_EVERY_MS, workerName };
+  const delivering = { ...shared, lockMs, stalledIntervalMs, workerName };
   const queue = await opened(() => openDeliveryQueue(delivering), signal);
   if (queue === null) return null;
   const context: CourierContext = {
