@@ -65,7 +65,7 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
     store,
     queues,
     requests: openRequests({ redis, keys, retentionMs }),
-    index: openRequestIndex({ redis, keys, retentionMs }),
+    index: openRequestIndex({ redis, keys }),
     cancels: openCancelChannel({ redis, keys, subscriber }),
     emitter: openEmitter({ redis, keys, ttlMs: retentionMs }),
     readLive: (id) => readLive(redis, keys, id),

@@ -1,11 +1,12 @@
 import { createHash, randomUUID } from "node:crypto";
 import { isAbsent } from "../core/field-value.ts";
-import { planSubmit, type SubmitPlan } from "../core/plan-submit.ts";
+import { planSubmit } from "../core/plan-submit.ts";
 import { canonicalJson } from "../lib/canonical-json.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import { ERROR_TABLE, AppError } from "../protocol/error.ts";
+import type { JobParams } from "../protocol/job.ts";
 import type { Task } from "../protocol/task.ts";
-import { InvalidFieldsError, submitJob, type SubmitFile } from "../submit/submit-job.ts";
+import { queueJob, randomSeed, type SubmitFile } from "../submit/submit-job.ts";
 import { checkUploads } from "./body/check-uploads.ts";
 import { HttpProblem, invalid } from "./errors.ts";
 import type { AuthenticatedClient, GatewayContext } from "./gateway-context.ts";
@@ -22,8 +23,8 @@ interface Checked {
   readonly entry: ModelEntry;
   readonly files: readonly SubmitFile[];
   readonly hook: HookFields;
-  /** The same for every request that means the same, in whatever order, spelling and encoding it came. */
-  readonly fingerprint: string;
+  readonly params: JobParams;
+  readonly digests: readonly string[];
 }
 
 /** The seed of a plan that leaves it open: no client can ask for it. */
@@ -31,11 +32,15 @@ const OPEN_SEED = -1;
 
 /** Checks a submit and puts it into its queue; returns the request id. @throws HttpProblem 422, which leaves nothing behind; AppError */
 export async function acceptSubmit(context: GatewayContext, submission: Submission): Promise<string> {
-  const { client, task, body, key } = submission;
+  const { client, task, key } = submission;
   const { idempotency, requests, webhooks } = context;
-  const { entry, files, hook, fingerprint } = await check(context, submission);
+  const checked = await check(context, submission);
+  const { entry, files, hook, params } = checked;
   const own = randomUUID();
-  const claim = key === null ? null : await idempotency.claim({ client: client.id, key, fingerprint, requestId: own });
+  const claim =
+    key === null
+      ? null
+      : await idempotency.claim({ client: client.id, key, fingerprint: fingerprintOf(submission, checked), requestId: own });
   if (claim?.kind === "conflict")
     throw invalid({ "Idempotency-Key": ["The Idempotency-Key header was used for another request within the last 24 hours."] });
   // Without a record, whoever had this key before did not get that far, or is just about to: both go on under one id, so that it is one job.
@@ -47,11 +52,11 @@ export async function acceptSubmit(context: GatewayContext, submission: Submissi
     const { priority, id: clientId } = client;
     const { jobTimeoutMs: timeoutMs } = context.config;
     const isShared = key !== null;
-    await submitJob(context, { id, isShared, webhook, manifest, task, fields: body.fields, files, client: clientId, priority, timeoutMs });
+    await queueJob(context, { id, isShared, webhook, manifest, task, params, files, client: clientId, priority, timeoutMs });
   } catch (thrown) {
     // A request that was refused leaves its key free. One that may have been recorded keeps it: only so is a repetition the same request.
     if (key !== null && isRefusal(thrown)) await idempotency.release({ client: client.id, key, requestId: own }).catch(() => undefined);
-    throw thrown instanceof InvalidFieldsError ? invalid(renamed(thrown.errors, submission.names)) : thrown;
+    throw thrown;
   }
   context.metrics.submits.inc({ task, model: entry.slug });
   return id;
@@ -67,10 +72,10 @@ async function check(context: GatewayContext, { task, body, names }: Submission)
   const entry = await modelOf(context, fields["model"], task);
   const { files, errors: uploadErrors, digests } = await checkUploads(entry.manifest, task, body.uploads);
   const hook = readHook(fields, context.config.allowHttpWebhooks);
-  const plan = planSubmit({ manifest: entry.manifest, task, fields, files, randomSeed: OPEN_SEED });
+  const plan = planSubmit({ manifest: entry.manifest, task, fields, files, randomSeed: randomSeed() });
   const errors = { ...(plan.ok ? {} : plan.errors), ...uploadErrors, ...hook.errors };
-  if (Object.keys(errors).length > 0) throw invalid(renamed(errors, names));
-  return { entry, files, hook, fingerprint: fingerprintOf({ task, model: entry.slug, plan, hook, digests }) };
+  if (!plan.ok || Object.keys(errors).length > 0) throw invalid(renamed(errors, names));
+  return { entry, files, hook, params: plan.params, digests };
 }
 
 async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): Promise<ModelEntry> {
@@ -80,16 +85,11 @@ async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): 
   return entry;
 }
 
-function fingerprintOf(content: {
-  readonly task: Task;
-  readonly model: string;
-  readonly plan: SubmitPlan;
-  readonly hook: HookFields;
-  readonly digests: readonly string[];
-}): string {
-  const { task, model, plan, hook, digests } = content;
+/** The same for every request that means the same, in whatever order, spelling and encoding it came. */
+function fingerprintOf({ task, body }: Submission, { entry, files, hook, digests }: Checked): string {
+  // Planned once more with the seed left open: which one was drawn says nothing about the request.
+  const plan = planSubmit({ manifest: entry.manifest, task, fields: body.fields, files, randomSeed: OPEN_SEED });
   const params = plan.ok ? plan.params : {};
-  return createHash("sha256")
-    .update(canonicalJson({ task, model, params, files: digests, url: hook.url, secret: hook.secret }))
-    .digest("hex");
+  const content = { task, model: entry.slug, params, files: digests, url: hook.url, secret: hook.secret };
+  return createHash("sha256").update(canonicalJson(content)).digest("hex");
 }

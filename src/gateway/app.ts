@@ -1,8 +1,8 @@
 import cors from "@fastify/cors";
 import formbody from "@fastify/formbody";
-import helmet from "@fastify/helmet";
 import multipart from "@fastify/multipart";
 import Fastify, { type FastifyInstance } from "fastify";
+import helmet from "helmet";
 import { installAuthentication } from "./authenticate.ts";
 import { installUploadCleanup, MAX_PLAIN_BYTES } from "./body/read-body.ts";
 import { consoleRoutes } from "./console/console-routes.ts";
@@ -31,7 +31,8 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   });
   installErrors(app, context.log);
   closeConnectionsAtEnd(app);
-  await app.register(helmet, {
+  // Made once: the plugin for fastify puts the policy together anew for each request.
+  const secure = helmet({
     contentSecurityPolicy: {
       useDefaults: false,
       directives: {
@@ -51,6 +52,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
     // TLS is the proxy's: it knows whether there is any.
     strictTransportSecurity: false,
   });
+  app.addHook("onRequest", (request, reply, done) => secure(request.raw, reply.raw, () => done()));
   await app.register(cors, {
     origin: "*",
     methods: ["GET", "HEAD", "POST", "PUT"],

@@ -41,7 +41,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<GatewayC
   const url = config.redisUrl;
   if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
   const keys = keysFor(config.namespace);
-  const connect = (role: "producer" | "subscriber"): ReturnType<typeof connectRedis> => {
+  const connect = (role: "producer" | "adder" | "subscriber"): ReturnType<typeof connectRedis> => {
     const redis = connectRedis({ url, role, onError: (error) => log.debug({ err: error, role }, "Redis connection") });
     stack.defer(() => redis.disconnect());
     return redis;
@@ -56,7 +56,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<GatewayC
   const redis = connect("producer");
   const shared = { redis, keys };
   const { lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName } = config;
-  const queues = stack.use(openQueues({ ...shared, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
+  const queues = stack.use(openQueues({ redis: connect("adder"), keys, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
   const registry = openRegistry(shared);
   return {
     config,
@@ -77,7 +77,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<GatewayC
     clients: openClients(shared),
     limits: openRateLimits(shared),
     idempotency: openIdempotency(shared),
-    index: openRequestIndex({ ...shared, retentionMs }),
+    index: openRequestIndex(shared),
     secrets: openSecrets(shared),
     runTimes: openRunTimes(shared),
     webhooks: openWebhooks({ ...shared, retentionMs }),

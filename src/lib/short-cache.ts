@@ -19,6 +19,10 @@ export class ShortCache<K, V> {
     return undefined;
   }
 
+  delete(key: K): void {
+    this.#entries.delete(key);
+  }
+
   set(key: K, value: V): void {
     this.#entries.delete(key);
     this.#entries.set(key, { value, until: this.#now() + this.#ttlMs });

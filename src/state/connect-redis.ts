@@ -7,9 +7,11 @@ import { AppError } from "../protocol/error.ts";
  *               would send a claim again that nobody waits for any more, and take a job away
  *   blocking    one blocking read at a time, which fails with the connection: sent again, it would block what its caller asks next
  *   subscriber  in subscriber mode; waits out an outage
- *   producer    fails fast, so that a submit can be refused instead of hanging
+ *   producer    fails fast, so that a submit can be refused instead of hanging; commands of one moment go out together
+ *   adder       as producer, for BullMQ: it defines a hundred scripts on its connection, and ioredis goes through all of them for every
+ *               pipeline it makes
  */
-export type RedisRole = "worker" | "blocking" | "subscriber" | "producer";
+export type RedisRole = "worker" | "blocking" | "subscriber" | "producer" | "adder";
 
 export interface ConnectOptions {
   /** redis:, rediss:, unix:/path, or redis+sentinel://host:port,host:port/master */
@@ -38,13 +40,14 @@ const BY_ROLE: Readonly<Record<RedisRole, RedisOptions>> = {
   blocking: { maxRetriesPerRequest: 0 },
   subscriber: { maxRetriesPerRequest: null },
   producer: { enableAutoPipelining: true, maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS },
+  adder: { maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS },
 };
 
 /** Opens a connection; it connects in the background and reconnects for ever. No password appears in any error. @throws AppError CONFIG_INVALID */
 export function connectRedis(options: ConnectOptions): Redis {
   const redis = new Redis({ ...COMMON, ...BY_ROLE[options.role], ...addressOf(options.url), replyMapping: "legacy" });
   // From the first connection on nothing is queued for later: a claim that is sent when nobody waits for it any more would take a job away.
-  if (options.role === "worker" || options.role === "producer") redis.once("ready", () => (redis.options.enableOfflineQueue = false));
+  if (options.role !== "blocking" && options.role !== "subscriber") redis.once("ready", () => (redis.options.enableOfflineQueue = false));
   // Without a listener ioredis prints errors; an outage is told by those whose commands fail.
   redis.on("error", (error: Error) => options.onError?.(error));
   return redis;

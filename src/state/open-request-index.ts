@@ -1,7 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
 
 export interface RequestIndexPage {
   readonly ids: readonly string[];
@@ -9,34 +8,32 @@ export interface RequestIndexPage {
   readonly cursor: string | null;
 }
 
-/** Which requests a client has, newest first, and which are recorded but perhaps not queued yet. */
+/** Which requests a client has, newest first, and which are recorded but perhaps not queued yet: `Requests.create` enters them. */
 export interface RequestIndex {
-  /** Before the record is written. */
-  recording(id: string, client: string, at: number): Promise<void>;
-  /** After the job was added: the request needs no repair any more. */
-  queued(id: string): Promise<void>;
-  /** Requests that were being recorded before `before` (unix ms) and are not known to be queued. */
+  /**
+   * After the job was added: the request needs no repair any more. Written a moment later, with others'; a request that stays marked
+   * because that failed is looked at once more and found queued.
+   */
+  queued(id: string): void;
+  /** Requests that were recorded before `before` (unix ms) and are not known to be queued. */
   unqueued(before: number, limit: number): Promise<readonly string[]>;
   /** @param cursor of an earlier page; anything else starts at the newest */
   page(client: string, options: { readonly cursor: string | null; readonly limit: number }): Promise<RequestIndexPage>;
 }
 
-/** KEYS: unqueued, the client's index. ARGV: id, unix ms, retention ms. What is older than the retention goes. */
-const RECORDING = new RedisScript(`
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, ARGV[2] - ARGV[3])
-redis.call('PEXPIRE', KEYS[2], ARGV[3])
-return 1`);
+const FLUSH_MS = 20;
 
-export function openRequestIndex(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): RequestIndex {
-  const { redis, keys, retentionMs } = options;
+export function openRequestIndex(options: { readonly redis: Redis; readonly keys: Keys }): RequestIndex {
+  const { redis, keys } = options;
+  let queued: string[] = [];
+  const flush = (): void => {
+    const ids = queued;
+    queued = [];
+    redis.zrem(keys.unqueued, ...ids).catch(() => undefined);
+  };
   return {
-    recording: async (id, client, at) => {
-      await onRedis(`indexing request ${id}`, () => RECORDING.run(redis, [keys.unqueued, keys.index(client)], [id, at, retentionMs]));
-    },
-    queued: async (id) => {
-      await onRedis(`indexing request ${id}`, () => redis.zrem(keys.unqueued, id));
+    queued: (id) => {
+      if (queued.push(id) === 1) setTimeout(flush, FLUSH_MS).unref();
     },
     unqueued: (before, limit) =>
       onRedis("looking for requests without a job", () => redis.zrangebyscore(keys.unqueued, 0, before, "LIMIT", 0, limit)),

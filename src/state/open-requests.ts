@@ -8,11 +8,18 @@ import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 import type { Requests } from "./state-types.ts";
 
-/** KEYS: record. ARGV: ttl ms, field, value ... Writes all fields unless the record exists. */
+/**
+ * KEYS: record, unqueued, the client's index. ARGV: ttl ms, id, created at (unix ms), field, value ... Writes all fields unless the record
+ * exists, and enters it into both lists; what is older than the retention leaves the client's.
+ */
 const CREATE = new RedisScript(`
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[2])
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], 0, ARGV[3] - ARGV[1])
+redis.call('PEXPIRE', KEYS[3], ARGV[1])
 return 1`);
 
 /** KEYS: record. ARGV: field, value. Sets the field unless it is set (absent and empty are the same): 1 set now, 0 was set, -1 no record. */
@@ -28,11 +35,10 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
     onRedis(`recording ${field} of request ${id}`, () => SET_ONCE.run(redis, [keys.request(id)], [field, at]));
   return {
     create: async (record) => {
-      const fields = Object.entries(toHash(record)).flat();
-      return (
-        (await onRedis(`recording request ${record.id}`, () => CREATE.run(redis, [keys.request(record.id)], [retentionMs, ...fields]))) ===
-        1
-      );
+      const { id, client, createdAt } = record;
+      const names = [keys.request(id), keys.unqueued, keys.index(client)];
+      const args = [retentionMs, id, createdAt, ...Object.entries(toHash(record)).flat()];
+      return (await onRedis(`recording request ${id}`, () => CREATE.run(redis, names, args))) === 1;
     },
     get: async (id) => {
       const hash = await onRedis(`reading request ${id}`, () => redis.hgetall(keys.request(id)));

@@ -1,11 +1,15 @@
 import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
+import { ShortCache } from "../lib/short-cache.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 
 /** Events in a row of which no attempt arrived, after which an account's URL is switched off. */
 export const MAX_EXHAUSTED = 10;
+
+/** A change of an account's webhook holds for what other gateways accept after so long. */
+const KNOWN_MS = 1_000;
 
 /** Longer than the schedule of the attempts. */
 const SCHEDULE_MS = 36 * 3_600_000;
@@ -94,6 +98,15 @@ export function isAccountTarget(client: string, secretRef: string | null): boole
 /** `retentionMs`: how long request records live; secrets of requests outlive them by as much, for what ends late. */
 export function openWebhooks(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Webhooks {
   const { redis, keys, retentionMs } = options;
+  const known = new ShortCache<string, WebhookTarget | null>({ ttlMs: KNOWN_MS, max: 10_000 });
+  const accountTarget = async (client: string): Promise<WebhookTarget | null> => {
+    const cached = known.get(client);
+    if (cached !== undefined) return cached;
+    const account = await settings(client);
+    const target = account?.enabled === true ? { url: account.url, secretRef: accountRef(client) } : null;
+    known.set(client, target);
+    return target;
+  };
   const settings = async (client: string): Promise<WebhookSettings | null> => {
     const hash = await onRedis(`reading the webhook of client ${client}`, () => redis.hgetall(keys.hook(client)));
     return hash["url"] === undefined ? null : fromHash(hash["url"], hash);
@@ -102,10 +115,7 @@ export function openWebhooks(options: { readonly redis: Redis; readonly keys: Ke
     settings,
     accountSecretRef: accountRef,
     freezeTarget: async ({ client, requestId, url, secret }) => {
-      if (url === null) {
-        const account = await settings(client);
-        return account?.enabled === true ? { url: account.url, secretRef: accountRef(client) } : null;
-      }
+      if (url === null) return accountTarget(client);
       if (secret === null) return { url, secretRef: null };
       const ref = `request:${requestId}`;
       await onRedis(`storing the webhook secret of request ${requestId}`, () =>
@@ -120,10 +130,12 @@ export function openWebhooks(options: { readonly redis: Redis; readonly keys: Ke
       const taken = await onRedis(`changing the webhook of client ${client}`, () =>
         CHANGE.run(redis, [keys.hook(client), keys.hookSecret(accountRef(client))], args),
       );
+      known.delete(client);
       return { secret: taken === 1 ? secret : null };
     },
     remove: async (client) => {
       await onRedis(`removing the webhook of client ${client}`, () => redis.del(keys.hook(client), keys.hookSecret(accountRef(client))));
+      known.delete(client);
     },
     recordSuccess: async (client, url) => {
       await onRedis(`counting a delivery of client ${client}`, () => SUCCESS.run(redis, [keys.hook(client)], [url]));

@@ -3,7 +3,10 @@ import type { RequestRecord } from "../protocol/request.ts";
 
 /** Request records, hash `{p}:req:<id>`. */
 export interface Requests {
-  /** Writes the record unless one exists; false when it did. Expires after the retention. */
+  /**
+   * Writes the record unless one exists; false when it did. Expires after the retention. In the same step the request enters its client's
+   * list and, until `RequestIndex.queued`, that of requests which may have no job yet.
+   */
   create(record: RequestRecord): Promise<boolean>;
   get(id: string): Promise<RequestRecord | null>;
   /** Sets startedAt once; true the first time. */

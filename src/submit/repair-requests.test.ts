@@ -52,7 +52,7 @@ function rigWith(records: Readonly<Record<string, RequestRecord | AppError | nul
       job: async (_queue, id) => (queued.includes(id) ? WAITING : null),
       add: async ({ id }, options) => void added.push(`${id} ${JSON.stringify(options)}`),
     },
-    index: { unqueued: async () => [...unqueued], queued: async (id) => void unqueued.delete(id) },
+    index: { unqueued: async () => [...unqueued], queued: (id) => void unqueued.delete(id) },
     onError: (id, { code }) => failed.push(`${id} ${code}`),
   };
 }

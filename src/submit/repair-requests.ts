@@ -26,7 +26,7 @@ export async function repairRequests(deps: RepairDeps, now: number): Promise<num
   for (const id of ids) {
     try {
       if (await repair(deps, id)) repaired += 1;
-      await deps.index.queued(id);
+      deps.index.queued(id);
     } catch (thrown) {
       const error = asAppError(thrown);
       if (error.code === "REDIS_UNAVAILABLE") throw error;

@@ -16,7 +16,7 @@ export interface SubmitDeps {
   readonly store: ObjectStore;
   readonly requests: Pick<Requests, "create" | "get">;
   readonly queues: Pick<Queues, "add">;
-  readonly index: Pick<RequestIndex, "recording" | "queued">;
+  readonly index: Pick<RequestIndex, "queued">;
   /** Unix milliseconds. */
   readonly now?: () => number;
 }
@@ -37,11 +37,12 @@ export class InvalidFieldsError extends AppError {
   }
 }
 
-export interface SubmitRequest {
+/** A request that was checked. */
+export interface PlannedRequest {
   readonly manifest: Manifest;
   readonly task: Task;
-  /** Parameters by name, JSON values or texts. */
-  readonly fields: Readonly<Record<string, unknown>>;
+  /** Resolved by `planSubmit`. */
+  readonly params: JobParams;
   readonly files: readonly SubmitFile[];
   /** Default: a new one. */
   readonly id?: string;
@@ -56,6 +57,11 @@ export interface SubmitRequest {
   readonly signal?: AbortSignal;
 }
 
+export interface SubmitRequest extends Omit<PlannedRequest, "params"> {
+  /** Parameters by name, JSON values or texts. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
 export interface Submitted {
   readonly id: string;
   readonly queue: string;
@@ -65,22 +71,33 @@ export interface Submitted {
 
 const SEEDS = 2 ** 32;
 
-/**
- * Validates a request and puts it into its model's queue: inputs into the object store, then the request record, then the job. A crash
- * after the record leaves a record without a job, which is found and repaired (repair-requests.ts); the other way round nobody would know
- * of the job. @throws InvalidFieldsError that lists every wrong field; nothing is stored then
- */
-export async function submitJob(deps: SubmitDeps, request: SubmitRequest): Promise<Submitted> {
-  const { manifest, task } = request;
-  const plan = planSubmit({ manifest, task, fields: request.fields, files: request.files, randomSeed: randomInt(SEEDS) });
+/** As a request's seed, when it leaves it to us. */
+export function randomSeed(): number {
+  return randomInt(SEEDS);
+}
+
+/** Validates a request and queues it. @throws InvalidFieldsError that lists every wrong field; nothing is stored then */
+export async function submitJob(deps: SubmitDeps, { fields, ...request }: SubmitRequest): Promise<Submitted> {
+  const { manifest, task, files } = request;
+  const plan = planSubmit({ manifest, task, fields, files, randomSeed: randomSeed() });
   if (!plan.ok) throw new InvalidFieldsError(`${task} with ${manifest.slug}`, plan.errors);
+  return queueJob(deps, { ...request, params: plan.params });
+}
+
+/**
+ * Puts a checked request into its model's queue: inputs into the object store, then the request record, then the job. A crash
+ * after the record leaves a record without a job, which is found and repaired (repair-requests.ts); the other way round nobody would know
+ * of the job. @throws AppError of storeInputs, REDIS_UNAVAILABLE
+ */
+export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promise<Submitted> {
+  const { manifest, task, params } = request;
   const id = request.id ?? randomUUID();
   const queue = manifest.slug;
   const files = taskFiles(manifest, task, request.files);
   const inputs = await storeInputs(deps.store, id, files, { signal: request.signal, keepOnFailure: request.isShared === true });
   request.signal?.throwIfAborted();
   const submittedAt = (deps.now ?? Date.now)();
-  const shared = { id, task, model: manifest.slug, client: request.client, params: plan.params, inputs, timeoutMs: request.timeoutMs };
+  const shared = { id, task, model: manifest.slug, client: request.client, params, inputs, timeoutMs: request.timeoutMs };
   const record: RequestRecord = {
     ...shared,
     v: REQUEST_VERSION,
@@ -92,12 +109,9 @@ export async function submitJob(deps: SubmitDeps, request: SubmitRequest): Promi
     startedAt: null,
     cancelledAt: null,
   };
-  // One connection, so that Redis takes them in this order.
-  const [, isFirst] = await Promise.all([deps.index.recording(id, request.client, submittedAt), deps.requests.create(record)]);
-  const kept = isFirst ? record : ((await deps.requests.get(id)) ?? record);
+  const kept = (await deps.requests.create(record)) ? record : ((await deps.requests.get(id)) ?? record);
   await deps.queues.add(jobOf(kept), addOptionsOf(kept));
-  // Not waited for: a record that stays marked is looked at once more and found queued.
-  void deps.index.queued(id).catch(() => undefined);
+  deps.index.queued(id);
   return { id, queue, params: kept.params };
 }
 

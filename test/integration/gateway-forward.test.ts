@@ -140,7 +140,6 @@ describe("another Pusher server", () => {
     assert.equal(await first.stop(), 0);
     assert.equal(await system.client.get(system.keys.forwarder), null, "given back");
     const meanwhile = await system.submit({ model: "fake" });
-    await system.index.recording(meanwhile, "tester", Date.now());
     await system.ended("fake", meanwhile);
     await using second = await startGateway(system, pusher.env);
     await done(pusher, meanwhile);

@@ -44,7 +44,9 @@ describe("submit", () => {
     assert.deepEqual({ ...record.params, seed: 0 }, { prompt: "a red fox", width: 64, height: 64, steps: 2, seed: 0 });
     assert.ok(Number(record.params["seed"]) >= 0, "the seed is resolved");
     assert.equal(await system.state("tiny-flux-schnell", id), "waiting");
-    assert.deepEqual(await system.index.unqueued(Date.now() + 1_000, 10), []);
+    await system.until("no mark of a missing job", async () =>
+      (await system.index.unqueued(Date.now() + 1_000, 10)).length === 0 ? true : undefined,
+    );
   });
 
   test("takes urlencoded bodies with numbers as texts", async () => {
@@ -159,7 +161,6 @@ describe("submit", () => {
     const id = randomUUID();
     const at = Date.now() - 60_000;
     const params = { prompt: "x", width: 64, height: 64, steps: 1, seed: 1 };
-    await system.index.recording(id, "tester", at);
     await system.requests.create({
       v: REQUEST_VERSION,
       id,
@@ -180,7 +181,9 @@ describe("submit", () => {
     assert.equal(await system.state("tiny-flux-schnell", id), "gone");
     assert.equal((await api.status(id))["status"], "pending");
     await system.until("the repaired job", async () => ((await system.state("tiny-flux-schnell", id)) === "waiting" ? true : undefined));
-    assert.deepEqual(await system.index.unqueued(Date.now() + 1_000, 10), []);
+    await system.until("no mark of a missing job", async () =>
+      (await system.index.unqueued(Date.now() + 1_000, 10)).length === 0 ? true : undefined,
+    );
   });
 
   test("a disabled client is nobody", async () => {

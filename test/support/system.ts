@@ -82,7 +82,7 @@ export class TestSystem implements AsyncDisposable {
       workerName: "test",
     });
     this.requests = openRequests({ ...shared, retentionMs: 3_600_000 });
-    this.index = openRequestIndex({ ...shared, retentionMs: 3_600_000 });
+    this.index = openRequestIndex(shared);
     this.#cancels = openCancelChannel({ ...shared, subscriber: this.#subscriber });
     this.env = {
       PATH: process.env["PATH"] ?? "",
