@@ -9,6 +9,7 @@ import { memoryRows } from "./memory-rows.ts";
 import { queueRows } from "./queue-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
+import { webhookRows } from "./webhook-rows.ts";
 
 const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
 
@@ -18,6 +19,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   memory: memoryRows,
   gateway: gatewayRows,
   sockets: socketRows,
+  webhooks: webhookRows,
 };
 const chosen = Object.entries(groups).filter(([name]) => values.only === undefined || values.only === name);
 if (chosen.length === 0) {

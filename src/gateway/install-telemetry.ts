@@ -3,10 +3,11 @@ import type { GatewayContext } from "./gateway-context.ts";
 
 /** A request id on every answer, and a count and a time of every route. Paths are never labels: routes are. */
 export function installTelemetry(app: FastifyInstance, { metrics, log }: Pick<GatewayContext, "metrics" | "log">): void {
-  app.addHook("onRequest", async (request, reply) => {
+  app.addHook("onRequest", (request, reply, done) => {
     reply.header("X-Request-Id", request.id);
+    done();
   });
-  app.addHook("onResponse", async (request, reply) => {
+  app.addHook("onResponse", (request, reply, done) => {
     const route = request.routeOptions.url ?? "none";
     metrics.httpRequests.inc({ method: request.method, route, status: String(reply.statusCode) });
     metrics.httpSeconds.observe({ route }, reply.elapsedTime / 1_000);
@@ -15,5 +16,6 @@ export function installTelemetry(app: FastifyInstance, { metrics, log }: Pick<Ga
       { request: request.id, method: request.method, route, status: reply.statusCode, ms: Math.round(reply.elapsedTime), client },
       "request",
     );
+    done();
   });
 }

@@ -12,8 +12,12 @@ export interface CourierProcess extends AsyncDisposable {
   kill9(): Promise<void>;
 }
 
-export async function startCourier(system: TestSystem, env: Readonly<Record<string, string>> = {}): Promise<CourierProcess> {
-  const child = spawn(process.execPath, [CLI, "courier"], {
+export async function startCourier(
+  system: TestSystem,
+  env: Readonly<Record<string, string>> = {},
+  cli: string = CLI,
+): Promise<CourierProcess> {
+  const child = spawn(process.execPath, [cli, "courier"], {
     env: { ...system.env, DRYAPI_PUBLIC_URL: "https://api.example.org", DRYAPI_EGRESS_ALLOW: "127.0.0.0/8", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -35,15 +35,15 @@ const folders = new WeakMap<FastifyRequest, string>();
 
 /** Temporary files go when their response has gone, whatever became of it. */
 export function installUploadCleanup(app: FastifyInstance): void {
-  app.addHook("onResponse", (request) => dropUploads(request));
-  app.addHook("onRequestAbort", (request) => dropUploads(request));
+  app.addHook("onResponse", (request, _reply, done) => dropUploads(request, done));
+  app.addHook("onRequestAbort", dropUploads);
 }
 
-async function dropUploads(request: FastifyRequest): Promise<void> {
+function dropUploads(request: FastifyRequest, done: () => void): void {
   const folder = folders.get(request);
-  if (folder === undefined) return;
+  if (folder === undefined) return done();
   folders.delete(request);
-  await rm(folder, { recursive: true, force: true }).catch(() => undefined);
+  void rm(folder, { recursive: true, force: true }).then(done, done);
 }
 
 /** JSON, urlencoded or multipart, as it came. @throws HttpProblem 400 | 413 | 415 */

@@ -1,0 +1,101 @@
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { join } from "node:path";
+import { Queue } from "bullmq";
+import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
+import { REQUEST_VERSION } from "../../src/protocol/request.ts";
+import { connectRedis } from "../../src/state/connect-redis.ts";
+import { openWebhooks } from "../../src/state/open-webhooks.ts";
+import { startCourier } from "../../test/support/courier-process.ts";
+import { startReceiver, type Receiver } from "../../test/support/https-receiver.ts";
+import { startSystem, type TestSystem } from "../../test/support/system.ts";
+import { BUILT_CLI } from "./built-cli.ts";
+import { row, type Row } from "./row.ts";
+
+const DELIVERIES = 2_000;
+const SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/**
+ * The courier's part: ended jobs whose webhooks wait, delivered over HTTPS to one receiver that answers at once. Most of the difference is
+ * one TLS handshake a delivery: the guarded fetch judges every connection anew and keeps none.
+ */
+export async function webhookRows(): Promise<readonly Row[]> {
+  await using system = await startSystem({}, BUILT_CLI);
+  const bare = await bareDeliveries(system);
+  const ours = await ourDeliveries(system);
+  return [
+    row({ name: "webhook deliveries a second to one receiver (bare: BullMQ Worker and undici, 16 at a time)", unit: "/s", ours, bare }),
+  ];
+}
+
+async function ourDeliveries(system: TestSystem): Promise<number> {
+  await using receiver = await startReceiver();
+  const webhooks = openWebhooks({ redis: system.client, keys: system.keys, retentionMs: 3_600_000 });
+  await inLanes(DELIVERIES, () => endedJob(system, webhooks, `${receiver.url}/hook`));
+  await using _courier = await startCourier(system, { NODE_EXTRA_CA_CERTS: receiver.caFile }, BUILT_CLI);
+  return await rateOf(receiver);
+}
+
+/** Submitted and failed, as gateway and worker do it. */
+async function endedJob(system: TestSystem, webhooks: ReturnType<typeof openWebhooks>, url: string): Promise<void> {
+  const id = randomUUID();
+  const target = await webhooks.freezeTarget({ client: "bench", requestId: id, url, secret: SECRET });
+  const createdAt = Date.now();
+  const shared = { id, task: "txt2img", model: "m", client: "bench", params: {}, inputs: [], timeoutMs: 60_000 } as const;
+  const hook = { webhookUrl: url, webhookSecretRef: target?.secretRef ?? null };
+  await system.requests.create({
+    ...shared,
+    ...hook,
+    v: REQUEST_VERSION,
+    queue: "m",
+    priority: 10,
+    createdAt,
+    startedAt: null,
+    cancelledAt: null,
+  });
+  const data: JobData = { ...shared, v: JOB_VERSION, submittedAt: createdAt };
+  await system.queues.add(data, { priority: 10, webhook: true });
+  const claim = await system.queues.claim("m");
+  if (claim === null) throw new Error("bench: a job that was added could not be claimed");
+  await system.queues.fail(claim, { code: "INTERNAL", message: "x" });
+}
+
+async function bareDeliveries(system: TestSystem): Promise<number> {
+  await using receiver = await startReceiver();
+  const connection = connectRedis({ url: system.redis.url, role: "worker" });
+  const queue = new Queue("bare", { connection, prefix: "{bare}" });
+  // As long as ours.
+  const body = JSON.stringify({ event: "job.failed", delivery_id: randomUUID(), data: { filler: "x".repeat(320) } });
+  await inLanes(DELIVERIES, async () => void (await queue.add("hook", { body })));
+  const child = spawn(process.execPath, [join(import.meta.dirname, "bare-webhooks.ts")], {
+    env: { ...system.env, HOOK_URL: `${receiver.url}/hook`, NODE_EXTRA_CA_CERTS: receiver.caFile },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  try {
+    return await rateOf(receiver);
+  } finally {
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    await queue.close();
+    connection.disconnect();
+  }
+}
+
+/** From the first to the last arrival: starting a process is not measured. */
+async function rateOf({ received }: Receiver): Promise<number> {
+  while (received.length < DELIVERIES) await new Promise((resolve) => setTimeout(resolve, 20));
+  const [first, last] = [received[0]?.at ?? NaN, received[DELIVERIES - 1]?.at ?? NaN];
+  return DELIVERIES / ((last - first) / 1_000);
+}
+
+async function inLanes(count: number, work: () => Promise<void>): Promise<void> {
+  let left = count;
+  const lane = async (): Promise<void> => {
+    while (left > 0) {
+      left -= 1;
+      await work();
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, lane));
+}
