@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { createWriteStream, rm } from "node:fs";
+import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Transform, type Readable } from "node:stream";
@@ -43,7 +43,7 @@ function dropUploads(request: FastifyRequest, done: () => void): void {
   const folder = folders.get(request);
   if (folder === undefined) return done();
   folders.delete(request);
-  void rm(folder, { recursive: true, force: true }).then(done, done);
+  rm(folder, { recursive: true, force: true }, () => done());
 }
 
 /** JSON, urlencoded or multipart, as it came. @throws HttpProblem 400 | 413 | 415 */
