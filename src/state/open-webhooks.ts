@@ -140,10 +140,13 @@ export function openWebhooks(options: { readonly redis: Redis; readonly keys: Ke
     recordSuccess: async (client, url) => {
       await onRedis(`counting a delivery of client ${client}`, () => SUCCESS.run(redis, [keys.hook(client)], [url]));
     },
-    recordExhausted: async (client, url, at) =>
-      (await onRedis(`counting a failed delivery of client ${client}`, () =>
+    recordExhausted: async (client, url, at) => {
+      const switchedOff = await onRedis(`counting a failed delivery of client ${client}`, () =>
         EXHAUSTED.run(redis, [keys.hook(client)], [url, at, MAX_EXHAUSTED]),
-      )) === 1,
+      );
+      if (switchedOff === 1) known.delete(client);
+      return switchedOff === 1;
+    },
   };
 }
 

@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
+import { startReceiver, type Receiver } from "../support/https-receiver.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
-const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(tmpdir(), "dryapi-screenshots");
+const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(import.meta.dirname, "..", "..", ".dryapi", "screenshots");
 const ADMIN_KEY = "an-admin-key-for-tests";
 /** Without the last ones Chromium asks hosts of its maker for updates. */
 const FLAGS = [
@@ -25,19 +25,27 @@ describe("the console", () => {
   let system: TestSystem;
   let gateway: GatewayProcess;
   let browser: Browser;
+  let receiver: Receiver;
   let key: string;
 
   before(async () => {
     await mkdir(SCREENSHOTS, { recursive: true });
     system = await startSystem();
     await system.startWorker();
-    gateway = await startGateway(system, { DRYAPI_MODELS: "fake,tiny-flux-schnell,tiny-flux-dev", DRYAPI_ADMIN_KEY: ADMIN_KEY });
+    receiver = await startReceiver();
+    gateway = await startGateway(system, {
+      DRYAPI_MODELS: "fake,tiny-flux-schnell,tiny-flux-dev",
+      DRYAPI_ADMIN_KEY: ADMIN_KEY,
+      DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
+      NODE_EXTRA_CA_CERTS: receiver.caFile,
+    });
     key = await addClient(system);
     browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
   });
   after(async () => {
     await browser.close();
     await gateway[Symbol.asyncDispose]();
+    await receiver[Symbol.asyncDispose]();
     await system[Symbol.asyncDispose]();
   });
 
@@ -96,6 +104,36 @@ describe("the console", () => {
     await card.getByRole("progressbar").waitFor();
     await card.getByRole("button", { name: "Cancel" }).click();
     await card.getByText("The request was cancelled.").waitFor();
+    assert.deepEqual(problems, []);
+  });
+
+  test("the account's webhook is set and tested; a request's deliveries are seen and made again", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await page.getByLabel("URL that all results are told to").fill(`${receiver.url}/hook`);
+    await page.getByLabel("Enabled").check();
+    await page.getByRole("button", { name: "Save" }).click();
+    const note = page.locator("#hook-note");
+    await note.filter({ hasText: /^Saved\. The secret is shown this once: whsec_/ }).waitFor();
+    await page.getByRole("button", { name: "Send a test" }).click();
+    await note.filter({ hasText: "It arrived: 200." }).waitFor();
+    const tested = receiver.received.length;
+    assert.equal(tested, 1);
+    await fill(page, "tiny-flux-schnell", { Prompt: "told", Width: "64", Height: "64", Steps: "1" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "told" });
+    await card.getByText(/^Done in/).waitFor();
+    await receiver.request(({ headers }) => headers["x-dryapi-event"] === "job.completed");
+    await system.until("the end of the delivery", async () => {
+      await card.getByRole("button", { name: "Webhooks" }).click();
+      return (await card.getByText("job.completed: delivered").count()) === 1 ? true : undefined;
+    });
+    const before = receiver.received.length;
+    const row = card.locator("li").filter({ hasText: "job.completed" });
+    await row.getByRole("button", { name: "Deliver again" }).click();
+    await system.until("it to arrive again", () => (receiver.received.length > before ? true : undefined));
+    const [first, again] = receiver.received.filter(({ headers }) => headers["x-dryapi-event"] === "job.completed");
+    assert.equal(again?.body, first?.body);
     assert.deepEqual(problems, []);
   });
 

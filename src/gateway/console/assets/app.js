@@ -15,6 +15,8 @@ async function enter() {
     call("GET", "models?limit=50"),
     call("GET", "/openapi.json"),
     call("GET", "/console/settings.json"),
+    // Before anybody can type over it.
+    readHook(),
   ]);
   models = data;
   operations = document_.paths;
@@ -23,7 +25,6 @@ async function enter() {
   find("leave").hidden = false;
   fillTasks();
   await history();
-  void readHook();
   socket = openSocket({
     appKey: settings.app_key,
     onUpdate: update,
@@ -62,6 +63,8 @@ async function submit(event) {
   const form = new FormData(find("job-form"));
   const task = form.get("task");
   form.delete("task");
+  // A form leaves out what is not ticked; the API wants to be told.
+  for (const box of find("fields").querySelectorAll("input[type=checkbox]")) form.set(box.name, box.checked ? "1" : "0");
   find("submit").disabled = true;
   tell(find("job-problem"), "");
   for (const marked of find("fields").querySelectorAll("[aria-invalid]")) marked.removeAttribute("aria-invalid");
@@ -85,6 +88,9 @@ async function readHook() {
   const answer = await call("GET", "settings/webhook").catch(() => null);
   find("hook-url").value = answer?.data?.url ?? "";
   find("hook-enabled").checked = answer?.data?.enabled ?? false;
+  if (answer?.data?.disabled_at) {
+    tell(find("hook-note"), `Switched off at ${new Date(answer.data.disabled_at).toLocaleString()}: ten events in a row did not arrive.`);
+  }
 }
 
 async function saveHook(rotate) {
@@ -106,7 +112,7 @@ async function testHook() {
   const { data } = answer;
   tell(
     find("hook-note"),
-    data.problem ?? (data.delivered ? `It arrived: ${data.status_code}.` : `It did not arrive: ${data.error ?? data.status_code}.`),
+    data.problem ?? (data.delivered ? `It arrived: ${data.response_status}.` : `It did not arrive: ${data.error ?? data.response_status}.`),
   );
 }
 

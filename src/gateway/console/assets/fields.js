@@ -55,6 +55,15 @@ function inputFor(name, property, { limits, defaults, required }) {
       ]),
     ]);
   }
+  if (property.enum) {
+    const choices = [...(required ? [] : [""]), ...property.enum];
+    const select = element(
+      "select",
+      shared,
+      choices.map((choice) => element("option", { value: choice, selected: choice === value }, [choice === "" ? "Default" : choice])),
+    );
+    return element("p", {}, [element("label", { htmlFor: id }, [labelOf(name)]), select]);
+  }
   const input =
     property.type === "string"
       ? element(name === "prompt" || name === "text" || name === "caption" ? "textarea" : "input", { ...shared, value: value ?? "" })
@@ -75,9 +84,10 @@ function stepOf(name, property, limits) {
 function fileInput(name, required) {
   const id = `field-${name}`;
   const kind = ["image", "audio", "video"].find((each) => name.includes(each));
+  const accept = kind === undefined ? "audio/*,video/*" : `${kind}/*`;
   return element("p", {}, [
     element("label", { htmlFor: id }, [labelOf(name)]),
-    element("input", { id, name, type: "file", accept: `${kind}/*`, required }),
+    element("input", { id, name, type: "file", accept, required }),
   ]);
 }
 

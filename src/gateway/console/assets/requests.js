@@ -7,7 +7,12 @@ let cursor = null;
 
 /** A card for a request that is followed to its end. */
 export function follow(id, title) {
-  if (cards.has(id)) return cards.get(id).node.scrollIntoView({ block: "nearest" });
+  const known = cards.get(id);
+  if (known !== undefined) {
+    // The socket may tell of a request before the answer to its submit is here.
+    rename(known, title);
+    return known.node.scrollIntoView({ block: "nearest" });
+  }
   const bar = element("progress", { max: 100, value: 0 });
   bar.setAttribute("aria-label", `Progress of ${title}`);
   const state = element("p", { className: "state pending" }, ["Waiting"]);
@@ -19,6 +24,13 @@ export function follow(id, title) {
   find("live").prepend(node);
   cards.set(id, { node, bar, state, view, stop, actions, title, ended: false });
   void poll(id);
+}
+
+function rename(card, title) {
+  card.title = title;
+  card.node.querySelector("h3").textContent = title;
+  card.bar.setAttribute("aria-label", `Progress of ${title}`);
+  for (const image of card.view.querySelectorAll("img")) image.alt = image.classList.contains("preview") ? `Preview of ${title}` : title;
 }
 
 /** An update of the socket; of requests that other tabs or programs submitted, too. */
@@ -119,8 +131,12 @@ async function showDeliveries(id, place) {
 }
 
 async function redeliver(id, row, place) {
-  await call("POST", `requests/${id}/deliveries/${row.delivery_id}/redeliver`).catch(() => undefined);
+  const problem = await call("POST", `requests/${id}/deliveries/${row.delivery_id}/redeliver`).then(
+    () => null,
+    (thrown) => thrown.message,
+  );
   await showDeliveries(id, place);
+  if (problem !== null) place.append(element("p", { className: "problem", role: "alert" }, [problem]));
 }
 
 /** The newest page, or the next older one. */
