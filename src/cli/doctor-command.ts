@@ -3,7 +3,7 @@ import { asAppError } from "../protocol/error.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
 import { checkDevices } from "./doctor/check-devices.ts";
-import { checkDisk, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
+import { checkDisk, checkFfmpeg, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
 import { checkModels } from "./doctor/check-models.ts";
 import { checkRedisFacts } from "./doctor/check-redis.ts";
 import { checkObjectStore } from "./doctor/check-store.ts";
@@ -37,6 +37,7 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   // Without valid settings there is nothing to check them against.
   const config = readConfig(env);
   add(await checkSetpriv(env));
+  add(await checkFfmpeg(env, config));
   add(await checkDisk(config));
   add(await checkRedis(config));
   add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));

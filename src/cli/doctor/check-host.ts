@@ -28,15 +28,39 @@ export function checkSettings(env: Env): readonly Finding[] {
 }
 
 export async function checkSetpriv(env: Env): Promise<Finding> {
-  for (const folder of (env["PATH"] ?? "").split(delimiter).filter(isAbsolute)) {
-    const path = join(folder, "setpriv");
-    if (await canUse(path, constants.X_OK)) return ok("setpriv", path);
-  }
+  const path = await findProgram("setpriv", foldersOf(env));
+  if (path !== null) return ok("setpriv", path);
   return warn(
     "setpriv",
     "not in the PATH: runners watch their parent from a thread instead of being killed with it by the kernel",
     "install util-linux (apt-get install util-linux)",
   );
+}
+
+/** Audio and video models decode and encode with it. */
+export async function checkFfmpeg(env: Env, { ffmpegDir }: Pick<Config, "ffmpegDir">): Promise<readonly Finding[]> {
+  const folders = ffmpegDir === null ? foldersOf(env) : [ffmpegDir];
+  const where = ffmpegDir === null ? "in the PATH" : `in DRYAPI_FFMPEG_DIR ${ffmpegDir}`;
+  const findings: Finding[] = [];
+  for (const program of ["ffmpeg", "ffprobe"]) {
+    const path = await findProgram(program, folders);
+    if (path === null)
+      findings.push(warn(program, `not ${where}: jobs of audio and video models fail`, "install it (apt-get install ffmpeg)"));
+    else findings.push(ok(program, path));
+  }
+  return findings;
+}
+
+function foldersOf(env: Env): readonly string[] {
+  return (env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
+}
+
+async function findProgram(program: string, folders: readonly string[]): Promise<string | null> {
+  for (const folder of folders) {
+    const path = join(folder, program);
+    if (await canUse(path, constants.X_OK)) return path;
+  }
+  return null;
 }
 
 /** The folders that a worker writes to: there, writable, on a real disk with room. */
