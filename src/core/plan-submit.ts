@@ -94,15 +94,19 @@ function absentValue({ manifest, randomSeed }: SubmitInput, field: Field): Field
   return value === undefined ? null : { ok: true, value };
 }
 
-function readField({ manifest, randomSeed }: SubmitInput, field: Field, given: unknown): FieldValue<ParamValue> {
+function readField(input: SubmitInput, field: Field, given: unknown): FieldValue<ParamValue> {
+  const { manifest, randomSeed } = input;
   const bounds = boundsOf(manifest, field);
   switch (field.kind) {
-    case "text":
-      return readText(given, bounds);
+    case "text": {
+      const read = readText(given, bounds);
+      const offered = read.ok && field.spoken !== undefined ? spokenSlugs(input, field.spoken) : null;
+      return read.ok && offered !== null && !offered.includes(read.value) ? { ok: false, problem: oneOf(offered) } : read;
+    }
     case "texts":
       return readTexts(given, { ...bounds, maxItems: field.maxItems ?? 1 });
     case "choice":
-      return readChoice(given, field.choices ?? []);
+      return readChoice(given, choicesOf(manifest, field));
     case "url":
       return readUrl(given, bounds);
     case "boolean":
@@ -111,6 +115,7 @@ function readField({ manifest, randomSeed }: SubmitInput, field: Field, given: u
       return readNumber(given, bounds);
     case "integer": {
       const read = readNumber(given, { ...bounds, integer: true });
+      if (read.ok && field.values?.includes(read.value) === false) return { ok: false, problem: oneOf(field.values) };
       return read.ok && field.aligned === true ? { ok: true, value: alignDown(manifest, read.value, bounds) } : read;
     }
     case "seed": {
@@ -118,6 +123,23 @@ function readField({ manifest, randomSeed }: SubmitInput, field: Field, given: u
       return read.ok ? { ok: true, value: read.value ?? randomSeed } : read;
     }
   }
+}
+
+function oneOf(values: readonly (string | number)[]): string {
+  return `must be one of ${values.join(", ")}.`;
+}
+
+/** A field's choices with a model. */
+export function choicesOf({ features }: Pick<Manifest, "features">, { choices = [], choiceFeatures = {} }: Field): readonly string[] {
+  return choices.filter((choice) => choiceFeatures[choice] === undefined || features[choiceFeatures[choice]] === true);
+}
+
+/** Null when the model does not say what it speaks, or when the language itself is wrong: then that is what is told. */
+function spokenSlugs({ manifest, fields }: SubmitInput, kind: "lang" | "voice"): readonly string[] | null {
+  const { languages } = manifest;
+  if (languages === undefined) return null;
+  if (kind === "lang") return languages.map(({ slug }) => slug);
+  return languages.find(({ slug }) => slug === fields["lang"])?.voices.map(({ slug }) => slug) ?? null;
 }
 
 function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" | "min" | "max">): Bounds {

@@ -13,6 +13,12 @@ export interface Field {
   readonly max?: number;
   /** Of a choice. */
   readonly choices?: readonly string[];
+  /** Features of the manifest that single choices need. */
+  readonly choiceFeatures?: Readonly<Record<string, string>>;
+  /** The only values of an integer. */
+  readonly values?: readonly number[];
+  /** Taken from the manifest's `languages`: the slug of one, or of a voice of the language that is asked for. */
+  readonly spoken?: "lang" | "voice";
   /** Most members of `texts`. */
   readonly maxItems?: number;
   readonly fallback?: number | string | boolean;
@@ -48,6 +54,8 @@ export interface TaskRow {
 /** Texts live in Redis: nobody needs more, and text encoders see far less. */
 const MAX_TEXT_CHARS = 10_000;
 const MAX_URL_CHARS = 2_048;
+/** Those that all sound formats of the contract can hold. */
+const SAMPLE_RATES: readonly number[] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
 type Options = Omit<Field, "name" | "kind">;
 const text = (name: string, options: Options = {}): Field => ({ name, kind: "text", max: MAX_TEXT_CHARS, ...options });
@@ -86,16 +94,19 @@ export const TASK_ROWS: Readonly<Record<Task, TaskRow>> = {
   txt2audio: {
     fields: [
       text("text", required),
-      choice("mode", ["custom_voice", "voice_clone", "voice_design"], { fallback: "custom_voice" }),
-      text("voice"),
-      text("lang", required),
+      choice("mode", ["custom_voice", "voice_clone", "voice_design"], {
+        fallback: "custom_voice",
+        choiceFeatures: { voice_clone: "supports_voice_clone", voice_design: "supports_voice_design" },
+      }),
+      text("voice", { spoken: "voice" }),
+      text("lang", { ...required, spoken: "lang" }),
       number("speed", required),
       choice("format", ["mp3", "wav", "flac", "ogg"], required),
-      integer("sample_rate", required),
-      text("ref_text"),
-      text("instruct"),
+      integer("sample_rate", { ...required, values: SAMPLE_RATES }),
+      text("ref_text", { feature: "supports_voice_clone" }),
+      text("instruct", { feature: "supports_voice_design" }),
     ],
-    files: [file("ref_audio", "audio")],
+    files: [file("ref_audio", "audio", { feature: "supports_voice_clone" })],
   },
   txt2music: {
     fields: [

@@ -64,11 +64,6 @@ function modelBody(manifest: Manifest): {
     status,
     info: { limits, features, defaults },
     loras: null,
-    languages: languagesOf(manifest),
+    languages: manifest.languages ?? null,
   };
-}
-
-/** `options.languages` of speech models: `[{name, slug, voices: [{name, slug, gender}]}]`. */
-function languagesOf({ options }: Manifest): unknown {
-  return Array.isArray(options["languages"]) ? options["languages"] : null;
 }

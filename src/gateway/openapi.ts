@@ -1,3 +1,4 @@
+import { choicesOf } from "../core/plan-submit.ts";
 import { TASK_ROWS, type Field, type FileKind } from "../core/task-fields.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { TASK_NAMES, TASKS, type Task } from "../protocol/task.ts";
@@ -92,7 +93,8 @@ const FILES: Readonly<Record<FileKind, string>> = {
   video: "mp4, mov, webm, mkv or avi; at most 50 MB",
 };
 
-function fieldSchema({ name, kind, min, max, fallback, choices = [], maxItems }: Field, models: readonly Manifest[]): Schema {
+function fieldSchema(field: Field, models: readonly Manifest[]): Schema {
+  const { name, kind, min, max, fallback, maxItems, spoken, values } = field;
   const limits = (side: "min" | "max"): readonly number[] => models.flatMap((model) => model.limits[`${side}_${name}`] ?? []);
   const low = limits("min").length > 0 ? Math.min(...limits("min")) : min;
   const high = limits("max").length > 0 ? Math.max(...limits("max")) : max;
@@ -100,11 +102,17 @@ function fieldSchema({ name, kind, min, max, fallback, choices = [], maxItems }:
   const shared = value === undefined ? {} : { default: value };
   switch (kind) {
     case "text":
+      if (spoken !== undefined && models.some(({ languages }) => languages !== undefined))
+        return { type: "string", enum: spokenBy(models, spoken) };
       return { type: "string", ...(low !== undefined && { minLength: low }), ...(high !== undefined && { maxLength: high }), ...shared };
     case "texts":
       return { anyOf: [{ type: "string" }, { type: "array", items: { type: "string" }, maxItems }] };
     case "choice":
-      return { type: "string", enum: choices, ...shared };
+      return {
+        type: "string",
+        enum: models.length === 0 ? field.choices : [...new Set(models.flatMap((model) => choicesOf(model, field)))],
+        ...shared,
+      };
     case "url":
       return { type: "string", format: "uri", maxLength: high, ...shared };
     case "boolean":
@@ -113,8 +121,16 @@ function fieldSchema({ name, kind, min, max, fallback, choices = [], maxItems }:
       return { type: "integer", minimum: -1, maximum: Number.MAX_SAFE_INTEGER, default: -1, description: "-1: random" };
     case "integer":
     case "number":
+      if (values !== undefined) return { type: kind, enum: values, ...shared };
       return { type: kind, ...(low !== undefined && { minimum: low }), ...(high !== undefined && { maximum: high }), ...shared };
   }
+}
+
+function spokenBy(models: readonly Manifest[], kind: "lang" | "voice"): readonly string[] {
+  const languages = models.flatMap((model) => model.languages ?? []);
+  return [
+    ...new Set(kind === "lang" ? languages.map(({ slug }) => slug) : languages.flatMap(({ voices }) => voices.map(({ slug }) => slug))),
+  ];
 }
 
 function readPaths(): Readonly<Record<string, Schema>> {

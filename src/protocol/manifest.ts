@@ -35,6 +35,11 @@ const part = pinnedFile.extend({
 
 const sparse = <K extends readonly [string, ...string[]], V extends z.ZodType>(keys: K, value: V) => z.partialRecord(z.enum(keys), value);
 
+const named = {
+  name: z.string().min(1),
+  slug: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
+};
+
 /** milliseconds; a stage that sends no sign of life for longer is taken for hung and its runner is killed */
 const deadlines = z.strictObject({
   loadMs: z.int().positive().default(600_000),
@@ -51,7 +56,7 @@ export const manifestSchema = z.strictObject({
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/, "must be 2 to 64 of A-Z a-z 0-9 . _ -")
     .refine((slug) => !RESERVED_QUEUES.has(slug), "is a reserved name"),
   name: z.string().min(1),
-  family: z.enum(["flux", "fake"]),
+  family: z.enum(["flux", "vits", "fake"]),
   status: z.enum(["standard_model", "test_model"]).default("standard_model"),
   tags: z.array(z.string()).default([]),
   tasks: z.array(z.enum(TASK_NAMES)).min(1),
@@ -64,6 +69,11 @@ export const manifestSchema = z.strictObject({
   limits: z.record(z.string(), z.number()).default({}),
   features: z.record(z.string(), z.boolean()).default({}),
   defaults: z.record(z.string(), z.union([z.number(), z.string(), z.boolean()])).default({}),
+  /** What a speech model speaks, in the form of the API's model list; the first language and its first voice are the defaults. */
+  languages: z
+    .array(z.strictObject({ ...named, voices: z.array(z.strictObject({ ...named, gender: z.string().min(1) })).min(1) }))
+    .min(1)
+    .optional(),
   /** Bytes that a loaded runner needs at its peak, per device kind; a device with less never gets the model. */
   memoryBytes: sparse(DEVICE_KINDS, z.int().positive()),
   batch: z

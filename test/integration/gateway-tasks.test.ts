@@ -147,7 +147,7 @@ describe("every task of the contract", () => {
     assert.equal(await wrong("txt2audio", { text: "ab" }), "The text field must be at least 3 characters.");
     assert.equal(await wrong("txt2audio", { speed: "2.5" }), "The speed field must not be greater than 2.");
     assert.equal(await wrong("txt2audio", { format: "aiff" }), "The format field must be one of mp3, wav, flac, ogg.");
-    assert.equal(await wrong("txt2audio", { mode: "sing" }), "The mode field must be one of custom_voice, voice_clone, voice_design.");
+    assert.equal(await wrong("txt2audio", { mode: "sing" }), "The mode field must be one of custom_voice.");
     assert.equal(await wrong("txt2music", { timesignature: 5 }), "The timesignature field must be one of 2, 3, 4, 6.");
     assert.equal(await wrong("txt2video", { frames: 121 }), "The frames field must not be greater than 120.");
     assert.equal(await wrong("audiofile2txt", { include_ts: "maybe" }), "The include_ts field must be true or false.");

@@ -43,7 +43,7 @@ export interface EncodedAudio {
 
 /**
  * Writes sound as it comes: no more than a chunk of it is in memory. `chunks` are interleaved float32 samples, -1..1.
- * @throws AppError BAD_OUTPUT when there are no samples or one is not finite, or when ffmpeg fails; DEVICE_UNAVAILABLE without ffmpeg;
+ * @throws AppError BAD_OUTPUT when there are no samples or one is not finite, or when ffmpeg fails; MODEL_UNSUPPORTED without ffmpeg;
  * whatever `chunks` throws
  */
 export async function encodeAudio(chunks: AsyncIterable<Float32Array>, options: EncodeAudioOptions): Promise<EncodedAudio> {

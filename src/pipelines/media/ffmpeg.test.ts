@@ -64,7 +64,7 @@ test("a folder without ffmpeg is named, with what to install", () => {
     assert.throws(
       () => findFfmpeg(),
       (error: AppError) =>
-        error.code === "DEVICE_UNAVAILABLE" && error.message.includes(dir) && error.message.includes("apt-get install ffmpeg"),
+        error.code === "MODEL_UNSUPPORTED" && error.message.includes(dir) && error.message.includes("apt-get install ffmpeg"),
     );
   } finally {
     delete process.env["DRYAPI_FFMPEG_DIR"];

@@ -46,7 +46,7 @@ const MAX_STDERR_CHARS = 4_096;
 /**
  * Starts ffmpeg under resource limits, so that it also dies with us: `prlimit` and `setpriv` (util-linux) set both up and then become
  * ffmpeg; on a system without them it runs bare. `DRYAPI_FFMPEG_DIR` names the folder of ffmpeg and ffprobe, else the PATH is searched.
- * @throws AppError DEVICE_UNAVAILABLE when there is none
+ * @throws AppError MODEL_UNSUPPORTED when there is none
  */
 export function openFfmpeg(options: FfmpegOptions): FfmpegRun {
   const { what, program = "ffmpeg", signal } = options;
@@ -115,14 +115,14 @@ function wrapper(given: Partial<FfmpegLimits> = {}): readonly string[] {
   ];
 }
 
-/** Path of ffmpeg or ffprobe. @throws AppError DEVICE_UNAVAILABLE that says what to install */
+/** Path of ffmpeg or ffprobe. @throws AppError MODEL_UNSUPPORTED that says what to install */
 export function findFfmpeg(program: "ffmpeg" | "ffprobe" = "ffmpeg"): string {
   const dir = process.env["DRYAPI_FFMPEG_DIR"];
   const found = dir === undefined || dir === "" ? search(program) : executable(join(dir, program));
   if (found !== null) return found;
   const where = dir === undefined || dir === "" ? "in the PATH" : `in DRYAPI_FFMPEG_DIR ${dir}`;
   throw new AppError(
-    "DEVICE_UNAVAILABLE",
+    "MODEL_UNSUPPORTED",
     `${program} was not found ${where}: install it (Debian: apt-get install ffmpeg), audio and video need it`,
   );
 }

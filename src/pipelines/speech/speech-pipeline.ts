@@ -1,0 +1,109 @@
+import { AppError, asAppError } from "../../protocol/error.ts";
+import type { RunnerJob } from "../../protocol/ipc.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import { encodeAudio } from "../media/encode-audio.ts";
+import type { JobEnd, JobOutput, Pipeline, RunContext } from "../pipeline.ts";
+import { parseSpeechJob, type SpeechJob } from "./speech-job.ts";
+
+/** One sentence, ready to be spoken: mono float32 samples, about -1..1. Blocks while the session runs. */
+export type Utterance = () => Promise<Float32Array>;
+
+/** What a family of speech models does; the pipeline does the rest. */
+export interface SpeechModel {
+  /** Samples a second. */
+  readonly sampleRate: number;
+  /** Whether utterances come at the asked speed; else the sound is stretched afterwards, at the same pitch. */
+  readonly ownSpeed: boolean;
+  /** Silence between two sentences. */
+  readonly pauseMs: number;
+  /** The sentences of a text. @throws AppError INVALID_INPUT | CONTEXT_LENGTH_EXCEEDED */
+  prepare(job: SpeechJob): Promise<readonly Utterance[]>;
+  probe(): Promise<void>;
+  /** Milliseconds inside native runs so far. */
+  sessionMs(): number;
+  release(): Promise<void>;
+}
+
+/**
+ * Text to speech, a sentence at a time: each goes to the encoder as it is spoken, so that memory does not grow with the text, and a cancel
+ * gets in between two.
+ *
+ * Stages: text, speak (once a sentence), encode.
+ */
+export class SpeechPipeline implements Pipeline {
+  readonly #manifest: Manifest;
+  readonly #model: SpeechModel;
+
+  constructor(manifest: Manifest, model: SpeechModel) {
+    this.#manifest = manifest;
+    this.#model = model;
+  }
+
+  async run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
+    for (const job of jobs) {
+      try {
+        end(job.id, { ok: true, output: await this.#speak(job, context) });
+      } catch (thrown) {
+        const error = asAppError(thrown, "PIPELINE_FAILED");
+        if (error.row.blame === "machine") throw error;
+        end(job.id, { ok: false, error });
+      }
+    }
+  }
+
+  probe(): Promise<void> {
+    return this.#model.probe();
+  }
+
+  close(): Promise<void> {
+    return this.#model.release();
+  }
+
+  async #speak(runnerJob: RunnerJob, context: RunContext): Promise<JobOutput> {
+    const startedAt = performance.now();
+    const sessionMsBefore = this.#model.sessionMs();
+    const { sampleRate, ownSpeed } = this.#model;
+    const job = parseSpeechJob(runnerJob, this.#manifest, sampleRate);
+    await context.stage("text");
+    const utterances = await this.#model.prepare(job);
+    const spent = { runMs: performance.now() - startedAt };
+    const tempo = ownSpeed ? {} : { tempo: job.speed };
+    const target = { outDir: job.outDir, format: job.format, sampleRate: job.sampleRate, channels: 1, sourceRate: sampleRate, ...tempo };
+    const { file, seconds } = await encodeAudio(this.#samples(job, utterances, context, spent), target);
+    return {
+      files: [file],
+      seed: null,
+      info: {
+        duration_s: Number((ownSpeed ? seconds : seconds / job.speed).toFixed(3)),
+        sample_rate: job.sampleRate,
+        voice: job.voice,
+        lang: job.lang,
+      },
+      inputMs: 0,
+      runMs: spent.runMs,
+      encodeMs: performance.now() - startedAt - spent.runMs,
+      sessionMs: this.#model.sessionMs() - sessionMsBefore,
+    };
+  }
+
+  async *#samples(
+    { id }: SpeechJob,
+    utterances: readonly Utterance[],
+    context: RunContext,
+    spent: { runMs: number },
+  ): AsyncGenerator<Float32Array> {
+    const steps = utterances.length;
+    for (const [index, speak] of utterances.entries()) {
+      await context.stage("speak");
+      if (context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled before sentence ${index + 1} of ${steps}`);
+      if (index > 0) yield new Float32Array(Math.round((this.#model.pauseMs / 1_000) * this.#model.sampleRate));
+      const startedAt = performance.now();
+      const samples = await speak();
+      const stepMs = performance.now() - startedAt;
+      spent.runMs += stepMs;
+      context.progress(id, { fraction: (index + 1) / (steps + 1), stage: "speak", step: index + 1, steps, stepMs });
+      yield samples;
+    }
+    await context.stage("encode");
+  }
+}

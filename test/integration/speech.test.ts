@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { after, before, describe, test } from "node:test";
+import { openFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
+import type { JobOutput } from "../../src/pipelines/pipeline.ts";
+import type { RunnerJob } from "../../src/protocol/ipc.ts";
+import type { JobParams } from "../../src/protocol/job.ts";
+import { loadShipped, runJob, type LoadedModel } from "../support/pipeline-rig.ts";
+
+const FIXTURES = join(import.meta.dirname, "..", "fixtures", "vits");
+const RATE = 16_000;
+
+interface Case {
+  readonly text: string;
+  readonly samples: number;
+  readonly rms: number;
+}
+
+/** Speech by the real graph, against what transformers' VitsModel made of the same text. */
+describe("VITS", () => {
+  let root: string;
+  let model: LoadedModel;
+  let cases: Readonly<Record<string, Case>>;
+
+  before(async () => {
+    root = await mkdtemp(join(tmpdir(), "vits-test-"));
+    // Longer than the longest case: each of them is one sentence, as it is in the goldens.
+    model = await loadShipped("tiny-vits", { options: { max_sentence_chars: 500, pause_ms: 100 } });
+    cases = JSON.parse(await readFile(join(FIXTURES, "cases.json"), "utf8")) as Record<string, Case>;
+  });
+  after(async () => {
+    await model.pipeline.close();
+    await rm(root, { recursive: true, force: true });
+  });
+
+  const jobOf = async (params: JobParams): Promise<RunnerJob> => ({
+    id: "speech-1",
+    task: "txt2audio",
+    params: { lang: "en-us", speed: 1, format: "wav", sample_rate: RATE, ...params },
+    inputs: [],
+    outDir: await mkdtemp(join(root, "out-")),
+  });
+
+  async function speak(
+    params: JobParams,
+  ): Promise<{ readonly output: JobOutput; readonly samples: Float32Array; readonly job: RunnerJob }> {
+    const job = await jobOf(params);
+    const { end } = await runJob(model.pipeline, job);
+    if (!end.ok) throw end.error;
+    const args = ["-i", join(job.outDir, end.output.files[0]?.name ?? ""), "-f", "f32le", "-ac", "1", "pipe:1"];
+    await using ffmpeg = openFfmpeg({ what: "reading the result", args, failure: "INTERNAL" });
+    const bytes = await buffer(ffmpeg.stdout);
+    return { output: end.output, job, samples: new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4) };
+  }
+
+  test("the waveform is that of transformers to 1e-3", async () => {
+    const golden = await readFile(join(FIXTURES, "short.f32"));
+    const expected = new Float32Array(golden.buffer, golden.byteOffset, golden.length / 4);
+    const { samples } = await speak({ text: cases["short"]?.text ?? "" });
+    assert.equal(samples.length, expected.length);
+    const worst = samples.reduce((most, sample, index) => Math.max(most, Math.abs(sample - (expected[index] ?? NaN))), 0);
+    assert.ok(worst <= 1e-3, `differs by ${worst}`);
+  });
+
+  test("every text has the length and the loudness that it has in transformers", async () => {
+    for (const [name, { text, samples: count, rms }] of Object.entries(cases)) {
+      const { samples } = await speak({ text });
+      assert.equal(samples.length, count, name);
+      const own = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
+      assert.ok(Math.abs(own - rms) < 1e-3, `${name}: ${own}, expected ${rms}`);
+    }
+  });
+
+  test("sentences follow each other with a pause, each is a step", async () => {
+    const one = await speak({ text: "A red fox." });
+    const job = await jobOf({ text: "A red fox. A red fox. A red fox.", format: "flac" });
+    const { end, told } = await runJob(model.pipeline, job);
+    assert.ok(end.ok);
+    assert.deepEqual(told.stages, ["text", "speak", "speak", "speak", "encode"]);
+    assert.deepEqual(told.fractions, [0.25, 0.5, 0.75]);
+    const seconds = (3 * one.samples.length + 2 * 0.1 * RATE) / RATE;
+    assert.ok(Math.abs(Number(end.output.info["duration_s"]) - seconds) < 0.001, `${end.output.info["duration_s"]} s, expected ${seconds}`);
+    assert.equal(end.output.files[0]?.name, "audio.flac");
+  });
+
+  test("speed shortens it, at any rate and format", async () => {
+    const plain = await speak({ text: cases["long"]?.text ?? "" });
+    for (const format of ["mp3", "ogg"]) {
+      const { output, job } = await speak({ text: cases["long"]?.text ?? "", speed: 2, format, sample_rate: 44_100 });
+      const ratio = Number(output.info["duration_s"]) / Number(plain.output.info["duration_s"]);
+      assert.ok(Math.abs(ratio - 0.5) < 0.01, `${ratio}`);
+      assert.deepEqual(await readdir(job.outDir), [`audio.${format}`]);
+    }
+  });
+
+  test("bad input is told precisely, and the model goes on", async () => {
+    for (const [params, message] of [
+      [{ text: "  " }, /parameter text is empty/],
+      [{ text: "東京" }, /no character that model tiny-vits can speak: "東京"/],
+      [{ text: "a", lang: "xx" }, /parameter lang is xx, expected one of en-us/],
+      [{ text: "a", voice: "nobody" }, /parameter voice is nobody, expected one of default/],
+      [{ text: "a", format: "aiff" }, /parameter format is "aiff", expected mp3, wav, flac or ogg/],
+      [{ text: "a", speed: 9 }, /parameter speed is 9, expected 0.5 to 2/],
+    ] as const) {
+      const { end } = await runJob(model.pipeline, await jobOf(params));
+      assert.ok(!end.ok);
+      assert.throws(() => {
+        throw end.error;
+      }, message);
+    }
+    await model.pipeline.probe();
+  });
+
+  test("a cancel gets in between two sentences, and leaves no file", async () => {
+    const job = await jobOf({ text: "One fox. Two foxes. Three foxes." });
+    const { end, told } = await runJob(model.pipeline, job, { cancelAtStage: 3 });
+    assert.ok(!end.ok);
+    assert.equal((end.error as { code?: string }).code, "CANCELLED");
+    assert.deepEqual(told.stages, ["text", "speak", "speak"]);
+    assert.ok(!(await readdir(job.outDir)).includes("audio.wav"));
+  });
+});

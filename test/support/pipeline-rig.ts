@@ -1,0 +1,64 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.ts";
+import { FAMILIES } from "../../src/pipelines/registry.ts";
+import type { RunnerJob } from "../../src/protocol/ipc.ts";
+import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
+import { openOrtBackend } from "../../src/runner/ort-backend.ts";
+
+const MODELS = join(import.meta.dirname, "..", "..", "models");
+
+export interface LoadedModel {
+  readonly manifest: Manifest;
+  readonly pipeline: Pipeline;
+}
+
+/** A shipped model on the CPU, in this process; `change` alters its manifest. */
+export async function loadShipped(slug: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
+  // Before the first session is opened, or onnxruntime phones home.
+  process.env["ORT_DISABLE_TELEMETRY"] = "1";
+  const modelDir = join(MODELS, slug);
+  const path = join(modelDir, "model.json");
+  const manifest = { ...parseManifest(JSON.parse(await readFile(path, "utf8")), path), ...change };
+  const device = { kind: "cpu", index: 0, threads: 2 } as const;
+  const create = await FAMILIES[manifest.family].open();
+  const context = {
+    manifest,
+    modelDir,
+    device,
+    backend: openOrtBackend({ device }),
+    previews: true,
+    embeddingCacheBytes: 0,
+    stage: () => {},
+  };
+  return { manifest, pipeline: await create(context) };
+}
+
+export interface Told {
+  readonly stages: string[];
+  readonly fractions: number[];
+}
+
+/** Runs one job; cancelled from the given stage on, counted from 1 over all stages. */
+export async function runJob(
+  pipeline: Pipeline,
+  job: RunnerJob,
+  { cancelAtStage = Infinity }: { readonly cancelAtStage?: number } = {},
+): Promise<{ readonly end: JobEnd; readonly told: Told }> {
+  const told: Told = { stages: [], fractions: [] };
+  const context: RunContext = {
+    stage: async (name) => void told.stages.push(name),
+    cancelled: () => told.stages.length >= cancelAtStage,
+    progress: (_id, { fraction }) => void told.fractions.push(fraction),
+    preview: () => undefined,
+    previewDue: () => false,
+  };
+  const ends: JobEnd[] = [];
+  await pipeline.run([job], context, (id, end) => {
+    if (id !== job.id) throw new Error(`an end of ${id}, which nobody asked for`);
+    ends.push(end);
+  });
+  const [end] = ends;
+  if (end === undefined || ends.length > 1) throw new Error(`the job had ${ends.length} ends`);
+  return { end, told };
+}
