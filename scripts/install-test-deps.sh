@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need: redis-server and OpenStack Swift (the S3 server), ffmpeg, and chromium to look at the console.
+# Installs the Debian packages that the tests need: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, and chromium to look at the console.
 # Does nothing where they are present; needs root or sudo otherwise. Prints one line, exits 1 with one sentence when it cannot.
 set -euo pipefail
 
-packages=(redis-server chromium curl ffmpeg memcached swift swift-proxy swift-account swift-container swift-object)
+packages=(redis-server chromium curl ffmpeg espeak-ng memcached swift swift-proxy swift-account swift-container swift-object)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")

@@ -1,8 +1,7 @@
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
 import type { Readable, Writable } from "node:stream";
+import { findProgram } from "../../lib/find-program.ts";
 import { AppError, type ErrorCode } from "../../protocol/error.ts";
 
 /** What one run may use: files from clients are hostile, and ffmpeg has parsers for hundreds of formats. */
@@ -105,8 +104,8 @@ function lastLines(stderr: string): string {
 
 function wrapper(given: Partial<FfmpegLimits> = {}): readonly string[] {
   const limits = { ...FFMPEG_LIMITS, ...given };
-  const prlimit = search("prlimit");
-  const setpriv = search("setpriv");
+  const prlimit = findProgram("prlimit");
+  const setpriv = findProgram("setpriv");
   return [
     ...(prlimit === null
       ? []
@@ -118,28 +117,11 @@ function wrapper(given: Partial<FfmpegLimits> = {}): readonly string[] {
 /** Path of ffmpeg or ffprobe. @throws AppError MODEL_UNSUPPORTED that says what to install */
 export function findFfmpeg(program: "ffmpeg" | "ffprobe" = "ffmpeg"): string {
   const dir = process.env["DRYAPI_FFMPEG_DIR"];
-  const found = dir === undefined || dir === "" ? search(program) : executable(join(dir, program));
+  const found = findProgram(program, dir === undefined || dir === "" ? undefined : [dir]);
   if (found !== null) return found;
   const where = dir === undefined || dir === "" ? "in the PATH" : `in DRYAPI_FFMPEG_DIR ${dir}`;
   throw new AppError(
     "MODEL_UNSUPPORTED",
     `${program} was not found ${where}: install it (Debian: apt-get install ffmpeg), audio and video need it`,
   );
-}
-
-function search(program: string): string | null {
-  for (const dir of (process.env["PATH"] ?? "").split(delimiter)) {
-    const found = dir === "" ? null : executable(join(dir, program));
-    if (found !== null) return found;
-  }
-  return null;
-}
-
-function executable(path: string): string | null {
-  try {
-    accessSync(path, constants.X_OK);
-    return path;
-  } catch {
-    return null;
-  }
 }
