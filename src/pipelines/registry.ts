@@ -13,5 +13,6 @@ export const FAMILIES: Readonly<Record<Manifest["family"], Family>> = {
   flux: { native: true, open: async () => (await import("./flux/flux-pipeline.ts")).createFluxPipeline },
   vits: { native: true, open: async () => (await import("./speech/vits-model.ts")).createVitsPipeline },
   kokoro: { native: true, open: async () => (await import("./speech/kokoro-model.ts")).createKokoroPipeline },
+  musicgen: { native: true, open: async () => (await import("./musicgen/musicgen-pipeline.ts")).createMusicgenPipeline },
   fake: { native: false, open: async () => (await import("./fake/fake-pipeline.ts")).createFakePipeline },
 };

@@ -2,13 +2,11 @@ import assert from "node:assert/strict";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { buffer } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
-import { openFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
 import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
-import { loadShipped, runJob, type LoadedModel } from "../support/pipeline-rig.ts";
+import { loadShipped, runJob, samplesOf, type LoadedModel } from "../support/pipeline-rig.ts";
 
 const FIXTURES = join(import.meta.dirname, "..", "fixtures", "vits");
 const RATE = 16_000;
@@ -26,16 +24,6 @@ interface Case {
   readonly text: string;
   readonly samples: number;
   readonly rms: number;
-}
-
-async function samplesOf(path: string): Promise<Float32Array> {
-  await using ffmpeg = openFfmpeg({
-    what: "reading the result",
-    args: ["-i", path, "-f", "f32le", "-ac", "1", "pipe:1"],
-    failure: "INTERNAL",
-  });
-  const bytes = await buffer(ffmpeg.stdout);
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }
 
 function worstDifference(samples: Float32Array, expected: Float32Array | Float16Array): number {

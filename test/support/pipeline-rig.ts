@@ -1,5 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { openFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
 import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.ts";
 import { FAMILIES } from "../../src/pipelines/registry.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
@@ -61,4 +63,15 @@ export async function runJob(
   const [end] = ends;
   if (end === undefined || ends.length > 1) throw new Error(`the job had ${ends.length} ends`);
   return { end, told };
+}
+
+/** Mono float32 samples of a sound file, at its own rate. */
+export async function samplesOf(path: string): Promise<Float32Array> {
+  await using ffmpeg = openFfmpeg({
+    what: "reading the result",
+    args: ["-i", path, "-f", "f32le", "-ac", "1", "pipe:1"],
+    failure: "INTERNAL",
+  });
+  const bytes = await buffer(ffmpeg.stdout);
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
 }

@@ -1,0 +1,95 @@
+import { join } from "node:path";
+import { z } from "zod";
+import { AppError } from "../../protocol/error.ts";
+import type { Session } from "../backend.ts";
+import { asFloat32, floatTensor } from "../flux/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../flux/graph-edge.ts";
+import { SEQUENCE, TextEncoder } from "../flux/text-encoder.ts";
+import { openT5Tokenizer } from "../flux/tokenize.ts";
+import type { LoadContext } from "../pipeline.ts";
+import { CodeDecoder } from "./code-decoder.ts";
+import { readMusicgenConfig, type MusicgenConfig } from "./musicgen-config.ts";
+import type { Sampling } from "./pick-code.ts";
+
+const optionsSchema = z.strictObject({
+  /** AudioCraft's own 250; 1 always takes the best code. */
+  top_k: z.int().min(1).default(250),
+  temperature: z.number().positive().default(1),
+  /** Tokens of a caption; what is beyond is cut off. */
+  text_length: z.int().min(2).max(512).default(256),
+});
+
+const FILES = {
+  text_encoder: "onnx/text_encoder.onnx",
+  decoder_model_merged: "onnx/decoder_model_merged.onnx",
+  encodec_decode: "onnx/encodec_decode.onnx",
+} as const;
+/** T5's; only ever at the end of a text. */
+const TEXT_PAD = 0;
+
+export interface MusicgenModel {
+  readonly config: MusicgenConfig;
+  readonly sampling: Sampling;
+  readonly decoder: CodeDecoder;
+  /** Hidden states `[1, tokens, size]` of a caption. */
+  encodeText(caption: string): Promise<ReturnType<typeof floatTensor>>;
+  /** Mono samples of `[books][frames]` codes. */
+  decodeCodes(codes: readonly (readonly number[])[]): Promise<Float32Array>;
+  sessionMs(): number;
+  release(): Promise<void>;
+}
+
+/** Opens all parts, small ones first. @throws AppError MODEL_* | MANIFEST_INVALID */
+export async function openMusicgenModel(context: LoadContext): Promise<MusicgenModel> {
+  const { manifest, modelDir, backend } = context;
+  const options = optionsSchema.safeParse(manifest.options);
+  if (!options.success)
+    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
+  const config = await readMusicgenConfig(join(modelDir, manifest.files["config"] ?? "config.json"));
+  const tokenizer = await openT5Tokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""), options.data.text_length);
+  const sessions: Session[] = [];
+  const open = async (part: keyof typeof FILES): Promise<Graph> => {
+    const { file = FILES[part], inputs = {}, outputs = {} } = manifest.parts[part] ?? {};
+    context.stage(`load:${part}`);
+    const session = await backend.open(join(modelDir, file));
+    sessions.push(session);
+    return { part, session, names: { inputs, outputs } };
+  };
+  const release = async (): Promise<void> => {
+    for (const session of sessions) await session.release();
+  };
+  try {
+    const decodeCodes = codecOf(await open("encodec_decode"));
+    const text = new TextEncoder(await open("text_encoder"), SEQUENCE, options.data.text_length);
+    const decoder = new CodeDecoder(await open("decoder_model_merged"), config);
+    return {
+      config,
+      sampling: { topK: options.data.top_k, temperature: options.data.temperature },
+      decoder,
+      encodeText: async (caption) => {
+        const ids = tokenizer.encode(caption);
+        const tokens = ids.slice(0, ids.findLastIndex((id) => id !== TEXT_PAD) + 1);
+        const { data, width } = await text.encode(tokens, "float32");
+        return floatTensor("float32", data, [1, tokens.length, width]);
+      },
+      decodeCodes,
+      sessionMs: () => sessions.reduce((sum, { runMs }) => sum + runMs, 0),
+      release,
+    };
+  } catch (thrown) {
+    await release();
+    throw thrown;
+  }
+}
+
+/** EnCodec's decoder: `audio_codes` [1, 1, books, frames] -> `audio_values` [1, 1, samples]. */
+function codecOf(graph: Graph): MusicgenModel["decodeCodes"] {
+  const codesEdge = bindInput(graph, { role: "audio_codes", types: ["int64", "int32"], ranks: [4] });
+  requireOnly(graph, [codesEdge]);
+  const values = bindOutput(graph, { role: "audio_values", types: FLOATS, ranks: [3] });
+  return async (codes) => {
+    const dims = [1, 1, codes.length, codes[0]?.length ?? 0];
+    const results = await graph.session.run({ [codesEdge.name]: idTensor(codesEdge.type, codes.flat(), dims) });
+    return asFloat32(outputOf(results, values, graph.part));
+  };
+}
