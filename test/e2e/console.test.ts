@@ -8,6 +8,7 @@ import { startReceiver, type Receiver } from "../support/https-receiver.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
 const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(import.meta.dirname, "..", "..", ".dryapi", "screenshots");
+const MODELS = "fake,tiny-flux-schnell,tiny-flux-dev,tiny-kokoro";
 const ADMIN_KEY = "an-admin-key-for-tests";
 /** Without the last ones Chromium asks hosts of its maker for updates. */
 const FLAGS = [
@@ -31,10 +32,10 @@ describe("the console", () => {
   before(async () => {
     await mkdir(SCREENSHOTS, { recursive: true });
     system = await startSystem();
-    await system.startWorker();
+    await system.startWorker({ DRYAPI_MODELS: MODELS });
     receiver = await startReceiver();
     gateway = await startGateway(system, {
-      DRYAPI_MODELS: "fake,tiny-flux-schnell,tiny-flux-dev",
+      DRYAPI_MODELS: MODELS,
       DRYAPI_ADMIN_KEY: ADMIN_KEY,
       DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
       NODE_EXTRA_CA_CERTS: receiver.caFile,
@@ -134,6 +135,26 @@ describe("the console", () => {
     await system.until("it to arrive again", () => (receiver.received.length > before ? true : undefined));
     const [first, again] = receiver.received.filter(({ headers }) => headers["x-dryapi-event"] === "job.completed");
     assert.equal(again?.body, first?.body);
+    assert.deepEqual(problems, []);
+  });
+
+  test("speech is asked for in a language of the model's, and played", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await page.getByLabel("Task").selectOption("txt2audio");
+    await page.getByLabel("Model").selectOption("tiny-kokoro");
+    await page.getByLabel("Text", { exact: true }).fill("A red fox ran over the hill.");
+    await page.getByLabel("Lang", { exact: true }).selectOption("en-gb");
+    await page.getByLabel("Voice", { exact: true }).selectOption("bf_emma");
+    await page.getByLabel("Format", { exact: true }).selectOption("mp3");
+    await page.getByLabel("Sample rate", { exact: true }).selectOption("24000");
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "A red fox ran" });
+    await card.getByText(/^Done in/).waitFor();
+    // The whole length is known once the player has read the file.
+    const length = `new Promise((resolve) => { const player = document.querySelector("article audio"); const tell = () => player.duration > 0 && resolve(player.duration); tell(); player.addEventListener("loadedmetadata", tell); })`;
+    const seconds = await page.evaluate<number>(length);
+    assert.ok(seconds > 0.5 && seconds < 20, `${seconds} s`);
     assert.deepEqual(problems, []);
   });
 

@@ -10,6 +10,8 @@ const LABELS = {
   seed: "Seed",
   strength: "Strength",
 };
+/** Fields that only models with a feature take. */
+const FEATURES = { ref_text: "supports_voice_clone", instruct: "supports_voice_design" };
 const HIDDEN = new Set(["model", "webhook_url", "webhook_secret"]);
 /** Files that their tasks do without. */
 const OPTIONAL_FILES = new Set(["last_frame_image", "ref_audio", "reference_audio"]);
@@ -22,6 +24,7 @@ export function fieldsFor(operation, model, task) {
   const { limits, features, defaults } = model.info;
   const inputs = Object.entries(schema.properties)
     .filter((entry) => !HIDDEN.has(entry[0]) && !isFile(entry))
+    .filter(([name]) => !(name in FEATURES) || features[FEATURES[name]] === true)
     .filter(
       ([name]) =>
         features[`supports_${name}`] !== false &&
@@ -31,7 +34,7 @@ export function fieldsFor(operation, model, task) {
       name,
       property,
       long: property.type === "string" && !property.enum,
-      node: inputFor(name, property, { limits, defaults, required: required.has(name) }),
+      node: inputFor(name, property, { limits, defaults, languages: model.languages, required: required.has(name) }),
     }));
   const files = Object.entries(schema.properties)
     .filter(isFile)
@@ -41,7 +44,14 @@ export function fieldsFor(operation, model, task) {
   return [...files, ...long, element("div", { className: "row" }, short)];
 }
 
-function inputFor(name, property, { limits, defaults, required }) {
+/** A model that speaks offers its own languages and voices; the API's description names those of all models. */
+function choicesOf(name, property, languages) {
+  if (!languages || (name !== "lang" && name !== "voice")) return property.enum;
+  const slugs = name === "lang" ? languages : languages.flatMap(({ voices }) => voices);
+  return [...new Set(slugs.map(({ slug }) => slug))];
+}
+
+function inputFor(name, property, { limits, defaults, languages, required }) {
   const id = `field-${name}`;
   const min = limits[`min_${name}`] ?? property.minimum;
   const max = limits[`max_${name}`] ?? property.maximum;
@@ -56,7 +66,7 @@ function inputFor(name, property, { limits, defaults, required }) {
     ]);
   }
   if (property.enum) {
-    const choices = [...(required ? [] : [""]), ...property.enum];
+    const choices = [...(required ? [] : [""]), ...choicesOf(name, property, languages)];
     const select = element(
       "select",
       shared,
