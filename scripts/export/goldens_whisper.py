@@ -94,6 +94,11 @@ def as_openai_pads(model: WhisperForConditionalGeneration, content_frames: int) 
     model._retrieve_max_frames_and_seek = frames
 
 
+def without_pair(tokens: list[int], first_stamp: int) -> list[int]:
+    """The library leaves the whole pair of stamps at a window's last segment, OpenAI's code only its first half."""
+    return tokens[:-1] if len(tokens) > 2 and min(tokens[-2:]) >= first_stamp else tokens
+
+
 def run_case(case: Case, torch_root: Path) -> None:
     model, processor = load(case.model, torch_root)
     audio = as_float(babble(case.seed, case.samples))
@@ -128,14 +133,15 @@ def run_case(case: Case, torch_root: Path) -> None:
         {
             "start": round(float(segment["start"]), 2),
             "end": round(float(segment["end"]), 2),
-            "tokens": segment["tokens"].tolist(),
-            "text": words.decode([id for id in segment["tokens"].tolist() if id < words.eos_token_id]),
+            "tokens": kept,
+            "text": words.decode([id for id in kept if id < words.eos_token_id]),
         }
         for segment in answer["segments"][0]
+        for kept in [without_pair(segment["tokens"].tolist(), words.convert_tokens_to_ids("<|0.00|>"))]
     ]
     if plain is not None:
         first = segments[0]["tokens"]
-        assert case.language or plain[: len(first)] == first, f"{case.name}: the library's own short form begins otherwise"
+        assert case.language or windows[0]["skipped"] or plain[: len(first)] == first, f"{case.name}: the library's own short form begins otherwise"
 
     FIXTURES.mkdir(parents=True, exist_ok=True)
     facts = {

@@ -11,5 +11,6 @@ export interface Family {
 /** Model families by the name that manifests use. */
 export const FAMILIES: Readonly<Record<Manifest["family"], Family>> = {
   flux: { native: true, open: async () => (await import("./flux/flux-pipeline.ts")).createFluxPipeline },
+  whisper: { native: true, open: async () => (await import("./whisper/whisper-pipeline.ts")).createWhisperPipeline },
   fake: { native: false, open: async () => (await import("./fake/fake-pipeline.ts")).createFakePipeline },
 };

@@ -56,7 +56,7 @@ for (const name of ["short", "long", "short-128"]) {
       const reader = new FeatureReader({ samples: inPieces(audio, size), bins, loudest: survey.loudest });
       const rows = expected.length / bins;
       let largest = 0;
-      let features = new Float32Array(0);
+      let features: Float32Array = new Float32Array(0);
       for (let row = 0, start = -Infinity; row < rows; row++) {
         const frame = row * stride;
         // Windows overlap by a third.
