@@ -147,13 +147,17 @@ def spread(model: WhisperForConditionalGeneration, end: int, first_timestamp: in
                 weight.mul_(3.0)
         tokens = decoder.embed_tokens.weight
         tokens.normal_(std=0.8)
+        # The last layer is the embedding again: with its signs mixed, a token does not call for itself over and over.
+        signs = decoder.layer_norm.weight
+        signs.copy_(torch.where(torch.rand(signs.shape) < 0.5, -1.0, 1.0))
+        signs[:2] = 1.0
         position = decoder.embed_positions.weight
-        position.normal_(std=0.3)
+        position.normal_(std=1.0)
         # Two directions that nothing else uses much: one for the end, one for time.
         tokens[:, :2].zero_()
         tokens[end, 0] = 3.0
         count = torch.arange(position.shape[0])
-        position[:, 0] = -4.0 + count * 0.12
+        position[:, 0] = -4.0 + count * 0.2
         stamps = torch.arange(TIMESTAMPS) / TIMESTAMPS
         tokens[first_timestamp : first_timestamp + TIMESTAMPS].mul_(0.75)
         tokens[first_timestamp : first_timestamp + TIMESTAMPS, 1] = stamps * 1.5 - 1.5

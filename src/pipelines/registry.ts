@@ -14,5 +14,6 @@ export const FAMILIES: Readonly<Record<Manifest["family"], Family>> = {
   vits: { native: true, open: async () => (await import("./speech/vits-model.ts")).createVitsPipeline },
   kokoro: { native: true, open: async () => (await import("./speech/kokoro-model.ts")).createKokoroPipeline },
   musicgen: { native: true, open: async () => (await import("./musicgen/musicgen-pipeline.ts")).createMusicgenPipeline },
+  whisper: { native: true, open: async () => (await import("./whisper/whisper-pipeline.ts")).createWhisperPipeline },
   fake: { native: false, open: async () => (await import("./fake/fake-pipeline.ts")).createFakePipeline },
 };
