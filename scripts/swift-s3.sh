@@ -144,9 +144,14 @@ launch() {
 }
 launch memcached memcached -u "$user" -l 127.0.0.1 -p "$memcached_port" -U 0 -m 32
 for name in account container object; do launch "$name" "swift-$name-server" "$etc/$name-server.conf"; done
-launch proxy swift-proxy-server "$etc/proxy-server.conf"
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# The proxy last: what it cannot reach yet it answers for in ways that say nothing about S3.
+for _ in $(seq 300); do
+  listens "$account_port" && listens "$container_port" && listens "$object_port" && break
+  sleep 0.1
+done
+launch proxy swift-proxy-server "$etc/proxy-server.conf"
 for _ in $(seq 600); do
   if listens "$s3_port" && listens "$account_port" && listens "$container_port" && listens "$object_port" && listens "$memcached_port"; then
     echo "S3 on http://127.0.0.1:$s3_port"

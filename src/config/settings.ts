@@ -222,6 +222,14 @@ export const SETTINGS = {
     meaning: "Folders with the CUDA and cuDNN libraries, put into the runners' library path.",
     programs: RUN,
   }),
+  maxSourceBytes: has<number>({
+    env: "DRYAPI_MAX_SOURCE_BYTES",
+    group: "Jobs",
+    parser: bytes(1),
+    fallback: "2GiB",
+    meaning: "Largest file that is downloaded from a URL of a client's (transcription); uploads have the API's own limits.",
+    programs: RUN,
+  }),
   lockMs: has<number>({
     env: "DRYAPI_LOCK_MS",
     group: "Jobs",

@@ -6,6 +6,7 @@ import { asAppError, fromErrorData } from "../protocol/error.ts";
 import type { JobDoneMessage, RunnerJob } from "../protocol/ipc.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
 import type { DeviceWatch } from "./device-watch.ts";
+import { fetchSource, sourceUrlOf } from "./fetch-source.ts";
 import type { Finisher } from "./finisher.ts";
 import type { HeldJob } from "./held-job.ts";
 import { JobRelay } from "./job-relay.ts";
@@ -92,8 +93,14 @@ export class BatchRunner {
   }
 
   async #fetchInputs(job: HeldJob, entry: SpoolClaim): Promise<RunnerJob["inputs"]> {
-    if (job.data.inputs.length === 0) return [];
+    const url = sourceUrlOf(job.data.task, job.data.params);
+    if (job.data.inputs.length === 0 && url === null) return [];
     await mkdir(entry.inDir, { recursive: true });
+    if (url !== null) {
+      const { guardedFetch, config } = this.#context;
+      const path = join(entry.inDir, "source");
+      return [await fetchSource(guardedFetch, { url, path, maxBytes: config.maxSourceBytes, signal: job.signal })];
+    }
     return Promise.all(
       job.data.inputs.map(async (input, index) => {
         const path = join(entry.inDir, String(index));

@@ -2,6 +2,7 @@ import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { openModels } from "../models/open-models.ts";
+import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import { AppError } from "../protocol/error.ts";
 import { keysFor, type Keys } from "../protocol/keys.ts";
 import { openQueues } from "../queue/open-queues.ts";
@@ -89,6 +90,8 @@ export async function openContext(options: {
     uploader,
     models,
     runTimes: openRunTimes(shared),
+    // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
+    guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
   };
   return { context, keys, blocking: connect("blocking") };
 }

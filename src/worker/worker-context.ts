@@ -1,5 +1,6 @@
 import type { RunTimes } from "../state/open-run-times.ts";
 import type { Config } from "../config/config.ts";
+import type { GuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { Models } from "../models/open-models.ts";
 import type { Queues } from "../queue/queue-types.ts";
 import type { CancelChannel, CrashLedger, Emitter, Intents, Registry, Requests } from "../state/state-types.ts";
@@ -26,4 +27,6 @@ export interface WorkerContext {
   readonly uploader: Uploader;
   readonly models: Models;
   readonly runTimes: RunTimes;
+  /** The only way to URLs of clients. */
+  readonly guardedFetch: GuardedFetch;
 }

@@ -115,8 +115,8 @@ describe("a worker whose object store is S3", () => {
     await second.line((line) => line["job"] === id && line.msg.startsWith("outputs of an earlier daemon are in the spool"));
     await second.line((line) => line.msg === "upload failed; tried again");
     assert.equal(await second.stop(), 0);
-    const third = await system.startWorker();
     await swift.up();
+    const third = await system.startWorker();
     await isStoredOnce(system, id, 1);
     assert.deepEqual(
       [first, second, third].map(({ lines }) => runsOf(lines, id)),

@@ -3,10 +3,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { addClient, ApiClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
+import { startReceiver, type Receiver } from "../support/https-receiver.ts";
 import { samplesOf } from "../support/pipeline-rig.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
-const MODELS = "tiny-kokoro,tiny-vits,tiny-musicgen";
+const MODELS = "tiny-kokoro,tiny-vits,tiny-musicgen,tiny-whisper";
 const SPEECH = { text: "A red fox ran over the hill.", lang: "en-us", speed: 1, format: "mp3", sample_rate: 24_000 };
 const WAIT_MS = 30_000;
 
@@ -15,9 +16,11 @@ describe("a worker with models of sound", () => {
   let system: TestSystem;
   let gateway: GatewayProcess;
   let api: ApiClient;
+  let media: Receiver;
 
   before(async () => {
-    system = await startSystem({ DRYAPI_MODELS: MODELS });
+    media = await startReceiver({ http: true });
+    system = await startSystem({ DRYAPI_MODELS: MODELS, DRYAPI_EGRESS_ALLOW: "127.0.0.0/8" });
     await system.startWorker();
     gateway = await startGateway(system);
     api = new ApiClient(gateway.url, await addClient(system));
@@ -25,6 +28,7 @@ describe("a worker with models of sound", () => {
   after(async () => {
     await gateway[Symbol.asyncDispose]();
     await system[Symbol.asyncDispose]();
+    await media[Symbol.asyncDispose]();
   });
 
   async function result(id: string): Promise<{ readonly response: Response; readonly status: Readonly<Record<string, unknown>> }> {
@@ -56,6 +60,49 @@ describe("a worker with models of sound", () => {
       assert.ok((status["timings"] as { run_ms: number }).run_ms > 0);
     });
   }
+
+  test("what was spoken is written down: uploaded, under the common name, and from a URL", async () => {
+    const spoken = await result(await api.submit("txt2audio", { model: "tiny-vits", ...SPEECH, format: "wav" }));
+    const wav = Buffer.from(await spoken.response.arrayBuffer());
+    const form = (field: string): FormData => {
+      const body = new FormData();
+      body.append("model", "tiny-whisper");
+      body.append("include_ts", "1");
+      body.append("return_result_in_response", "true");
+      body.append(field, new Blob([wav]), "whatever.bin");
+      return body;
+    };
+    media.answer = (_request, answer) => void answer.writeHead(200, { "content-type": "audio/wav" }).end(wav);
+    const linked = { model: "tiny-whisper", include_ts: true, return_result_in_response: true };
+    const ids = [
+      await api.submit("audiofile2txt", form("audio")),
+      await api.submit("transcribe", form("source_file")),
+      await api.submit("aud2txt", { ...linked, audio_url: `${media.url}/speech.wav` }),
+    ];
+    const texts: string[] = [];
+    for (const id of ids) {
+      const { response, status } = await result(id);
+      assert.equal(response.headers.get("content-type"), "text/plain; charset=utf-8");
+      const text = await response.text();
+      assert.equal(status["result"], text);
+      const { json } = status["results_alt_formats"] as { json: string };
+      const twin = (await (await fetch(json)).json()) as { segments: readonly unknown[] };
+      assert.equal(twin.segments.length, text === "" ? 0 : text.split("\n").length);
+      texts.push(text);
+    }
+    assert.deepEqual(texts, [texts[0], texts[0], texts[0]]);
+    assert.match(texts[0] ?? "", /^\[00:00:/);
+  });
+
+  test("a URL that leads to a page ends with the precise reason", async () => {
+    media.answer = (_request, answer) => void answer.writeHead(200, { "content-type": "text/html" }).end("<html>");
+    const id = await api.submit("vid2txt", { model: "tiny-whisper", include_ts: false, video_url: `${media.url}/watch` });
+    const status = await system.until("the error", async () => {
+      const now = await api.status(id);
+      return now["status"] === "error" ? now : undefined;
+    });
+    assert.deepEqual([status["error_code"], status["error_reason"]], ["INVALID_INPUT", "INVALID_INPUT"]);
+  });
 
   test("a sound can be read in parts, as players do", async () => {
     const { response } = await result(await api.submit("txt2audio", { model: "tiny-vits", ...SPEECH }));

@@ -35,7 +35,7 @@ export async function readWhisperGoldens(): Promise<readonly WhisperGolden[]> {
   return Promise.all(
     files.map(async (file) => {
       const golden = JSON.parse(await readFile(new URL(file, WHISPER_FIXTURES), "utf8")) as Omit<WhisperGolden, "name">;
-      return { ...golden, name: file.slice(0, -".json".length) };
+      return Object.assign(golden, { name: file.slice(0, -".json".length) });
     }),
   );
 }

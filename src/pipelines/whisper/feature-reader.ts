@@ -43,11 +43,12 @@ export class FeatureReader {
   }
 
   async #pull(): Promise<void> {
-    const { done, value } = await this.#pieces.next();
+    const next = await this.#pieces.next();
     const keep = (frame: Float64Array): void => void this.#frames.push(Float32Array.from(frame));
-    if (done !== true) return this.#mel.push(value, keep);
-    this.#ended = true;
-    this.#mel.finish(keep);
+    if (next.done === true) {
+      this.#ended = true;
+      this.#mel.finish(keep);
+    } else this.#mel.push(next.value, keep);
   }
 
   #dropBefore(start: number): void {
