@@ -9,6 +9,7 @@ import { memoryRows } from "./memory-rows.ts";
 import { queueRows } from "./queue-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
+import { soundRows } from "./sound-rows.ts";
 import { webhookRows } from "./webhook-rows.ts";
 
 const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
@@ -20,6 +21,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   gateway: gatewayRows,
   sockets: socketRows,
   webhooks: webhookRows,
+  sound: soundRows,
 };
 const chosen = Object.entries(groups).filter(([name]) => values.only === undefined || values.only === name);
 if (chosen.length === 0) {
