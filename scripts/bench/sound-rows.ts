@@ -29,8 +29,10 @@ export async function soundRows(): Promise<readonly Row[]> {
     const { inputMs, runMs, encodeMs, sessionMs, info } = await outputOf(slug, task, params);
     const seconds = Number(info["duration_s"]);
     const ms = inputMs + runMs + encodeMs;
-    rows.push(row({ name: `${name}: a job over its session runs`, unit: "ms", ours: ms, bare: sessionMs }));
-    rows.push(row({ name: `${name}: seconds of sound a second`, unit: "s/s", ours: (seconds * 1_000) / ms }));
+    rows.push(
+      row({ name: `${name}: a job over its session runs`, unit: "ms", ours: ms, bare: sessionMs }),
+      row({ name: `${name}: seconds of sound a second`, unit: "s/s", ours: (seconds * 1_000) / ms }),
+    );
   }
   const [short, long] = [await transcription(1), await transcription(10)];
   return [

@@ -31,10 +31,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 OPSET = 18
 CODES = 64
 CASES = (
-    # name, caption, guidance, new tokens (frames + 3)
-    ("guided", "a calm piano over slow rain", 3.0, 28),
-    ("plain", "drums", 1.0, 19),
-    ("empty", "", 3.0, 11),
+    # name, caption, guidance, new tokens (frames + 3), seed (None: greedy), top_k
+    ("guided", "a calm piano over slow rain", 3.0, 28, None, 1),
+    ("plain", "drums", 1.0, 19, None, 1),
+    ("empty", "", 3.0, 11, None, 1),
+    ("sampled", "a calm piano over slow rain", 3.0, 28, 7, 250),
+    ("sampled-few", "drums", 1.0, 40, 4_000_000_000, 8),
 )
 
 
@@ -117,14 +119,16 @@ def goldens(folder: Path, model: MusicgenForConditionalGeneration, tokenizer: T5
         return decode(audio_codes, *rest, **options)
 
     model.audio_encoder.decode = spying
-    for name, caption, guidance, new_tokens in CASES:
+    for name, caption, guidance, new_tokens, seed, top_k in CASES:
         inputs = tokenizer([caption], return_tensors="pt")
         codes_seen.clear()
-        waveform = model.generate(**inputs, do_sample=False, guidance_scale=guidance, max_new_tokens=new_tokens)[0, 0].numpy()
+        sampling = {"do_sample": False} if seed is None else {"do_sample": True, "top_k": top_k, "temperature": 1.0}
+        torch.manual_seed(seed or 0)
+        waveform = model.generate(**inputs, **sampling, guidance_scale=guidance, max_new_tokens=new_tokens)[0, 0].numpy()
         codes = codes_seen[0].reshape(4, -1).tolist()
         waveform.astype(np.float16).tofile(folder / f"{name}.f16")
         ids = inputs["input_ids"][0].tolist()
-        case = {"name": name, "caption": caption, "ids": ids, "guidance": guidance, "frames": new_tokens - 3, "codes": codes}
+        case = {"name": name, "caption": caption, "ids": ids, "guidance": guidance, "frames": new_tokens - 3, "codes": codes, "seed": seed, "top_k": top_k}
         cases.append(case | {"samples": len(waveform), "peak": float(np.abs(waveform).max())})
     (folder / "cases.json").write_text(json.dumps(cases, ensure_ascii=False) + "\n", encoding="utf-8")
 

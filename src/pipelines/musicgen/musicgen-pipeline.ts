@@ -8,7 +8,7 @@ import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from ".
 import { isOwn, stepsOf, undelayed, type DelayPattern } from "./delay-pattern.ts";
 import { parseMusicgenJob, type MusicgenJob } from "./musicgen-job.ts";
 import { openMusicgenModel, type MusicgenModel } from "./musicgen-model.ts";
-import { guided, pickCode, type Uniform } from "./pick-code.ts";
+import { guided, pickCode } from "./pick-code.ts";
 
 /** EnCodec's first convolution mirrors three frames at either end, and needs as many and one more. */
 const MIN_FRAMES = 4;
@@ -16,9 +16,8 @@ const MIN_FRAMES = 4;
 const AFTER_COMPOSING = 0.05;
 
 /**
- * MusicGen: text to music. Follows transformers' MusicgenForConditionalGeneration: greedy codes are equal, waveforms to 1e-3
- * (test/integration/musicgen.test.ts). Sampling is seeded with torch's generator, but draws otherwise than torch.multinomial, whose
- * numbers come from Intel's library where there is one.
+ * MusicGen: text to music. Follows transformers' MusicgenForConditionalGeneration on a CPU, waveforms to 1e-3, greedy and sampled: a seed
+ * gives the same music here and there (test/integration/musicgen.test.ts).
  *
  * Stages: text, compose (once a step), decode, encode.
  */
@@ -89,7 +88,6 @@ class MusicgenPipeline implements Pipeline {
   async #compose(job: MusicgenJob, pattern: DelayPattern, context: RunContext): Promise<readonly (readonly number[])[]> {
     const { decoder, config } = this.#model;
     const random = new TorchRandom(job.seed);
-    const uniform: Uniform = () => random.uint32() / 2 ** 32;
     const total = stepsOf(pattern);
     const made: (readonly number[])[] = [];
     let state = decoder.begin(await this.#model.encodeText(job.caption), job.guidance !== 1);
@@ -100,7 +98,9 @@ class MusicgenPipeline implements Pipeline {
       const startedAt = performance.now();
       const next = await decoder.step(state, last);
       ({ state } = next);
-      last = last.map((_, book) => (isOwn(pattern, book, step) ? this.#pick(job, next.logits, book, uniform) : config.pad));
+      // Numbers for all codebooks at every step, as transformers draws them: those that only wait use theirs up as well.
+      const numbers = last.map(() => (this.#model.sampling.topK > 1 ? random.exponential(config.codes) : new Float32Array(0)));
+      last = numbers.map((own, book) => (isOwn(pattern, book, step) ? this.#pick(job, next.logits, book, own) : config.pad));
       made.push(last);
       const fraction = ((step + 1) / total) * (1 - AFTER_COMPOSING);
       context.progress(job.id, { fraction, stage: "compose", step: step + 1, steps: total, stepMs: performance.now() - startedAt });
@@ -108,10 +108,10 @@ class MusicgenPipeline implements Pipeline {
     return made;
   }
 
-  #pick(job: MusicgenJob, logits: readonly Float32Array[], book: number, uniform: Uniform): number {
+  #pick(job: MusicgenJob, logits: readonly Float32Array[], book: number, numbers: Float32Array): number {
     const withText = logits[book] ?? new Float32Array(0);
     const without = logits[this.#model.config.books + book];
-    return pickCode(without === undefined ? withText : guided(withText, without, job.guidance), this.#model.sampling, uniform);
+    return pickCode(without === undefined ? withText : guided(withText, without, job.guidance), this.#model.sampling, numbers);
   }
 }
 
