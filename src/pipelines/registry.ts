@@ -10,6 +10,7 @@ export interface Family {
 
 /** Model families by the name that manifests use. */
 export const FAMILIES: Readonly<Record<Manifest["family"], Family>> = {
+  "ltx-video": { native: true, open: async () => (await import("./ltx-video/ltx-pipeline.ts")).createLtxPipeline },
   flux: { native: true, open: async () => (await import("./flux/flux-pipeline.ts")).createFluxPipeline },
   vits: { native: true, open: async () => (await import("./speech/vits-model.ts")).createVitsPipeline },
   kokoro: { native: true, open: async () => (await import("./speech/kokoro-model.ts")).createKokoroPipeline },

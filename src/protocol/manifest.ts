@@ -56,7 +56,7 @@ export const manifestSchema = z.strictObject({
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/, "must be 2 to 64 of A-Z a-z 0-9 . _ -")
     .refine((slug) => !RESERVED_QUEUES.has(slug), "is a reserved name"),
   name: z.string().min(1),
-  family: z.enum(["flux", "vits", "kokoro", "musicgen", "whisper", "fake"]),
+  family: z.enum(["flux", "vits", "kokoro", "musicgen", "whisper", "ltx-video", "fake"]),
   status: z.enum(["standard_model", "test_model"]).default("standard_model"),
   tags: z.array(z.string()).default([]),
   tasks: z.array(z.enum(TASK_NAMES)).min(1),

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import sharp from "sharp";
 import { packLatents } from "../../src/pipelines/diffusion/latents.ts";
 import type { Tensor } from "../../src/pipelines/backend.ts";
-import { openClipTokenizer, openT5Tokenizer } from "../../src/pipelines/flux/tokenize.ts";
+import { openClipTokenizer, openT5Tokenizer } from "../../src/pipelines/diffusion/tokenize.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import {
   FLUX_FIXTURES,

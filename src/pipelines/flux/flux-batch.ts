@@ -8,11 +8,11 @@ import { resizeLanczos } from "../media/resize-lanczos.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 import type { JobEnd, RunContext } from "../pipeline.ts";
 import { Denoising } from "./denoise.ts";
-import type { PromptEmbedding } from "./embedding-cache.ts";
+import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
 import type { FluxJob } from "./flux-job.ts";
 import type { FluxModel } from "./flux-model.ts";
 import { writePicture } from "./flux-output.ts";
-import { toPixels } from "./pixels.ts";
+import { toPixels } from "../diffusion/pixels.ts";
 import { startFromImage, startFromNoise } from "./start-latents.ts";
 import { TransformerRun } from "./transformer-run.ts";
 

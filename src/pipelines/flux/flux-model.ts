@@ -1,11 +1,11 @@
 import type { LoadContext } from "../pipeline.ts";
 import type { Session } from "../backend.ts";
-import { EmbeddingCache } from "./embedding-cache.ts";
+import { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import { readFluxConfig, textIdentity, type FluxConfig, type FluxPart } from "./flux-config.ts";
 import type { Graph } from "./graph-edge.ts";
 import { PromptEncoder } from "./prompt-encoder.ts";
-import { POOLED, SEQUENCE, TextEncoder } from "./text-encoder.ts";
-import { openClipTokenizer, openT5Tokenizer } from "./tokenize.ts";
+import { POOLED, SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
+import { openClipTokenizer, openT5Tokenizer } from "../diffusion/tokenize.ts";
 import { FluxTransformer } from "./transformer.ts";
 import { VaeDecoder } from "./vae-decoder.ts";
 import { VaeEncoder } from "./vae-encoder.ts";

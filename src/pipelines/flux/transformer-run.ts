@@ -1,5 +1,5 @@
 import type { Tensor } from "../backend.ts";
-import type { PromptEmbedding } from "./embedding-cache.ts";
+import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
 import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "./float-edge.ts";
 import { idTensor, outputOf, type Edge, type IdType } from "./graph-edge.ts";
 import type { FluxTransformer } from "./transformer.ts";

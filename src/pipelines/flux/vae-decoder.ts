@@ -1,7 +1,7 @@
 import type { LatentShape } from "../diffusion/latents.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "./float-edge.ts";
 import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "./graph-edge.ts";
-import type { DecodedPixels } from "./pixels.ts";
+import type { DecodedPixels } from "../diffusion/pixels.ts";
 
 /** Latents -> pixels, one picture at a time: its activations are the largest memory of a job. */
 export class VaeDecoder {

@@ -1,4 +1,4 @@
-/** What both text encoders made of a prompt, as bytes of the type that the transformer takes. */
+/** What both text encoders of Flux made of a prompt, as bytes of the type that the transformer takes. */
 export interface PromptEmbedding {
   /** T5, `[tokens, width]`. */
   readonly sequence: Float32Array | Uint16Array;
@@ -11,10 +11,10 @@ export interface PromptEmbedding {
  * Keeps the embeddings of the latest prompts, at most `maxBytes` of them, so that a repeated prompt runs no text encoder. The least
  * recently used one goes first; an embedding larger than the bound is not kept. Keys must name the model's files and the lengths too.
  */
-export class EmbeddingCache {
+export class EmbeddingCache<E extends object = PromptEmbedding> {
   readonly #maxBytes: number;
   /** A Map keeps insertion order: the first entry is the one that was not used for longest. */
-  readonly #entries = new Map<string, PromptEmbedding>();
+  readonly #entries = new Map<string, E>();
   #bytes = 0;
   #hits = 0;
   #misses = 0;
@@ -27,7 +27,7 @@ export class EmbeddingCache {
     return { hits: this.#hits, misses: this.#misses, bytes: this.#bytes, entries: this.#entries.size };
   }
 
-  get(key: string): PromptEmbedding | null {
+  get(key: string): E | null {
     const found = this.#entries.get(key);
     if (found === undefined) {
       this.#misses++;
@@ -39,7 +39,7 @@ export class EmbeddingCache {
     return found;
   }
 
-  set(key: string, embedding: PromptEmbedding): void {
+  set(key: string, embedding: E): void {
     this.#drop(key);
     const size = bytesOf(key, embedding);
     if (size > this.#maxBytes) return;
@@ -59,6 +59,8 @@ export class EmbeddingCache {
   }
 }
 
-function bytesOf(key: string, { sequence, pooled }: PromptEmbedding): number {
-  return sequence.byteLength + pooled.byteLength + key.length * 2;
+/** All arrays of an embedding, and its key. */
+function bytesOf(key: string, embedding: object): number {
+  const arrays = Object.values(embedding).filter((value: unknown) => ArrayBuffer.isView(value));
+  return arrays.reduce((sum, { byteLength }) => sum + byteLength, key.length * 2);
 }

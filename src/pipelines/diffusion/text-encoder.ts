@@ -1,4 +1,4 @@
-import { floatDataOf, type FloatData, type FloatType } from "./float-edge.ts";
+import { floatDataOf, type FloatData, type FloatType } from "../flux/float-edge.ts";
 import {
   bindInput,
   bindOptionalInput,
@@ -12,7 +12,7 @@ import {
   type Edge,
   type Graph,
   type IdType,
-} from "./graph-edge.ts";
+} from "../flux/graph-edge.ts";
 
 /** What of the encoder's output the transformer takes: one vector for the prompt, or one for each token. */
 export type TextOutput =
@@ -22,7 +22,7 @@ export type TextOutput =
 export const POOLED: TextOutput = { role: "pooler_output", ranks: [2] };
 export const SEQUENCE: TextOutput = { role: "last_hidden_state", ranks: [3] };
 
-/** A text encoder for one prompt at a time, ids of a fixed length. Flux gives neither encoder an attention mask. */
+/** A text encoder for one prompt at a time, ids of a fixed length. Flux and LTXPipeline give no attention mask. */
 export class TextEncoder {
   readonly #graph: Graph;
   readonly #ids: Edge<IdType>;
@@ -32,11 +32,15 @@ export class TextEncoder {
   constructor(graph: Graph, output: TextOutput, length: number) {
     this.#graph = graph;
     this.#ids = bindInput(graph, { role: "input_ids", types: IDS, ranks: [2] });
-    // An export with a mask gets ones: the reference attends to the padding as well.
     this.#mask = bindOptionalInput(graph, { role: "attention_mask", types: IDS, ranks: [2] });
     this.#output = bindOutput(graph, { role: output.role, types: FLOATS, ranks: output.ranks });
     requireOnly(graph, [this.#ids, this.#mask]);
     requireSize(graph, this.#ids, -1, length, "the number of tokens that the manifest's options give");
+  }
+
+  /** Whether the graph can leave padding out. */
+  get masked(): boolean {
+    return this.#mask !== null;
   }
 
   get width(): number | string | undefined {
@@ -47,16 +51,15 @@ export class TextEncoder {
     return this.#graph.session.runMs;
   }
 
-  /** `[width]` or `[tokens * width]` as `type`, with the width that came out. */
-  async encode(ids: readonly number[], type: FloatType): Promise<{ readonly data: FloatData; readonly width: number }> {
+  /** `[width]` or `[tokens * width]` as `type`, with the width that came out. Without a `mask` the padding is attended to as well. */
+  async encode(
+    ids: readonly number[],
+    type: FloatType,
+    mask: readonly number[] = ids.map(() => 1),
+  ): Promise<{ readonly data: FloatData; readonly width: number }> {
     const dims = [1, ids.length];
     const feeds = { [this.#ids.name]: idTensor(this.#ids.type, ids, dims) };
-    if (this.#mask !== null)
-      feeds[this.#mask.name] = idTensor(
-        this.#mask.type,
-        ids.map(() => 1),
-        dims,
-      );
+    if (this.#mask !== null) feeds[this.#mask.name] = idTensor(this.#mask.type, mask, dims);
     const tensor = outputOf(await this.#graph.session.run(feeds), this.#output, this.#graph.part);
     return { data: floatDataOf(tensor, type), width: tensor.dims.at(-1) ?? 0 };
   }

@@ -11,6 +11,8 @@ import { PrecompiledCharsmap } from "./precompiled-charsmap.ts";
 export interface FixedTokenizer {
   readonly length: number;
   encode(text: string): readonly number[];
+  /** The same, with how many of the ids are of the text and its end token. */
+  encodeCounted(text: string): { readonly ids: readonly number[]; readonly used: number };
 }
 
 /** Special tokens are written as a text or as an object with the text in it. */
@@ -80,14 +82,12 @@ function fixed({ dir, json, length, eosToken, padToken }: FixedOptions): FixedTo
   };
   const eos = idOf(eosToken);
   const pad = idOf(padToken);
-  return {
-    length,
-    encode(text) {
-      const { ids } = tokenizer.encode(normalize(text));
-      if (ids.length > length) return [...ids.slice(0, length - 1), eos];
-      return [...ids, ...Array.from({ length: length - ids.length }, () => pad)];
-    },
+  const encodeCounted: FixedTokenizer["encodeCounted"] = (text) => {
+    const { ids } = tokenizer.encode(normalize(text));
+    if (ids.length > length) return { ids: [...ids.slice(0, length - 1), eos], used: length };
+    return { ids: [...ids, ...Array.from({ length: length - ids.length }, () => pad)], used: ids.length };
   };
+  return { length, encode: (text) => encodeCounted(text).ids, encodeCounted };
 }
 
 /** A leading `Precompiled` normaliser is taken out and done by ours. */

@@ -1,0 +1,222 @@
+import { AppError } from "../../protocol/error.ts";
+import type { SpoolFile } from "../../protocol/result.ts";
+import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
+import { TorchRandom } from "../diffusion/torch-random.ts";
+import { openVideo, type VideoWriter } from "../media/encode-video.ts";
+import { resizeLanczos } from "../media/resize-lanczos.ts";
+import type { RgbImage } from "../media/rgb-image.ts";
+import type { JobOutput, RunContext } from "../pipeline.ts";
+import { frameBytes } from "./frame-block.ts";
+import { clipTexts, shapeOf, type LtxJob } from "./ltx-job.ts";
+import { LTX_LATENT_RGB } from "./ltx-latent-rgb.ts";
+import type { LtxModel } from "./ltx-model.ts";
+import { ltxSchedule } from "./ltx-schedule.ts";
+import { ropeTables } from "./rope.ts";
+import { startVideo, type StartedVideo } from "./start-video.ts";
+import { decodeTiles, planTiles, type ReadyFrames, type Tile } from "./tiled-decode.ts";
+import type { TextEmbedding } from "./video-prompts.ts";
+import { VideoDenoising } from "./video-denoising.ts";
+import { sizeOf, sliceFrames, tokensOf, unpackFrames, type VideoShape } from "./video-latents.ts";
+import { videoPreview } from "./video-preview.ts";
+
+/** Share of a job's work that is done after each stage, for the progress bar; steps and tiles divide theirs. */
+const AFTER_TEXT = 0.03;
+const AFTER_STEPS = 0.8;
+const AFTER_DECODE = 0.98;
+
+/** One clip on its way from text to file. */
+export class LtxClip {
+  readonly #model: LtxModel;
+  readonly #slug: string;
+  readonly #context: RunContext;
+  readonly #job: LtxJob;
+  readonly #shape: VideoShape;
+  readonly #schedule: FlowMatchSchedule;
+  readonly #random: TorchRandom;
+  #painting: Promise<void> | null = null;
+  #encodeMs = 0;
+
+  constructor(options: { readonly model: LtxModel; readonly slug: string; readonly context: RunContext; readonly job: LtxJob }) {
+    const { model, job } = options;
+    const { config } = model;
+    this.#model = model;
+    this.#slug = options.slug;
+    this.#context = options.context;
+    this.#job = job;
+    this.#shape = shapeOf(job);
+    this.#random = new TorchRandom(job.seed);
+    this.#schedule = ltxSchedule({
+      config: config.schedule,
+      mode: config.mode,
+      steps: job.steps,
+      tokens: tokensOf(this.#shape),
+      timesteps: config.timesteps,
+    });
+  }
+
+  /** @throws AppError CANCELLED between steps and tiles, and whatever concerns the job or the device */
+  async run(inputMs: number): Promise<JobOutput> {
+    const startedAt = performance.now();
+    const sessionMsBefore = this.#model.sessionMs();
+    const { texts, cached } = await this.#encodeTexts();
+    const started = await this.#start();
+    const packed = await this.#denoise(texts, started);
+    const files = await this.#decode(packed);
+    const job = this.#job;
+    const facts = { width: job.width, height: job.height, frames: job.frames, fps: job.fps, duration_s: job.frames / job.fps };
+    return {
+      files,
+      seed: job.seed,
+      info: { ...facts, steps: job.steps, model: this.#slug, text_cached: cached, encoder: this.#model.h264.name },
+      inputMs,
+      runMs: performance.now() - startedAt - this.#encodeMs,
+      encodeMs: this.#encodeMs,
+      sessionMs: this.#model.sessionMs() - sessionMsBefore,
+    };
+  }
+
+  /** Negative prompt first, as in the pipelines. */
+  async #encodeTexts(): Promise<{ readonly texts: readonly TextEmbedding[]; readonly cached: boolean }> {
+    const { prompt, negativePrompt, guidance } = this.#job;
+    const announce = (): Promise<void> => this.#begin("text");
+    const { embedding, cached } = await this.#model.prompts.encode(prompt, announce);
+    const texts = guidance > 1 ? [(await this.#model.prompts.encode(negativePrompt, announce)).embedding, embedding] : [embedding];
+    this.#progress("text", AFTER_TEXT);
+    return { texts, cached };
+  }
+
+  async #start(): Promise<StartedVideo> {
+    const { first, last } = this.#job;
+    return startVideo({
+      random: this.#random,
+      shape: this.#shape,
+      mode: this.#model.config.mode,
+      first: first === null ? null : await this.#encodePicture(first),
+      last: last === null ? null : await this.#encodePicture(last),
+    });
+  }
+
+  async #encodePicture(image: RgbImage): Promise<Float32Array> {
+    const { encoder } = this.#model;
+    if (encoder === null)
+      throw new AppError("INVALID_INPUT", `model ${this.#slug} has no image-to-video (its manifest does not list img2video)`);
+    await this.#begin("encode_input");
+    return encoder.encode(resizeLanczos(image, this.#job.width, this.#job.height));
+  }
+
+  /** The clip's tokens, `[tokens, channels]`, without those of further given pictures. */
+  async #denoise(texts: readonly TextEmbedding[], { latents, given }: StartedVideo): Promise<Float32Array> {
+    const { transformer, config } = this.#model;
+    const { fps, frames, guidance, steps, last } = this.#job;
+    const extra = latents.length - sizeOf(this.#shape);
+    const rope = ropeTables({
+      shape: this.#shape,
+      fps,
+      placement: config.mode,
+      width: transformer.width,
+      extraFrames: last === null ? [] : [frames - 1],
+    });
+    const denoising = new VideoDenoising({
+      schedule: this.#schedule,
+      latents,
+      channels: this.#shape.channels,
+      given,
+      velocity: transformer.open({ texts, rope }),
+      guidance,
+      givenNoise: config.imageNoiseScale > 0 ? { random: this.#random, scale: config.imageNoiseScale } : null,
+    });
+    for (let index = 0; index < steps; index++) {
+      const startedAt = performance.now();
+      await this.#begin("denoise");
+      const velocity = await denoising.velocity(index);
+      this.#showPreview(latents.subarray(extra), velocity.subarray(extra), index);
+      denoising.advance(index, velocity);
+      const fraction = AFTER_TEXT + ((AFTER_STEPS - AFTER_TEXT) * (index + 1)) / steps;
+      this.#progress("denoise", fraction, index + 1, performance.now() - startedAt);
+    }
+    await this.#painting;
+    return latents.subarray(extra);
+  }
+
+  /** Encoded beside the next steps; while one is still being encoded there is no other. */
+  #showPreview(latents: Float32Array, velocity: Float32Array, index: number): void {
+    const { id } = this.#job;
+    if (this.#painting !== null || !this.#context.previewDue(id)) return;
+    const painting = videoPreview({ shape: this.#shape, latents, velocity, sigma: this.#schedule.sigmas[index]! }, LTX_LATENT_RGB).then(
+      (jpeg) => {
+        this.#painting = null;
+        this.#context.preview(id, jpeg, index + 1);
+      },
+    );
+    // Told when it is waited for.
+    painting.catch(() => undefined);
+    this.#painting = painting;
+  }
+
+  /** Tile by tile into the encoder: a tile of frames is all that is ever held. */
+  async #decode(packed: Float32Array): Promise<readonly SpoolFile[]> {
+    const { config, h264 } = this.#model;
+    const { outDir, width, height, fps, frames } = this.#job;
+    const tiles = planTiles(this.#shape.frames, config.tiling);
+    const comment = JSON.stringify(clipTexts(this.#job, this.#slug));
+    await using video = openVideo({ outDir, width, height, fps, frames, encoder: h264, comment });
+    let done = 0;
+    for await (const ready of decodeTiles(tiles, config.tiling, this.#tileDecoder(packed))) {
+      await this.#write(video, ready);
+      done += ready.keep;
+      this.#progress("decode", AFTER_STEPS + ((AFTER_DECODE - AFTER_STEPS) * done) / frames, this.#job.steps);
+    }
+    await this.#begin("encode");
+    const startedAt = performance.now();
+    const files = await video.finish();
+    this.#encodeMs += performance.now() - startedAt;
+    return files;
+  }
+
+  #tileDecoder(packed: Float32Array): (tile: Tile) => ReturnType<LtxModel["decoder"]["decode"]> {
+    const { decoder, config } = this.#model;
+    // Drawn for the whole clip: channels come before frames, so that a tile's noise is spread over all of it.
+    const noise = decoder.conditioned ? this.#random.randn(packed.length) : null;
+    return async ({ first, count }) => {
+      await this.#begin("decode");
+      const mix =
+        noise === null
+          ? null
+          : {
+              noise: sliceFrames(noise, this.#shape, first, count),
+              scale: config.decodeNoiseScale,
+              timestep: config.decodeTimestep,
+            };
+      return decoder.decode(unpackFrames(packed, this.#shape, first, count), { ...this.#shape, frames: count }, mix);
+    };
+  }
+
+  async #write(video: VideoWriter, { block, keep }: ReadyFrames): Promise<void> {
+    const startedAt = performance.now();
+    for (let index = 0; index < keep; index++) {
+      const rgb = frameBytes(block, index);
+      if (rgb === null) throw notFinite();
+      await video.write(rgb);
+    }
+    this.#encodeMs += performance.now() - startedAt;
+  }
+
+  /** Announces a stage, which lets waiting commands in. @throws AppError CANCELLED */
+  async #begin(stage: string): Promise<void> {
+    await this.#context.stage(stage);
+    const { id } = this.#job;
+    if (this.#context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled`);
+  }
+
+  #progress(stage: string, fraction: number, step = 0, stepMs = 0): void {
+    const { id, steps } = this.#job;
+    this.#context.progress(id, { fraction, stage, step, steps, stepMs });
+  }
+}
+
+function notFinite(): AppError {
+  return new AppError(
+    "BAD_OUTPUT",
+    "part vae_decoder gave values that are not finite, or got such from part transformer: most likely an overflow in float16; export with --dtype float32 (scripts/export/README.md)",
+  );
+}

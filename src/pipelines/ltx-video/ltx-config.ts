@@ -1,0 +1,123 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { AppError } from "../../protocol/error.ts";
+import type { Manifest, ManifestPart } from "../../protocol/manifest.ts";
+import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
+import { FRAME_FACTOR } from "./video-latents.ts";
+
+/** Files of scripts/export/ltx_graphs.py by role; a manifest names only those that lie elsewhere. */
+const FILES = { scheduler: "scheduler/scheduler_config.json", tokenizer: "tokenizer" } as const;
+const PARTS = ["text_encoder", "transformer", "vae_decoder", "vae_encoder"] as const;
+export type LtxPart = (typeof PARTS)[number];
+
+const wholeLatentFrames = z.int().positive().multipleOf(FRAME_FACTOR);
+
+const optionsSchema = z
+  .strictObject({
+    /** Which of diffusers' pipelines is followed: LTXPipeline (0.9.0, 0.9.1) or LTXConditionPipeline (0.9.5 on). */
+    mode: z.enum(["classic", "condition"]).default("condition"),
+    /** Tokens for T5. Another length gives another clip. */
+    t5_length: z.int().min(2).max(512).default(256),
+    /** Timesteps of a distilled model, falling, below or at 1000; taken where a job asks for as many steps. */
+    timesteps: z.array(z.number().positive().max(1000)).min(1).nullable().default(null),
+    /** Noise level that the decoder is told, and the share of noise that it gets; only timestep-conditioned decoders look at them. */
+    decode_timestep: z.number().min(0).max(1).default(0.05),
+    decode_noise_scale: z.number().min(0).max(1).default(0.025),
+    /**
+     * Fresh noise on a given picture at each step, times the squared noise level; `condition` only. Above 0 the latents differ from
+     * diffusers' by up to 7e-3 after three steps.
+     */
+    image_cond_noise_scale: z.number().min(0).default(0),
+    /** Sample frames that are decoded at once, and from one such tile to the next: memory grows with the first. */
+    tile_frames: wholeLatentFrames.default(64),
+    tile_stride_frames: wholeLatentFrames.default(56),
+  })
+  .refine(({ tile_frames: size, tile_stride_frames: stride }) => stride < size, "tile_stride_frames must be below tile_frames")
+  .refine(
+    ({ timesteps }) => timesteps === null || timesteps.every((step, i) => i === 0 || step < timesteps[i - 1]!),
+    "timesteps must fall from each to the next",
+  );
+
+export interface LtxConfig {
+  readonly mode: "classic" | "condition";
+  readonly t5Length: number;
+  readonly timesteps: readonly number[] | null;
+  readonly decodeTimestep: number;
+  readonly decodeNoiseScale: number;
+  readonly imageNoiseScale: number;
+  /** Sample frames. */
+  readonly tiling: { readonly size: number; readonly stride: number };
+  readonly schedule: FlowMatchConfig;
+  readonly tokenizerDir: string;
+  /** Absolute path per part; vae_encoder only where a task needs it. */
+  readonly parts: ReadonlyMap<LtxPart, { readonly path: string; readonly names: Pick<ManifestPart, "inputs" | "outputs"> }>;
+}
+
+/** Reads what an LTX-Video folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
+export async function readLtxConfig(manifest: Manifest, modelDir: string): Promise<LtxConfig> {
+  const parsed = optionsSchema.safeParse(manifest.options);
+  if (!parsed.success) {
+    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(parsed.error)}`);
+  }
+  const options = parsed.data;
+  const parts = partPaths(manifest, modelDir);
+  const schedulerPath = join(modelDir, manifest.files["scheduler"] ?? FILES.scheduler);
+  const schedule = parseFlowMatchConfig(await readJson(schedulerPath), schedulerPath);
+  if (options.mode === "condition") requireUnshifted(schedule, schedulerPath);
+  return {
+    mode: options.mode,
+    t5Length: options.t5_length,
+    timesteps: options.timesteps,
+    decodeTimestep: options.decode_timestep,
+    decodeNoiseScale: options.decode_noise_scale,
+    imageNoiseScale: options.mode === "condition" ? options.image_cond_noise_scale : 0,
+    tiling: { size: options.tile_frames, stride: options.tile_stride_frames },
+    schedule,
+    tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
+    parts,
+  };
+}
+
+/** LTXConditionPipeline steps by timesteps, which a shift would part from the noise levels. */
+function requireUnshifted(schedule: FlowMatchConfig, path: string): void {
+  const { shift, use_dynamic_shifting: dynamic, shift_terminal: terminal } = schedule;
+  if (shift === 1 && dynamic !== true && !terminal) return;
+  throw new AppError(
+    "MODEL_UNSUPPORTED",
+    `${path}: shift ${shift}, use_dynamic_shifting ${dynamic ?? false}, shift_terminal ${terminal ?? null}; mode condition expects 1, false, null: take mode classic (options.mode of the manifest) or the schedule of 0.9.5 or later`,
+  );
+}
+
+function partPaths(manifest: Manifest, modelDir: string): LtxConfig["parts"] {
+  const known: ReadonlySet<string> = new Set(PARTS);
+  const odd = Object.keys(manifest.parts).find((part) => !known.has(part));
+  if (odd !== undefined) {
+    throw new AppError(
+      "MANIFEST_INVALID",
+      `model ${manifest.slug}: part ${odd} is unknown to family ltx-video, expected ${PARTS.join(", ")}`,
+    );
+  }
+  const wanted = PARTS.filter((part) => part !== "vae_encoder" || manifest.tasks.includes("img2video"));
+  return new Map(
+    wanted.map((part) => {
+      const { file = `${part}/model.onnx`, inputs = {}, outputs = {} } = manifest.parts[part] ?? {};
+      return [part, { path: join(modelDir, file), names: { inputs, outputs } }];
+    }),
+  );
+}
+
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch (thrown) {
+    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
+  }
+}
+
+/** What the embedding of a text depends on besides the text: the encoder's file, the length and whether padding is left out. */
+export async function textIdentity({ t5Length, mode, parts }: LtxConfig): Promise<string> {
+  const path = parts.get("text_encoder")?.path ?? "";
+  const found = await stat(path).catch(() => null);
+  return [t5Length, mode, path, found?.size, found?.mtimeMs].join("|");
+}
