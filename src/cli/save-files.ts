@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { extname, join, resolve } from "node:path";
 import type { ResultFile } from "../protocol/result.ts";
 import type { ObjectStore } from "../storage/object-store.ts";
@@ -15,6 +15,9 @@ export interface SavedFile {
 
 /** S3's longest life of a signed link. */
 const MAX_LINK_MS = 7 * 86_400_000;
+
+/** A page or two; longer texts are in their file. */
+const MAX_SHOWN_BYTES = 8_192;
 
 export interface SaveOptions {
   readonly id: string;
@@ -47,6 +50,13 @@ export async function saveFiles(store: ObjectStore, files: readonly ResultFile[]
     });
   }
   return saved;
+}
+
+/** What a terminal can show of a result: a short text, as transcription makes it. Null for all else, which is for a player. */
+export async function shownText(files: readonly SavedFile[]): Promise<string | null> {
+  const main = files.find(({ role }) => role === "main");
+  if (main === undefined || !main.content_type.startsWith("text/plain") || main.size_bytes > MAX_SHOWN_BYTES) return null;
+  return (await readFile(main.path, "utf8")).trimEnd();
 }
 
 /** A link to a stored file: signed for an s3: store, the file's own place for a file: store. */

@@ -16,7 +16,7 @@ import { onInterrupt } from "./interrupt.ts";
 import { openConfiguredModels, requireManifest } from "./models-command.ts";
 import { openSystem, type ClientSystem } from "./open-system.ts";
 import { createProgress, type Progress } from "./progress.ts";
-import { saveFiles } from "./save-files.ts";
+import { saveFiles, shownText } from "./save-files.ts";
 import { parseSubmitFields, type SubmitFields } from "./submit-fields.ts";
 import { submitRemotely } from "./submit-remote.ts";
 import { reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
@@ -135,7 +135,8 @@ async function finish({ config, args, terminal, system, progress, id, seed, inte
     timings: timingsJson(result.timings),
   });
   if (args.json) return { exitCode: EXIT.ok, report };
-  if (result.text !== undefined) terminal.out(result.text);
+  const text = result.text ?? (await shownText(files));
+  if (text !== null) terminal.out(text);
   for (const file of files) terminal.out(`${file.path}  (${formatBytes(file.size_bytes)})`);
   if (main?.url) terminal.out(`url      ${main.url}`);
   if (report.seed !== null) terminal.out(`seed     ${report.seed}`);

@@ -11,6 +11,7 @@ import { createProgress, type Progress } from "./progress.ts";
 import { RemoteApi, type RemoteStatus } from "./remote-api.ts";
 import type { SubmitFields } from "./submit-fields.ts";
 import { reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
+import { shownText } from "./save-files.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
 const POLL_MS = 250;
@@ -96,7 +97,8 @@ async function finish(
   const files = await api.save(id, status, args.out, signal);
   const report = reportOf(id, "done", { seed, files, result_url: status.result_url, timings: status.timings });
   if (args.json) return { exitCode: EXIT.ok, report };
-  if (status.result !== null) terminal.out(status.result);
+  const text = status.result ?? (await shownText(files));
+  if (text !== null) terminal.out(text);
   for (const file of files) terminal.out(`${file.path}  (${formatBytes(file.size_bytes)})`);
   if (status.result_url !== null) terminal.out(`url      ${status.result_url}`);
   if (seed !== null) terminal.out(`seed     ${seed}`);

@@ -2,7 +2,6 @@ import cors from "@fastify/cors";
 import formbody from "@fastify/formbody";
 import multipart from "@fastify/multipart";
 import Fastify, { type FastifyInstance } from "fastify";
-import helmet from "helmet";
 import { installAuthentication } from "./authenticate.ts";
 import { installUploadCleanup, MAX_PLAIN_BYTES } from "./body/read-body.ts";
 import { consoleRoutes } from "./console/console-routes.ts";
@@ -13,6 +12,7 @@ import { socketRoutes } from "./pusher/socket-routes.ts";
 import { readRoutes } from "./routes/read-routes.ts";
 import { submitRoutes } from "./routes/submit-routes.ts";
 import { webhookRoutes } from "./routes/webhook-routes.ts";
+import { securityHeaders } from "./security-headers.ts";
 
 /** Slow senders are cut off: a whole body of 75 MB has to be here within this. */
 const REQUEST_TIMEOUT_MS = 300_000;
@@ -31,27 +31,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   });
   installErrors(app, context.log);
   closeConnectionsAtEnd(app);
-  // Made once: the plugin for fastify puts the policy together anew for each request.
-  const secure = helmet({
-    contentSecurityPolicy: {
-      useDefaults: false,
-      directives: {
-        defaultSrc: ["'none'"],
-        scriptSrc: ["'self'"],
-        styleSrc: ["'self'"],
-        imgSrc: ["'self'", "data:", "blob:"],
-        mediaSrc: ["'self'", "blob:"],
-        connectSrc: ["'self'"],
-        formAction: ["'none'"],
-        frameAncestors: ["'none'"],
-        baseUri: ["'none'"],
-      },
-    },
-    // Results are fetched by pages of others.
-    crossOriginResourcePolicy: { policy: "cross-origin" },
-    // TLS is the proxy's: it knows whether there is any.
-    strictTransportSecurity: false,
-  });
+  const secure = await securityHeaders(context.store);
   app.addHook("onRequest", (request, reply, done) => secure(request.raw, reply.raw, () => done()));
   await app.register(cors, {
     origin: "*",

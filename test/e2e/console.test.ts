@@ -5,10 +5,11 @@ import { after, before, describe, test } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
+import { babble, wavOf } from "../support/whisper-audio.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
 const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(import.meta.dirname, "..", "..", ".dryapi", "screenshots");
-const MODELS = "fake,tiny-flux-schnell,tiny-flux-dev,tiny-kokoro";
+const MODELS = "fake,tiny-flux-schnell,tiny-flux-dev,tiny-kokoro,tiny-vits,tiny-whisper,tiny-ltx-video";
 const ADMIN_KEY = "an-admin-key-for-tests";
 /** Without the last ones Chromium asks hosts of its maker for updates. */
 const FLAGS = [
@@ -155,6 +156,50 @@ describe("the console", () => {
     const length = `new Promise((resolve) => { const player = document.querySelector("article audio"); const tell = () => player.duration > 0 && resolve(player.duration); tell(); player.addEventListener("loadedmetadata", tell); })`;
     const seconds = await page.evaluate<number>(length);
     assert.ok(seconds > 0.5 && seconds < 20, `${seconds} s`);
+    assert.deepEqual(problems, []);
+  });
+
+  test("a clip is asked for, watched as it is made, and played", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await page.getByLabel("Task").selectOption("img2video");
+    const values = { Prompt: "a red fox runs", Width: "256", Height: "192", Frames: "41", Steps: "8", Fps: "20" };
+    await fill(page, "tiny-ltx-video", values);
+    const picture = join(import.meta.dirname, "..", "fixtures", "ltx-video", "first-100x80.png");
+    await page.getByLabel("First frame image").setInputFiles(picture);
+    await page.getByLabel("Last frame image").waitFor();
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "a red fox runs" });
+    await card.getByText(/^Done in/).waitFor();
+    assert.deepEqual(await card.getByRole("link").allTextContents(), ["Original", "JPG", "WEBP"]);
+    const facts = await page.evaluate<Readonly<Record<string, number | boolean>>>(`(async () => {
+      const player = document.querySelector("article video");
+      const poster = Object.assign(new Image(), { src: player.poster });
+      await poster.decode();
+      player.muted = true;
+      await player.play();
+      await new Promise((resolve) => player.addEventListener("timeupdate", () => player.currentTime > 0.2 && resolve()));
+      return { width: player.videoWidth, height: player.videoHeight, seconds: player.duration, poster: poster.naturalWidth };
+    })()`);
+    assert.deepEqual(facts, { width: 256, height: 192, seconds: 41 / 20, poster: 256 });
+    await page.screenshot({ path: join(SCREENSHOTS, "console-clip.png"), fullPage: true });
+    assert.deepEqual(problems, []);
+  });
+
+  test("what was said is read in the page", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await page.getByLabel("Task").selectOption("audiofile2txt");
+    await page.getByLabel("Model").selectOption("tiny-whisper");
+    await page.getByLabel("Audio").setInputFiles({ name: "babble.wav", mimeType: "audio/wav", buffer: wavOf(babble(7, 48_000)) });
+    await page.getByLabel("Include ts").check();
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "audiofile2txt" });
+    await card.getByText(/^Done in/).waitFor();
+    await card
+      .locator("pre")
+      .filter({ hasText: /^\[00:00:/ })
+      .waitFor();
     assert.deepEqual(problems, []);
   });
 

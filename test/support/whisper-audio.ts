@@ -40,3 +40,21 @@ export function babble(seed: number, samples: number): Int16Array {
 export async function* inPieces(samples: Int16Array, size: number = 32_768): AsyncGenerator<Int16Array> {
   for (let start = 0; start < samples.length; start += size) yield samples.subarray(start, start + size);
 }
+
+/** The samples as a WAV file: 16 bits, mono, 16 kHz. */
+export function wavOf(samples: Int16Array): Buffer {
+  const header = Buffer.alloc(44);
+  header.write("RIFF", 0);
+  header.writeUInt32LE(36 + samples.byteLength, 4);
+  header.write("WAVEfmt ", 8);
+  header.writeUInt32LE(16, 16);
+  header.writeUInt16LE(1, 20);
+  header.writeUInt16LE(1, 22);
+  header.writeUInt32LE(16_000, 24);
+  header.writeUInt32LE(32_000, 28);
+  header.writeUInt16LE(2, 32);
+  header.writeUInt16LE(16, 34);
+  header.write("data", 36);
+  header.writeUInt32LE(samples.byteLength, 40);
+  return Buffer.concat([header, Buffer.from(samples.buffer, samples.byteOffset, samples.byteLength)]);
+}

@@ -70,7 +70,7 @@ async function submit(event) {
   for (const marked of find("fields").querySelectorAll("[aria-invalid]")) marked.removeAttribute("aria-invalid");
   try {
     const { data } = await call("POST", task, form);
-    follow(data.request_id, form.get("prompt") || form.get("text") || `${task} with ${form.get("model")}`);
+    follow(data.request_id, form.get("prompt") || form.get("text") || form.get("caption") || `${task} with ${form.get("model")}`);
     void history();
   } catch (thrown) {
     tell(find("job-problem"), thrown.message);

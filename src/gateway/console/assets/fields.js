@@ -11,7 +11,12 @@ const LABELS = {
   strength: "Strength",
 };
 /** Fields that only models with a feature take. */
-const FEATURES = { ref_text: "supports_voice_clone", instruct: "supports_voice_design" };
+const FEATURES = {
+  ref_text: "supports_voice_clone",
+  ref_audio: "supports_voice_clone",
+  instruct: "supports_voice_design",
+  last_frame_image: "supports_last_frame",
+};
 const HIDDEN = new Set(["model", "webhook_url", "webhook_secret"]);
 /** Files that their tasks do without. */
 const OPTIONAL_FILES = new Set(["last_frame_image", "ref_audio", "reference_audio"]);
@@ -22,9 +27,9 @@ export function fieldsFor(operation, model, task) {
   const schema = operation.requestBody.content["application/json"].schema;
   const required = new Set(schema.required);
   const { limits, features, defaults } = model.info;
+  const offered = ([name]) => !(name in FEATURES) || features[FEATURES[name]] === true;
   const inputs = Object.entries(schema.properties)
-    .filter((entry) => !HIDDEN.has(entry[0]) && !isFile(entry))
-    .filter(([name]) => !(name in FEATURES) || features[FEATURES[name]] === true)
+    .filter((entry) => !HIDDEN.has(entry[0]) && !isFile(entry) && offered(entry))
     .filter(
       ([name]) =>
         features[`supports_${name}`] !== false &&
@@ -37,7 +42,7 @@ export function fieldsFor(operation, model, task) {
       node: inputFor(name, property, { limits, defaults, languages: model.languages, required: required.has(name) }),
     }));
   const files = Object.entries(schema.properties)
-    .filter(isFile)
+    .filter((entry) => isFile(entry) && offered(entry))
     .map(([name]) => fileInput(name, !OPTIONAL_FILES.has(name) && !(task === "aud2video" && name === "first_frame_image")));
   const long = inputs.filter((input) => input.long).map(({ node }) => node);
   const short = inputs.filter((input) => !input.long).map(({ node }) => node);

@@ -95,12 +95,23 @@ function end(id, card, data) {
 }
 
 /** By the file's ending: a picture, a sound, a film, or a text. */
-function resultOf({ title }, { result_url: url, result }) {
+function resultOf({ title }, { result_url: url, results_alt_formats: others, result }) {
   const path = new URL(url, location.href).pathname;
   if (/\.(png|jpe?g|webp|gif|avif)$/.test(path)) return element("img", { src: url, alt: title });
-  if (/\.(mp3|wav|flac|ogg)$/.test(path)) return element("audio", { src: url, controls: true });
-  if (/\.(mp4|webm)$/.test(path)) return element("video", { src: url, controls: true });
-  return element("pre", {}, [result ?? "The result is a file; open the original."]);
+  if (/\.(mp3|wav|flac|ogg)$/.test(path)) return element("audio", { src: url, controls: true, ariaLabel: title });
+  if (/\.(mp4|webm)$/.test(path)) {
+    const poster = others?.jpg ? { poster: others.jpg } : {};
+    return element("video", { src: url, controls: true, loop: true, playsInline: true, ariaLabel: title, ...poster });
+  }
+  const text = element("pre", {}, [result ?? ""]);
+  if (result === null) void readText(url, text);
+  return text;
+}
+
+/** A text that did not come with the status. A store elsewhere may not let the page read it. */
+async function readText(url, place) {
+  const answer = await fetch(url).catch(() => null);
+  place.textContent = answer?.ok ? await answer.text() : "The result is a file; open the original.";
 }
 
 async function cancel(id) {
