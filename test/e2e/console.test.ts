@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
+import { startSwift } from "../support/swift.ts";
 import { babble, wavOf } from "../support/whisper-audio.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
@@ -21,6 +22,17 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+
+/** The film of a card is played from its start. */
+const PLAY = `(async () => {
+  const player = document.querySelector("article video");
+  const poster = Object.assign(new Image(), { src: player.poster });
+  await poster.decode();
+  player.muted = true;
+  await player.play();
+  await new Promise((resolve) => player.addEventListener("timeupdate", () => player.currentTime > 0.2 && resolve()));
+  return { width: player.videoWidth, height: player.videoHeight, seconds: player.duration, poster: poster.naturalWidth };
+})()`;
 
 /** The real page in a real browser on a real system. */
 describe("the console", () => {
@@ -172,15 +184,7 @@ describe("the console", () => {
     const card = page.locator("article").filter({ hasText: "a red fox runs" });
     await card.getByText(/^Done in/).waitFor();
     assert.deepEqual(await card.getByRole("link").allTextContents(), ["Original", "JPG", "WEBP"]);
-    const facts = await page.evaluate<Readonly<Record<string, number | boolean>>>(`(async () => {
-      const player = document.querySelector("article video");
-      const poster = Object.assign(new Image(), { src: player.poster });
-      await poster.decode();
-      player.muted = true;
-      await player.play();
-      await new Promise((resolve) => player.addEventListener("timeupdate", () => player.currentTime > 0.2 && resolve()));
-      return { width: player.videoWidth, height: player.videoHeight, seconds: player.duration, poster: poster.naturalWidth };
-    })()`);
+    const facts = await page.evaluate<Readonly<Record<string, number>>>(PLAY);
     assert.deepEqual(facts, { width: 256, height: 192, seconds: 41 / 20, poster: 256 });
     await page.screenshot({ path: join(SCREENSHOTS, "console-clip.png"), fullPage: true });
     assert.deepEqual(problems, []);
@@ -273,4 +277,33 @@ describe("the console", () => {
     await page.goto(path);
     await page.getByText("tiny-flux-schnell").first().waitFor();
   });
+});
+
+test("results of an s3: store are shown from the store", async () => {
+  await using swift = await startSwift();
+  await swift.makeBucket("results");
+  const store = {
+    DRYAPI_STORE: swift.urlOf("results"),
+    AWS_ACCESS_KEY_ID: swift.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: swift.credentials.secretAccessKey,
+    DRYAPI_MODELS: "tiny-ltx-video",
+  };
+  await using system = await startSystem(store);
+  await system.startWorker();
+  await using gateway = await startGateway(system);
+  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+  const page = await browser.newPage();
+  page.setDefaultTimeout(15_000);
+  const problems: string[] = [];
+  page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
+  await page.goto(gateway.url);
+  await page.getByLabel(/^Key/).fill(await addClient(system));
+  await page.getByRole("button", { name: "Continue" }).click();
+  await page.getByLabel("Task").selectOption("txt2video");
+  for (const [label, value] of Object.entries({ Prompt: "a fox", Width: "128", Height: "96", Frames: "17", Steps: "2", Fps: "10" }))
+    await page.getByLabel(label, { exact: true }).fill(value);
+  await page.getByRole("button", { name: "Submit" }).click();
+  await page.getByText(/^Done in/).waitFor();
+  assert.deepEqual(await page.evaluate(PLAY), { width: 128, height: 96, seconds: 1.7, poster: 128 });
+  assert.deepEqual(problems, []);
 });
