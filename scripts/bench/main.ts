@@ -10,6 +10,7 @@ import { queueRows } from "./queue-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
 import { soundRows } from "./sound-rows.ts";
+import { videoRows } from "./video-rows.ts";
 import { webhookRows } from "./webhook-rows.ts";
 
 const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
@@ -22,6 +23,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   sockets: socketRows,
   webhooks: webhookRows,
   sound: soundRows,
+  video: videoRows,
 };
 const chosen = Object.entries(groups).filter(([name]) => values.only === undefined || values.only === name);
 if (chosen.length === 0) {
