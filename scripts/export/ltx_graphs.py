@@ -48,18 +48,38 @@ class GivenRope(torch.nn.Module):
 
 
 class Attention:
-    """diffusers' LTXVideoAttnProcessor but for the mask, which broadcasts over heads and queries instead of being repeated for them:
-    the exporter cannot follow that repetition over a symbolic batch, and the graph is smaller without it."""
+    """diffusers' LTXVideoAttnProcessor, but
+
+    - between the tokens it is one MultiHeadAttention of onnxruntime's: flash attention, so that memory does not grow with the square of the
+      clip (and as float16 on CUDA it is several times as fast);
+    - the mask of the text broadcasts over heads and queries instead of being repeated for them: the exporter cannot follow that repetition
+      over a symbolic batch, and the graph is smaller without it.
+    """
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
         source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(source)), attn.to_v(source)
         if image_rotary_emb is not None:
             query, key = apply_rotary_emb(query, image_rotary_emb), apply_rotary_emb(key, image_rotary_emb)
-        query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        bias = None if attention_mask is None else attention_mask.unsqueeze(1)
-        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+        mix = self.fused if attention_mask is None else self.masked
+        return attn.to_out[0](mix(query, key, value, attn.heads, attention_mask))
+
+    @staticmethod
+    def fused(query, key, value, heads, _mask):
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::MultiHeadAttention",
+            (query, key, value),
+            attrs={"num_heads": heads},
+            dtype=query.dtype,
+            shape=query.shape,
+            version=1,
+        )
+
+    @staticmethod
+    def masked(query, key, value, heads, mask):
+        query, key, value = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (query, key, value))
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask.unsqueeze(1))
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class Transformer(torch.nn.Module):
