@@ -7,11 +7,9 @@ import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import { loadShipped, runJob } from "../../test/support/pipeline-rig.ts";
-import { row, type Row } from "./row.ts";
+import { row, SMALL_HEAP, type Row } from "./row.ts";
 
 const run = promisify(execFile);
-/** Garbage is collected when it must be: what still grows then is held. */
-const SMALL_HEAP = ["--max-old-space-size=64", "--max-semi-space-size=8"];
 const TEXT = "The lighthouse keeper counted twenty waves and then went up to light the lamp. ".repeat(20);
 const SPEECH = { text: TEXT, lang: "en-us", speed: 1, format: "mp3", sample_rate: 24_000 };
 

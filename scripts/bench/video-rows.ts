@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { row, type Row } from "./row.ts";
+import { row, SMALL_HEAP, type Row } from "./row.ts";
 import type { VideoTimes } from "./video-job.ts";
 
 const run = promisify(execFile);
@@ -37,6 +37,6 @@ export async function videoRows(): Promise<readonly Row[]> {
 }
 
 async function clip(frames: number): Promise<VideoTimes> {
-  const { stdout } = await run(process.execPath, [join(import.meta.dirname, "video-job.ts"), String(frames), "8"]);
+  const { stdout } = await run(process.execPath, [...SMALL_HEAP, join(import.meta.dirname, "video-job.ts"), String(frames), "8"]);
   return JSON.parse(stdout) as VideoTimes;
 }
