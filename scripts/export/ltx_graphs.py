@@ -17,7 +17,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-import onnx
+import onnx_ir as ir
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXConditionPipeline, LTXVideoTransformer3DModel
 from diffusers.models.transformers.transformer_ltx import apply_rotary_emb
@@ -159,21 +159,23 @@ def export(module: torch.nn.Module, inputs: dict[str, tuple[torch.Tensor, dict]]
         optimize=True,
         verbose=False,
     )
-    model = program.model_proto
-    strip(model)
-    external = model.ByteSize() > MAX_INLINE_BYTES
-    onnx.save(model, target / "model.onnx", save_as_external_data=external, location="model.onnx_data")
+    strip(program.model)
+    external = sum(value.const_value.nbytes for value in program.model.graph.initializers.values()) > MAX_INLINE_BYTES
+    ir.save(program.model, target / "model.onnx", external_data="model.onnx_data" if external else None)
     print(f"{target.name}: {sum(file.stat().st_size for file in target.iterdir()) / 1e6:.2f} MB", flush=True)
 
 
-def strip(model: onnx.ModelProto) -> None:
+def strip(model: ir.Model) -> None:
     """Takes out what the exporter says about the Python source: half of a small graph, and paths of this machine."""
-    del model.metadata_props[:]
-    model.doc_string = ""
-    for item in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    del model.graph.value_info[:]
+    graph = model.graph
+    edges = {*graph.inputs, *graph.outputs}
+    values = [*graph.inputs, *graph.initializers.values(), *(value for node in graph.all_nodes() for value in node.outputs)]
+    for item in (model, graph, *graph.all_nodes(), *values):
+        item.metadata_props.clear()
+        item.doc_string = None
+    for value in values:
+        if value not in edges and value.const_value is None:
+            value.shape = value.type = None
 
 
 def export_pipeline(pipeline, target: Path) -> None:
