@@ -24,7 +24,7 @@ pixels[25:35, 35:55] = 0
 source = Image.fromarray(pixels)
 source.save(OUT / "source.png")
 
-for size in [(48, 64), (97, 32), (64, 71), (160, 128), (16, 16)]:
+for size in [(48, 64), (97, 32), (64, 71), (160, 128), (16, 16), (90, 32), (128, 64), (96, 69)]:
     source.resize(size, resample=Image.Resampling.LANCZOS).save(OUT / f"lanczos-{size[0]}x{size[1]}.png")
 
 for mode, name in [("1", "1bit"), ("L", "gray"), ("P", "palette"), ("RGB", "24bit"), ("RGBA", "32bit")]:

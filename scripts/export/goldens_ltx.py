@@ -17,7 +17,7 @@ import torch
 from diffusers import LTXConditionPipeline, LTXImageToVideoPipeline, LTXPipeline
 from diffusers.models.transformers.transformer_ltx import LTXVideoRotaryPosEmbed
 from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
-from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition, linear_quadratic_schedule
 from PIL import Image
 
 from goldens_flux import start_image
@@ -49,6 +49,8 @@ class Case:
     # Explicit timesteps; else the pipeline's own schedule for that many steps.
     timesteps: tuple[float, ...] | None = None
     image: str | None = None
+    # At the last frame, beside `image` at the first.
+    last_image: str | None = None
     image_cond_noise_scale: float = 0.0
     # Sample frames of a decoded tile and from one tile to the next; null: the clip is decoded as a whole.
     tile: tuple[int, int] | None = None
@@ -57,11 +59,16 @@ class Case:
 
 
 IMAGE = START_IMAGE[0]
+LAST_IMAGE = ("last-70x110.png", (70, 110))
 CASES = (
     Case("distilled-8", "a red fox in the snow", 64, 32, 9, 30, 8, 42, timesteps=DISTILLED),
     Case("distilled-4", "waves at night", 96, 64, 17, 24, 4, 7, crop=(40, 24, 16, 16)),
     Case("guided", "a lighthouse", 64, 96, 9, 30, 5, 2147483653, guidance=3.5, negative_prompt="blurry, dark", crop=(24, 40, 16, 16)),
     Case("image-distilled", "the ball rolls away", 64, 32, 9, 30, 8, 3, timesteps=DISTILLED, image=IMAGE, crop=(24, 8, 16, 16)),
+    Case(
+        "first-last", "the ball rolls along", 96, 64, 17, 24, 4, 12,
+        guidance=3.0, negative_prompt="blurry", image=IMAGE, last_image=LAST_IMAGE[0], image_cond_noise_scale=0.15, crop=(40, 24, 16, 16),
+    ),
     Case("classic", "a city from above", 64, 64, 17, 25, 5, 5, mode="classic", guidance=3.0, negative_prompt="worst quality", crop=(24, 24, 16, 16)),
     Case("classic-image", "the sun goes down", 64, 64, 9, 25, 4, 6, mode="classic", guidance=3.0, image=IMAGE, crop=(24, 24, 16, 16)),
     Case("tiled", "a long train", 64, 32, 41, 30, 2, 8, tile=(16, 8), crop=(24, 8, 16, 16)),
@@ -99,7 +106,10 @@ def run_case(loaded: LTXConditionPipeline, case: Case, folder: Path) -> None:
     options = {}
     if case.timesteps is not None:
         options["timesteps"] = list(case.timesteps)
-    if case.image is not None:
+    if case.last_image is not None:
+        pictures = {0: case.image, case.frames - 1: case.last_image}
+        options["conditions"] = [LTXVideoCondition(image=Image.open(FIXTURES / name), frame_index=at) for at, name in pictures.items()]
+    elif case.image is not None:
         options["image"] = Image.open(FIXTURES / case.image)
     if case.mode == "condition":
         options["image_cond_noise_scale"] = case.image_cond_noise_scale
@@ -196,7 +206,8 @@ def main() -> None:
         if name not in known:
             parser.error(f"{name!r} is none of {', '.join(known)}")
     FIXTURES.mkdir(parents=True, exist_ok=True)
-    start_image(*START_IMAGE[1]).save(FIXTURES / START_IMAGE[0], optimize=True)
+    for name, size in (START_IMAGE, LAST_IMAGE):
+        start_image(*size).save(FIXTURES / name, optimize=True)
     tables = {"schedules": schedules(), "ropes": ropes()}
     (FIXTURES / "tables.json").write_text(json.dumps(tables) + "\n", encoding="utf-8")
     loaded = load(options.torch)

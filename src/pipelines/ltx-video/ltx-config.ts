@@ -24,11 +24,8 @@ const optionsSchema = z
     /** Noise level that the decoder is told, and the share of noise that it gets; only timestep-conditioned decoders look at them. */
     decode_timestep: z.number().min(0).max(1).default(0.05),
     decode_noise_scale: z.number().min(0).max(1).default(0.025),
-    /**
-     * Fresh noise on a given picture at each step, times the squared noise level; `condition` only. Above 0 the latents differ from
-     * diffusers' by up to 7e-3 after three steps.
-     */
-    image_cond_noise_scale: z.number().min(0).default(0),
+    /** Fresh noise on a given picture at each step, times the squared noise level; `condition` only. diffusers' docs: 0 for distilled ones. */
+    image_cond_noise_scale: z.number().min(0).default(0.15),
     /** Sample frames that are decoded at once, and from one such tile to the next: memory grows with the first. */
     tile_frames: wholeLatentFrames.default(64),
     tile_stride_frames: wholeLatentFrames.default(56),

@@ -18,6 +18,10 @@ for (const [width, height] of [
   [64, 71],
   [160, 128],
   [16, 16],
+  // More than twice as many rows as columns are lost: rows go first.
+  [90, 32],
+  [128, 64],
+  [96, 69],
 ] as const) {
   test(`97x71 to ${width}x${height} equals Pillow's LANCZOS in every byte`, async () => {
     const expected = await load(`lanczos-${width}x${height}.png`);

@@ -3,7 +3,8 @@ import type { RgbImage } from "./rgb-image.ts";
 /**
  * Pillow's LANCZOS resize, bit for bit, because that is what diffusers prepares an input picture with (libvips' lanczos3 differs by many
  * levels at edges: it shrinks in blocks first and enlarges with another kernel). Two separable passes with coefficients of 22 bits,
- * rounded to bytes in between; a side that keeps its size skips its pass. Source: Pillow src/libImaging/Resample.c.
+ * rounded to bytes in between; a side that keeps its size skips its pass. Source: Pillow 13 src/libImaging/Resample.c, whose order of the
+ * passes older versions do not have.
  */
 const SUPPORT = 3;
 const PRECISION_BITS = 22;
@@ -19,8 +20,17 @@ interface Taps {
 }
 
 export function resizeLanczos(image: RgbImage, width: number, height: number): RgbImage {
-  const narrowed = width === image.width ? image : resizeRows(image, width);
-  return height === image.height ? narrowed : resizeColumns(narrowed, height);
+  const lostRows = image.height - height;
+  if (lostRows > 0 && lostRows > 2 * (image.width - width)) return toWidth(toHeight(image, height), width);
+  return toHeight(toWidth(image, width), height);
+}
+
+function toWidth(image: RgbImage, width: number): RgbImage {
+  return width === image.width ? image : resizeRows(image, width);
+}
+
+function toHeight(image: RgbImage, height: number): RgbImage {
+  return height === image.height ? image : resizeColumns(image, height);
 }
 
 function lanczos(x: number): number {
