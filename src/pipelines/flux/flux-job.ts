@@ -1,8 +1,8 @@
-import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { numberParam, stringParam } from "../../protocol/job.ts";
+import { stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { firstStep } from "../diffusion/flow-match-schedule.ts";
+import { invalidParam, ParamReader } from "../job-params.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 
 /** Latent pixels come in 2 x 2 blocks of 8 x 8 picture pixels each. */
@@ -39,34 +39,25 @@ export interface FluxJobSource {
 
 /** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
 export function parseFluxJob({ job, manifest, hasGuidance, image }: FluxJobSource): FluxJob {
-  const { params } = job;
-  const value = (name: string, otherwise?: number): number => {
-    const fallback = manifest.defaults[name] ?? otherwise;
-    const given = params[name] ?? null;
-    const number = given === null && typeof fallback === "number" ? fallback : numberParam(params, name);
-    requireWithin(manifest, name, number);
-    return number;
-  };
-  const steps = value("steps");
-  if (!Number.isInteger(steps) || steps < 1) throw invalid("steps", steps, "an integer from 1 on");
-  const strength = image === null ? null : value("strength", 0.6);
+  const params = new ParamReader(job.params, manifest);
+  const steps = params.whole("steps", 1);
+  const strength = image === null ? null : params.number("strength", 0.6);
   const start = strength === null ? 0 : startOf(steps, strength);
-  const { width, height } = sizeOf(manifest, image, (name) => value(name), params);
-  const negativePrompt = typeof params["negative_prompt"] === "string" ? params["negative_prompt"] : "";
-  const scale = params["true_cfg_scale"] === undefined || params["true_cfg_scale"] === null ? 1 : numberParam(params, "true_cfg_scale");
+  const { width, height } = sizeOf(manifest, image, params);
+  const scale = params.number("true_cfg_scale", 1);
   return {
     id: job.id,
     outDir: job.outDir,
-    prompt: stringParam(params, "prompt"),
-    negativePrompt,
+    prompt: stringParam(job.params, "prompt"),
+    negativePrompt: params.text("negative_prompt"),
     width,
     height,
     steps,
     start,
-    guidance: hasGuidance ? value("guidance", 3.5) : null,
+    guidance: hasGuidance ? params.number("guidance", 3.5) : null,
     // As in diffusers, both are needed: a scale alone changes nothing.
-    trueCfgScale: scale > 1 && typeof params["negative_prompt"] === "string" ? scale : 1,
-    seed: seedOf(numberParam(params, "seed")),
+    trueCfgScale: scale > 1 && params.has("negative_prompt") ? scale : 1,
+    seed: params.seed(),
     strength,
     image,
   };
@@ -77,29 +68,18 @@ export function groupKey(job: FluxJob): string {
   return [job.width, job.height, job.steps, job.start, job.guidance, job.trueCfgScale].join("|");
 }
 
-function seedOf(seed: number): number {
-  if (Number.isSafeInteger(seed) && seed >= 0) return seed;
-  throw invalid("seed", seed, "an integer from 0 to 2^53-1 (-1 is resolved at submit)");
-}
-
 function startOf(steps: number, strength: number): number {
-  if (strength < 0 || strength > 1) throw invalid("strength", strength, "0 to 1");
+  if (strength < 0 || strength > 1) throw invalidParam("strength", strength, "0 to 1");
   const start = firstStep(steps, strength);
   if (start < steps) return start;
-  throw invalid("strength", strength, `at least ${1 / steps}, so that one of ${steps} steps runs`);
+  throw invalidParam("strength", strength, `at least ${1 / steps}, so that one of ${steps} steps runs`);
 }
 
-function sizeOf(
-  manifest: Manifest,
-  image: RgbImage | null,
-  value: (name: "width" | "height") => number,
-  params: RunnerJob["params"],
-): { readonly width: number; readonly height: number } {
-  const given = (name: string): boolean => params[name] !== undefined && params[name] !== null;
-  if (image !== null && !given("width") && !given("height")) return fitted(manifest, image);
-  const width = alignDown(value("width"));
-  const height = alignDown(value("height"));
-  if (width < SIZE_STEP || height < SIZE_STEP) throw invalid("width x height", `${width} x ${height}`, `at least ${SIZE_STEP} a side`);
+function sizeOf(manifest: Manifest, image: RgbImage | null, params: ParamReader): { readonly width: number; readonly height: number } {
+  if (image !== null && !params.has("width") && !params.has("height")) return fitted(manifest, image);
+  const width = alignDown(params.number("width"));
+  const height = alignDown(params.number("height"));
+  if (width < SIZE_STEP || height < SIZE_STEP) throw invalidParam("width x height", `${width} x ${height}`, `at least ${SIZE_STEP} a side`);
   return { width, height };
 }
 
@@ -120,14 +100,4 @@ function fitted(manifest: Manifest, image: RgbImage): { readonly width: number; 
 
 function alignDown(size: number): number {
   return Math.floor(size / SIZE_STEP) * SIZE_STEP;
-}
-
-function requireWithin({ limits, slug }: Manifest, name: string, value: number): void {
-  const low = limits[`min_${name}`] ?? -Infinity;
-  const high = limits[`max_${name}`] ?? Infinity;
-  if (value < low || value > high) throw invalid(name, value, `${low} to ${high} for model ${slug}`);
-}
-
-function invalid(name: string, value: number | string, expected: string): AppError {
-  return new AppError("INVALID_INPUT", `parameter ${name} is ${value}, expected ${expected}`);
 }

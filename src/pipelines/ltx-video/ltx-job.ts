@@ -1,7 +1,7 @@
-import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { numberParam, stringParam } from "../../protocol/job.ts";
+import { stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
+import { ParamReader } from "../job-params.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 import { latentFrames, nearestFrames, PIXEL_FACTOR, type VideoShape } from "./video-latents.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
@@ -38,34 +38,21 @@ export interface LtxJobSource {
 
 /** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
 export function parseLtxJob({ job, manifest, minSteps, first, last }: LtxJobSource): LtxJob {
-  const { params } = job;
-  const value = (name: string, otherwise?: number): number => {
-    const fallback = manifest.defaults[name] ?? otherwise;
-    const given = params[name] ?? null;
-    const number = given === null && typeof fallback === "number" ? fallback : numberParam(params, name);
-    requireWithin(manifest, name, number);
-    return number;
-  };
-  const whole = (name: string, least: number, otherwise?: number): number => {
-    const number = value(name, otherwise);
-    if (!Number.isInteger(number) || number < least) throw invalid(name, number, `an integer from ${least} on`);
-    return number;
-  };
-  const side = (name: string): number => Math.floor(whole(name, PIXEL_FACTOR) / PIXEL_FACTOR) * PIXEL_FACTOR;
+  const params = new ParamReader(job.params, manifest);
+  const side = (name: string): number => Math.floor(params.whole(name, PIXEL_FACTOR) / PIXEL_FACTOR) * PIXEL_FACTOR;
   const guided = manifest.features["supports_guidance"] === true;
-  const negativePrompt = params["negative_prompt"];
   return {
     id: job.id,
     outDir: job.outDir,
-    prompt: stringParam(params, "prompt"),
-    negativePrompt: typeof negativePrompt === "string" ? negativePrompt : "",
+    prompt: stringParam(job.params, "prompt"),
+    negativePrompt: params.text("negative_prompt"),
     width: side("width"),
     height: side("height"),
-    frames: nearestFrames(whole("frames", 1)),
-    fps: whole("fps", 1, 30),
-    steps: whole("steps", minSteps),
-    guidance: guided ? Math.max(1, value("guidance", 3)) : 1,
-    seed: seedOf(numberParam(params, "seed")),
+    frames: nearestFrames(params.whole("frames", 1)),
+    fps: params.whole("fps", 1, 30),
+    steps: params.whole("steps", minSteps),
+    guidance: guided ? Math.max(1, params.number("guidance", 3)) : 1,
+    seed: params.seed(),
     first,
     last,
   };
@@ -87,19 +74,4 @@ export function clipTexts(job: LtxJob, model: string): Record<string, string | n
     fps: job.fps,
     size: `${job.width}x${job.height}`,
   };
-}
-
-function seedOf(seed: number): number {
-  if (Number.isSafeInteger(seed) && seed >= 0) return seed;
-  throw invalid("seed", seed, "an integer from 0 to 2^53-1 (-1 is resolved at submit)");
-}
-
-function requireWithin({ limits, slug }: Manifest, name: string, value: number): void {
-  const low = limits[`min_${name}`] ?? -Infinity;
-  const high = limits[`max_${name}`] ?? Infinity;
-  if (value < low || value > high) throw invalid(name, value, `${low} to ${high} for model ${slug}`);
-}
-
-function invalid(name: string, value: number, expected: string): AppError {
-  return new AppError("INVALID_INPUT", `parameter ${name} is ${value}, expected ${expected}`);
 }

@@ -1,8 +1,8 @@
-import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { numberParam, stringParam } from "../../protocol/job.ts";
+import { stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { isAudioFormat, type AudioFormat } from "../media/encode-audio.ts";
+import { invalidParam, ParamReader } from "../job-params.ts";
+import type { AudioFormat } from "../media/encode-audio.ts";
 
 /** A job's parameters, checked, with the manifest's defaults filled in. */
 export interface SpeechJob {
@@ -21,41 +21,26 @@ export interface SpeechJob {
 
 /** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
 export function parseSpeechJob(job: RunnerJob, manifest: Manifest, modelRate: number): SpeechJob {
-  const { params, id, outDir } = job;
-  const number = (name: string, fallback: number): number => {
-    const isGiven = params[name] !== undefined && params[name] !== null;
-    const value = isGiven ? numberParam(params, name) : numberOr(manifest.defaults[name], fallback);
-    const [low, high] = [manifest.limits[`min_${name}`] ?? -Infinity, manifest.limits[`max_${name}`] ?? Infinity];
-    if (value < low || value > high) throw invalid(name, value, `${low} to ${high} for model ${manifest.slug}`);
-    return value;
-  };
-  const text = stringParam(params, "text");
-  if (text.trim() === "") throw invalid("text", "empty", "words to speak");
-  const format = params["format"] ?? manifest.defaults["format"] ?? "mp3";
-  if (!isAudioFormat(format)) throw invalid("format", JSON.stringify(format), "mp3, wav, flac or ogg");
-  const { lang, voice } = chosenVoice(params, manifest);
-  return { id, outDir, text, lang, voice, speed: number("speed", 1), format, sampleRate: number("sample_rate", modelRate) };
+  const { id, outDir } = job;
+  const params = new ParamReader(job.params, manifest);
+  const text = stringParam(job.params, "text");
+  if (text.trim() === "") throw invalidParam("text", "empty", "words to speak");
+  const { lang, voice } = chosenVoice(job.params, manifest);
+  const [speed, sampleRate] = [params.number("speed", 1), params.number("sample_rate", modelRate)];
+  return { id, outDir, text, lang, voice, speed, format: params.audioFormat(), sampleRate };
 }
 
 function chosenVoice(params: RunnerJob["params"], { languages = [], slug }: Manifest): { readonly lang: string; readonly voice: string } {
   const named = typeof params["lang"] === "string" ? params["lang"] : languages[0]?.slug;
   const language = languages.find((each) => each.slug === named);
   if (language === undefined)
-    throw invalid("lang", named ?? "missing", `one of ${languages.map((each) => each.slug).join(", ")} for model ${slug}`);
+    throw invalidParam("lang", named ?? "missing", `one of ${languages.map((each) => each.slug).join(", ")} for model ${slug}`);
   const wanted = typeof params["voice"] === "string" ? params["voice"] : language.voices[0]?.slug;
   const voice = language.voices.find((each) => each.slug === wanted);
   if (voice !== undefined) return { lang: language.slug, voice: voice.slug };
-  throw invalid(
+  throw invalidParam(
     "voice",
     wanted ?? "missing",
     `one of ${language.voices.map((each) => each.slug).join(", ")} for language ${language.slug}`,
   );
-}
-
-function numberOr(value: unknown, fallback: number): number {
-  return typeof value === "number" ? value : fallback;
-}
-
-function invalid(name: string, value: number | string, expected: string): AppError {
-  return new AppError("INVALID_INPUT", `parameter ${name} is ${value}, expected ${expected}`);
 }
