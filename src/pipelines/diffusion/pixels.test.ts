@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { asFloat32, floatDataOf, toFloatData } from "../flux/float-edge.ts";
+import { asFloat32, floatDataOf, toFloatData } from "../graph/float-edge.ts";
 import { fromPixels, toPixels } from "./pixels.ts";
 
 test("bytes survive the way to -1..1 planes and back", () => {

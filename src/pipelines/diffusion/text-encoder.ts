@@ -1,4 +1,4 @@
-import { floatDataOf, type FloatData, type FloatType } from "../flux/float-edge.ts";
+import { floatDataOf, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOptionalInput,
@@ -12,7 +12,7 @@ import {
   type Edge,
   type Graph,
   type IdType,
-} from "../flux/graph-edge.ts";
+} from "../graph/graph-edge.ts";
 
 /** What of the encoder's output the transformer takes: one vector for the prompt, or one for each token. */
 export type TextOutput =

@@ -2,7 +2,7 @@ import type { LoadContext } from "../pipeline.ts";
 import type { Session } from "../backend.ts";
 import { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import { readFluxConfig, textIdentity, type FluxConfig, type FluxPart } from "./flux-config.ts";
-import type { Graph } from "./graph-edge.ts";
+import type { Graph } from "../graph/graph-edge.ts";
 import { PromptEncoder } from "./prompt-encoder.ts";
 import { POOLED, SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openClipTokenizer, openT5Tokenizer } from "../diffusion/tokenize.ts";

@@ -1,6 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
 import type { EmbeddingCache, PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import type { FloatType } from "./float-edge.ts";
+import type { FloatType } from "../graph/float-edge.ts";
 import type { TextEncoder } from "../diffusion/text-encoder.ts";
 import type { FixedTokenizer } from "../diffusion/tokenize.ts";
 import type { FluxTransformer } from "./transformer.ts";

@@ -1,7 +1,7 @@
 import type { Tensor } from "../backend.ts";
 import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "./float-edge.ts";
-import { idTensor, outputOf, type Edge, type IdType } from "./graph-edge.ts";
+import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import { idTensor, outputOf, type Edge, type IdType } from "../graph/graph-edge.ts";
 import type { FluxTransformer } from "./transformer.ts";
 
 /** Sizes of one batch: all its pictures have the same. */

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { AppError } from "../../protocol/error.ts";
 import type { Session, Tensor, TensorInfo, TensorType } from "../backend.ts";
 import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import type { Graph } from "./graph-edge.ts";
+import type { Graph } from "../graph/graph-edge.ts";
 import { FluxTransformer } from "./transformer.ts";
 import { gridIds, TransformerRun } from "./transformer-run.ts";
 

@@ -1,5 +1,5 @@
 import { AppError } from "../../protocol/error.ts";
-import type { FloatType } from "./float-edge.ts";
+import type { FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOptionalInput,
@@ -11,7 +11,7 @@ import {
   type Edge,
   type Graph,
   type IdType,
-} from "./graph-edge.ts";
+} from "../graph/graph-edge.ts";
 
 /** The Flux transformer as one graph: velocity of packed latents `[rows, tokens, features]` at a noise level. */
 export class FluxTransformer {

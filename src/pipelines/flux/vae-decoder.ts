@@ -1,6 +1,6 @@
 import type { LatentShape } from "../diffusion/latents.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatType } from "./float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "./graph-edge.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { DecodedPixels } from "../diffusion/pixels.ts";
 
 /** Latents -> pixels, one picture at a time: its activations are the largest memory of a job. */

@@ -1,6 +1,6 @@
 import type { RgbImage } from "../media/rgb-image.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatType } from "./float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "./graph-edge.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import { fromPixels } from "../diffusion/pixels.ts";
 
 /** Pixels -> the posterior's parameters `[2 * channels, height / 8, width / 8]`: means, then logarithms of variances. */

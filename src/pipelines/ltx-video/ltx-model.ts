@@ -2,7 +2,7 @@ import type { Session } from "../backend.ts";
 import { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import { SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openT5Tokenizer } from "../diffusion/tokenize.ts";
-import { requireSize, type Graph } from "../flux/graph-edge.ts";
+import { requireSize, type Graph } from "../graph/graph-edge.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
 import { chooseH264, type H264Encoder } from "../media/h264-encoder.ts";
 import type { LoadContext } from "../pipeline.ts";

@@ -1,5 +1,5 @@
 import { AppError } from "../../protocol/error.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatType } from "../flux/float-edge.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOptionalInput,
@@ -10,7 +10,7 @@ import {
   requireSize,
   type Edge,
   type Graph,
-} from "../flux/graph-edge.ts";
+} from "../graph/graph-edge.ts";
 import type { FrameBlock } from "./frame-block.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
 import { FRAME_FACTOR, PIXEL_FACTOR, type VideoShape } from "./video-latents.ts";

@@ -1,6 +1,6 @@
 import { fromPixels } from "../diffusion/pixels.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatType } from "../flux/float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../flux/graph-edge.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
 

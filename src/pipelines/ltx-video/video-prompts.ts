@@ -2,7 +2,7 @@ import { AppError } from "../../protocol/error.ts";
 import type { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import type { TextEncoder } from "../diffusion/text-encoder.ts";
 import type { FixedTokenizer } from "../diffusion/tokenize.ts";
-import type { FloatData, FloatType } from "../flux/float-edge.ts";
+import type { FloatData, FloatType } from "../graph/float-edge.ts";
 
 /** What T5 made of a text, as the transformer takes it. */
 export interface TextEmbedding {

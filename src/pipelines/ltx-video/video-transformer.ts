@@ -1,6 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
 import type { Tensor } from "../backend.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatData, type FloatType } from "../flux/float-edge.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOutput,
@@ -13,7 +13,7 @@ import {
   type Edge,
   type Graph,
   type IdType,
-} from "../flux/graph-edge.ts";
+} from "../graph/graph-edge.ts";
 import type { RopeTables } from "./rope.ts";
 import type { TextEmbedding } from "./video-prompts.ts";
 

@@ -1,6 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
 import type { Tensor } from "../backend.ts";
-import { asFloat32, floatDataOf, floatTensor, toFloatData, type FloatType } from "../flux/float-edge.ts";
+import { asFloat32, floatDataOf, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOutput,
@@ -12,7 +12,7 @@ import {
   type Edge,
   type Graph,
   type IdType,
-} from "../flux/graph-edge.ts";
+} from "../graph/graph-edge.ts";
 import type { MusicgenConfig } from "./musicgen-config.ts";
 
 /** What the codes depend on so far: the text, and keys and values of both text (made once) and codes. */

@@ -1,6 +1,6 @@
 import type { Tensor } from "../backend.ts";
-import { floatTensor, toFloatData, type FloatType } from "../flux/float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../flux/graph-edge.ts";
+import { floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import { WINDOW_FRAMES } from "./feature-reader.ts";
 
 /** Log-mel features of a window -> hidden states `[1, 1500, width]`. */

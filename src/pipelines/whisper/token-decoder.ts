@@ -1,7 +1,7 @@
 import { AppError } from "../../protocol/error.ts";
 import type { Tensor } from "../backend.ts";
-import { asFloat32, floatDataOf, floatTensor, toFloatData, type FloatType } from "../flux/float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../flux/graph-edge.ts";
+import { asFloat32, floatDataOf, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { WhisperConfig } from "./whisper-config.ts";
 
 /** What a text depends on so far: keys and values of the audio (made once a window) and of the tokens. */

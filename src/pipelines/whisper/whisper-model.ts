@@ -1,5 +1,5 @@
 import type { Session } from "../backend.ts";
-import type { Graph } from "../flux/graph-edge.ts";
+import type { Graph } from "../graph/graph-edge.ts";
 import type { LoadContext } from "../pipeline.ts";
 import { AudioEncoder } from "./audio-encoder.ts";
 import { TokenDecoder } from "./token-decoder.ts";
