@@ -43,7 +43,7 @@ export async function runModelsList(config: Config, options: { readonly json: bo
   terminal.out(formatTable([["MODEL", "STATE", "TASKS", "NEEDS", "FOLDER"], ...rows]));
   for (const { slug, state, problems } of models.list()) {
     // Missing files are what a manifest without its weights looks like: `verify` names them.
-    if (state === "missing") terminal.err(`note  ${slug}: ${problems.length} files are missing; dryapi models verify ${slug} names them`);
+    if (state === "missing") terminal.err(`note  ${slug}: ${problems.length} file(s) missing; dryapi models verify ${slug} names them`);
     else for (const problem of problems) terminal.err(`fail  ${slug}: ${problem.message}`);
   }
   for (const { error } of models.invalid()) terminal.err(`invalid  ${error.message}`);

@@ -17,7 +17,7 @@ export function checkModels(
     const isWanted = wanted.models?.includes(model.slug) === true || wanted.pinnedModels?.includes(model.slug) === true;
     if (model.shipped && model.state === "missing" && !isWanted) {
       // A manifest that came with the package, whose big files nobody brought here.
-      findings.push(ok(`model ${model.slug}`, `not on this machine (${model.problems.length} files are missing)`));
+      findings.push(ok(`model ${model.slug}`, `not on this machine (${model.problems.length} file(s) missing)`));
       continue;
     }
     const fix = "fetch the files (`dryapi models verify` checks all of them), or leave the model out of DRYAPI_MODELS";
