@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { addClient, ApiClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
+import { addClient, ApiClient, endOf, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
 import { samplesOf } from "../support/pipeline-rig.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
@@ -32,10 +32,7 @@ describe("a worker with models of sound", () => {
   });
 
   async function result(id: string): Promise<{ readonly response: Response; readonly status: Readonly<Record<string, unknown>> }> {
-    const status = await system.until("the end of the request", async () => {
-      const now = await api.status(id);
-      return now["status"] === "done" || now["status"] === "error" ? now : undefined;
-    });
+    const status = await endOf(system, api, id);
     assert.equal(status["status"], "done", String(status["error_message"]));
     return { response: await fetch(String(status["result_url"]), { signal: AbortSignal.timeout(WAIT_MS) }), status };
   }
@@ -97,10 +94,7 @@ describe("a worker with models of sound", () => {
   test("a URL that leads to a page ends with the precise reason", async () => {
     media.answer = (_request, answer) => void answer.writeHead(200, { "content-type": "text/html" }).end("<html>");
     const id = await api.submit("vid2txt", { model: "tiny-whisper", include_ts: false, video_url: `${media.url}/watch` });
-    const status = await system.until("the error", async () => {
-      const now = await api.status(id);
-      return now["status"] === "error" ? now : undefined;
-    });
+    const status = await endOf(system, api, id);
     assert.deepEqual([status["error_code"], status["error_reason"]], ["INVALID_INPUT", "INVALID_INPUT"]);
   });
 
@@ -145,10 +139,7 @@ describe("a worker with models of sound", () => {
 
   test("a text without a word ends with the precise reason", async () => {
     const id = await api.submit("txt2audio", { model: "tiny-kokoro", ...SPEECH, text: "... !?" });
-    const status = await system.until("the error", async () => {
-      const now = await api.status(id);
-      return now["status"] === "error" ? now : undefined;
-    });
+    const status = await endOf(system, api, id);
     assert.deepEqual([status["error_code"], status["error_reason"]], ["INVALID_INPUT", "INVALID_INPUT"]);
   });
 });

@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import sharp from "sharp";
-import { addClient, ApiClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
+import { addClient, ApiClient, endOf, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { framesOf, LTX_FIXTURES, probeVideo } from "../support/ltx-rig.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
@@ -45,16 +45,9 @@ describe("a worker with a video model", () => {
     return form;
   }
 
-  async function ended(id: string): Promise<Readonly<Record<string, unknown>>> {
-    return system.until("the end of the request", async () => {
-      const now = await api.status(id);
-      return now["status"] === "done" || now["status"] === "error" ? now : undefined;
-    });
-  }
-
   async function clip(task: string, body: unknown): Promise<Clip> {
     const id = await api.submit(task, body);
-    const status = await ended(id);
+    const status = await endOf(system, api, id);
     assert.equal(status["status"], "done", String(status["error_message"]));
     const response = await fetch(String(status["result_url"]), { signal: AbortSignal.timeout(WAIT_MS) });
     assert.equal(response.status, 200);
@@ -127,7 +120,7 @@ describe("a worker with a video model", () => {
     const id = await api.submit("txt2video", { ...CLIP, width: 512, height: 512, frames: 257, steps: 50 });
     await system.event((event) => event.id === id && event.type === "progress");
     assert.equal((await api.post(`requests/${id}/cancel`)).status, 200);
-    const status = await ended(id);
+    const status = await endOf(system, api, id);
     assert.deepEqual([status["status"], status["error_code"]], ["error", "CANCELLED"]);
     await clip("txt2video", CLIP);
     await system.spoolEmpty();
@@ -155,7 +148,7 @@ describe("a worker with a video model", () => {
 
   test("a picture that breaks off ends with the precise reason", async () => {
     const cut = picture.subarray(0, Math.floor(picture.length / 2));
-    const status = await ended(await api.submit("img2video", withPictures(CLIP, { first_frame_image: cut })));
+    const status = await endOf(system, api, await api.submit("img2video", withPictures(CLIP, { first_frame_image: cut })));
     assert.deepEqual([status["status"], status["error_code"]], ["error", "INVALID_INPUT"]);
     assert.match(String(status["error_message"]), /first_frame_image|image/);
   });

@@ -127,3 +127,11 @@ export class ApiClient {
     return answer.body.data;
   }
 }
+
+/** The status of a request once it is done or has failed. */
+export function endOf(system: TestSystem, api: ApiClient, id: string): Promise<Readonly<Record<string, unknown>>> {
+  return system.until("the end of the request", async () => {
+    const now = await api.status(id);
+    return now["status"] === "done" || now["status"] === "error" ? now : undefined;
+  });
+}

@@ -1,15 +1,21 @@
-import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { isMissing } from "../../lib/errno.ts";
 import { AppError } from "../../protocol/error.ts";
-import type { Manifest, ManifestPart } from "../../protocol/manifest.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
 import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
+import type { GraphFile } from "../graph/open-graphs.ts";
+import { fileIdentity, graphFiles, readOptionalJson, readOptions } from "../model-folder.ts";
 
 /** Files of the Optimum layout by role; a manifest names only those that lie elsewhere. */
 const FILES = { scheduler: "scheduler/scheduler_config.json", tokenizer: "tokenizer", tokenizer_2: "tokenizer_2" } as const;
-const PARTS = ["text_encoder", "text_encoder_2", "transformer", "vae_decoder", "vae_encoder"] as const;
-export type FluxPart = (typeof PARTS)[number];
+const GRAPHS = {
+  text_encoder: "text_encoder/model.onnx",
+  text_encoder_2: "text_encoder_2/model.onnx",
+  transformer: "transformer/model.onnx",
+  vae_decoder: "vae_decoder/model.onnx",
+  vae_encoder: "vae_encoder/model.onnx",
+} as const;
+export type FluxPart = keyof typeof GRAPHS;
 
 const optionsSchema = z.strictObject({
   /** Tokens for CLIP. */
@@ -41,25 +47,21 @@ export interface FluxConfig {
   readonly vaeFactor: number;
   readonly tokenizerDir: string;
   readonly tokenizer2Dir: string;
-  /** Absolute path per part; vae_encoder only where a task needs it. */
-  readonly parts: ReadonlyMap<FluxPart, { readonly path: string; readonly names: Pick<ManifestPart, "inputs" | "outputs"> }>;
+  readonly graphs: ReadonlyMap<FluxPart, GraphFile>;
 }
 
 /** Reads what a Flux folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readFluxConfig(manifest: Manifest, modelDir: string): Promise<FluxConfig> {
-  const options = optionsSchema.safeParse(manifest.options);
-  if (!options.success) {
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
-  }
-  const parts = partPaths(manifest, modelDir);
+  const options = readOptions(manifest, optionsSchema);
+  const graphs = graphFiles(manifest, modelDir, GRAPHS);
   const schedulerPath = join(modelDir, manifest.files["scheduler"] ?? FILES.scheduler);
-  const scheduler = await readJson(schedulerPath);
-  if (scheduler === null)
+  const scheduler = await readOptionalJson(schedulerPath);
+  if (scheduler === undefined)
     throw new AppError("MODEL_CORRUPT", `${schedulerPath} does not exist; name it in files.scheduler of the manifest`);
-  const vae = await readVae(manifest, modelDir, parts.get("vae_decoder")?.path ?? modelDir);
+  const vae = await readVae(manifest, modelDir, graphs.get("vae_decoder")?.path ?? modelDir);
   return {
-    clipLength: options.data.clip_length,
-    t5Length: options.data.t5_length,
+    clipLength: options.clip_length,
+    t5Length: options.t5_length,
     schedule: parseFlowMatchConfig(scheduler, schedulerPath),
     vaeScale: vae.scaling_factor,
     vaeShift: vae.shift_factor,
@@ -67,29 +69,15 @@ export async function readFluxConfig(manifest: Manifest, modelDir: string): Prom
     vaeFactor: 2 ** (vae.block_out_channels.length - 1),
     tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
     tokenizer2Dir: join(modelDir, manifest.files["tokenizer_2"] ?? FILES.tokenizer_2),
-    parts,
+    graphs,
   };
-}
-
-function partPaths(manifest: Manifest, modelDir: string): FluxConfig["parts"] {
-  const known: ReadonlySet<string> = new Set(PARTS);
-  const odd = Object.keys(manifest.parts).find((part) => !known.has(part));
-  if (odd !== undefined)
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: part ${odd} is unknown to family flux, expected ${PARTS.join(", ")}`);
-  const wanted = PARTS.filter((part) => part !== "vae_encoder" || manifest.tasks.includes("img2img"));
-  return new Map(
-    wanted.map((part) => {
-      const { file = `${part}/model.onnx`, inputs = {}, outputs = {} } = manifest.parts[part] ?? {};
-      return [part, { path: join(modelDir, file), names: { inputs, outputs } }];
-    }),
-  );
 }
 
 async function readVae(manifest: Manifest, modelDir: string, decoderPath: string): Promise<z.infer<typeof vaeSchema>> {
   const named = manifest.files["vae_config"];
   const path = named === undefined ? join(dirname(decoderPath), "config.json") : join(modelDir, named);
-  const found = await readJson(path);
-  if (found === null && named !== undefined)
+  const found = await readOptionalJson(path);
+  if (found === undefined && named !== undefined)
     throw new AppError("MODEL_CORRUPT", `${path} (files.vae_config of the manifest) does not exist`);
   const parsed = vaeSchema.safeParse(found ?? FLUX_VAE);
   if (!parsed.success)
@@ -97,22 +85,8 @@ async function readVae(manifest: Manifest, modelDir: string, decoderPath: string
   return parsed.data;
 }
 
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, "utf8"));
-  } catch (thrown) {
-    if (isMissing(thrown)) return null;
-    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
-  }
-}
-
 /** What the embeddings of a text depend on besides the text: both encoders' files and the lengths. */
-export async function textIdentity(config: FluxConfig): Promise<string> {
-  const facts = [config.clipLength, config.t5Length].map(String);
-  for (const part of ["text_encoder", "text_encoder_2"] as const) {
-    const path = config.parts.get(part)?.path ?? "";
-    const found = await stat(path).catch(() => null);
-    facts.push(`${path}:${found?.size}:${found?.mtimeMs}`);
-  }
-  return facts.join("|");
+export async function textIdentity({ clipLength, t5Length, graphs }: FluxConfig): Promise<string> {
+  const files = (["text_encoder", "text_encoder_2"] as const).map((part) => fileIdentity(graphs.get(part)?.path ?? ""));
+  return [clipLength, t5Length, ...(await Promise.all(files))].join("|");
 }

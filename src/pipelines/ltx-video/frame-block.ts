@@ -1,3 +1,5 @@
+import { toBytes } from "../diffusion/pixels.ts";
+
 /** Decoded frames, channels first: `[3, frames, height, width]`, about -1..1. */
 export interface FrameBlock {
   readonly data: Float32Array;
@@ -6,24 +8,10 @@ export interface FrameBlock {
   readonly width: number;
 }
 
-/** One frame as bytes, `[height, width, 3]`, rounded as diffusers does; null when a value is not finite. */
+/** One frame as bytes, `[height, width, 3]`; null when a value is not finite. */
 export function frameBytes({ data, frames, height, width }: FrameBlock, index: number): Uint8Array | null {
   const area = height * width;
-  const bytes = new Uint8Array(area * 3);
-  // 0 as long as all are finite, then NaN for good: cheaper than a test per value.
-  let doubt = 0;
-  for (let color = 0; color < 3; color++) {
-    const from = (color * frames + index) * area;
-    let at = color;
-    for (let pixel = from; pixel < from + area; pixel++) {
-      const value = data[pixel]!;
-      doubt += value - value;
-      const scaled = Math.fround(Math.fround(value * 0.5) + 0.5) * 255 + 0.5;
-      bytes[at] = scaled < 0 ? 0 : scaled > 255 ? 255 : scaled | 0;
-      at += 3;
-    }
-  }
-  return Number.isNaN(doubt) ? null : bytes;
+  return toBytes(data, { area, first: index * area, stride: frames * area });
 }
 
 /** The last `count` frames, copied. */

@@ -98,8 +98,7 @@ export class LtxClip {
 
   async #encodePicture(image: RgbImage): Promise<Float32Array> {
     const { encoder } = this.#model;
-    if (encoder === null)
-      throw new AppError("INVALID_INPUT", `model ${this.#slug} has no image-to-video (its manifest does not list img2video)`);
+    if (encoder === null) throw new RangeError("a picture for a model that takes none: this is a bug");
     await this.#begin("encode_input");
     return encoder.encode(resizeLanczos(image, this.#job.width, this.#job.height));
   }

@@ -1,15 +1,21 @@
-import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { AppError } from "../../protocol/error.ts";
-import type { Manifest, ManifestPart } from "../../protocol/manifest.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
 import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
+import type { GraphFile } from "../graph/open-graphs.ts";
+import { fileIdentity, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import { FRAME_FACTOR } from "./video-latents.ts";
 
 /** Files of scripts/export/ltx_graphs.py by role; a manifest names only those that lie elsewhere. */
 const FILES = { scheduler: "scheduler/scheduler_config.json", tokenizer: "tokenizer" } as const;
-const PARTS = ["text_encoder", "transformer", "vae_decoder", "vae_encoder"] as const;
-export type LtxPart = (typeof PARTS)[number];
+const GRAPHS = {
+  text_encoder: "text_encoder/model.onnx",
+  transformer: "transformer/model.onnx",
+  vae_decoder: "vae_decoder/model.onnx",
+  vae_encoder: "vae_encoder/model.onnx",
+} as const;
+export type LtxPart = keyof typeof GRAPHS;
 
 const wholeLatentFrames = z.int().positive().multipleOf(FRAME_FACTOR);
 
@@ -47,20 +53,14 @@ export interface LtxConfig {
   readonly tiling: { readonly size: number; readonly stride: number };
   readonly schedule: FlowMatchConfig;
   readonly tokenizerDir: string;
-  /** Absolute path per part; vae_encoder only where a task needs it. */
-  readonly parts: ReadonlyMap<LtxPart, { readonly path: string; readonly names: Pick<ManifestPart, "inputs" | "outputs"> }>;
+  readonly graphs: ReadonlyMap<LtxPart, GraphFile>;
 }
 
 /** Reads what an LTX-Video folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readLtxConfig(manifest: Manifest, modelDir: string): Promise<LtxConfig> {
-  const parsed = optionsSchema.safeParse(manifest.options);
-  if (!parsed.success) {
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(parsed.error)}`);
-  }
-  const options = parsed.data;
-  const parts = partPaths(manifest, modelDir);
+  const options = readOptions(manifest, optionsSchema);
   const schedulerPath = join(modelDir, manifest.files["scheduler"] ?? FILES.scheduler);
-  const schedule = parseFlowMatchConfig(await readJson(schedulerPath), schedulerPath);
+  const schedule = parseFlowMatchConfig(await readModelJson(schedulerPath, z.unknown(), "a schedule"), schedulerPath);
   if (options.mode === "condition") requireUnshifted(schedule, schedulerPath);
   return {
     mode: options.mode,
@@ -72,7 +72,7 @@ export async function readLtxConfig(manifest: Manifest, modelDir: string): Promi
     tiling: { size: options.tile_frames, stride: options.tile_stride_frames },
     schedule,
     tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
-    parts,
+    graphs: graphFiles(manifest, modelDir, GRAPHS),
   };
 }
 
@@ -86,35 +86,7 @@ function requireUnshifted(schedule: FlowMatchConfig, path: string): void {
   );
 }
 
-function partPaths(manifest: Manifest, modelDir: string): LtxConfig["parts"] {
-  const known: ReadonlySet<string> = new Set(PARTS);
-  const odd = Object.keys(manifest.parts).find((part) => !known.has(part));
-  if (odd !== undefined) {
-    throw new AppError(
-      "MANIFEST_INVALID",
-      `model ${manifest.slug}: part ${odd} is unknown to family ltx-video, expected ${PARTS.join(", ")}`,
-    );
-  }
-  const wanted = PARTS.filter((part) => part !== "vae_encoder" || manifest.tasks.includes("img2video"));
-  return new Map(
-    wanted.map((part) => {
-      const { file = `${part}/model.onnx`, inputs = {}, outputs = {} } = manifest.parts[part] ?? {};
-      return [part, { path: join(modelDir, file), names: { inputs, outputs } }];
-    }),
-  );
-}
-
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, "utf8"));
-  } catch (thrown) {
-    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
-  }
-}
-
 /** What the embedding of a text depends on besides the text: the encoder's file, the length and whether padding is left out. */
-export async function textIdentity({ t5Length, mode, parts }: LtxConfig): Promise<string> {
-  const path = parts.get("text_encoder")?.path ?? "";
-  const found = await stat(path).catch(() => null);
-  return [t5Length, mode, path, found?.size, found?.mtimeMs].join("|");
+export async function textIdentity({ t5Length, mode, graphs }: LtxConfig): Promise<string> {
+  return [t5Length, mode, await fileIdentity(graphs.get("text_encoder")?.path ?? "")].join("|");
 }

@@ -1,19 +1,19 @@
-import type { Session } from "../backend.ts";
 import { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import { SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openT5Tokenizer } from "../diffusion/tokenize.ts";
-import { requireSize, type Graph } from "../graph/graph-edge.ts";
+import { requireSize } from "../graph/graph-edge.ts";
+import { withGraphs, type OpenGraphs } from "../graph/open-graphs.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
 import { chooseH264, type H264Encoder } from "../media/h264-encoder.ts";
 import type { LoadContext } from "../pipeline.ts";
-import { readLtxConfig, textIdentity, type LtxConfig, type LtxPart } from "./ltx-config.ts";
+import { readLtxConfig, textIdentity, type LtxConfig } from "./ltx-config.ts";
 import { VideoDecoder } from "./video-decoder.ts";
 import { VideoEncoder } from "./video-encoder.ts";
 import { VideoPrompts, type TextEmbedding } from "./video-prompts.ts";
 import { VideoTransformer } from "./video-transformer.ts";
 
 /** Everything that a loaded LTX-Video model holds. */
-export interface LtxModel {
+export interface LtxModel extends OpenGraphs {
   readonly config: LtxConfig;
   readonly prompts: VideoPrompts;
   readonly transformer: VideoTransformer;
@@ -21,34 +21,20 @@ export interface LtxModel {
   /** Null where the manifest has no img2video. */
   readonly encoder: VideoEncoder | null;
   readonly h264: H264Encoder;
-  /** Milliseconds inside native runs so far, all parts together. */
-  sessionMs(): number;
-  release(): Promise<void>;
 }
 
-/** Opens all parts, small ones first: what is wrong with a folder shows before the long load. @throws AppError MODEL_* */
+/** Opens all parts, small ones first. @throws AppError MODEL_* */
 export async function openLtxModel(context: LoadContext): Promise<LtxModel> {
-  const { manifest, modelDir, backend, device } = context;
+  const { manifest, modelDir, device } = context;
   const config = await readLtxConfig(manifest, modelDir);
   // Without it no clip can be written: that shows now, not after minutes of work.
   findFfmpeg();
   context.stage("load:h264");
   const h264 = await chooseH264(device);
   const tokenizer = await openT5Tokenizer(config.tokenizerDir, config.t5Length);
-  const sessions: Session[] = [];
-  const open = async (part: LtxPart): Promise<Graph> => {
-    const { path, names } = config.parts.get(part)!;
-    context.stage(`load:${part}`);
-    const session = await backend.open(path);
-    sessions.push(session);
-    return { part, session, names };
-  };
-  const release = async (): Promise<void> => {
-    for (const session of sessions) await session.release();
-  };
-  try {
+  return withGraphs(context, config.graphs, async (open, { sessionMs, release }) => {
     const decoder = new VideoDecoder(await open("vae_decoder"));
-    const videoEncoder = config.parts.has("vae_encoder") ? new VideoEncoder(await open("vae_encoder")) : null;
+    const videoEncoder = manifest.tasks.includes("img2video") ? new VideoEncoder(await open("vae_encoder")) : null;
     const encoder = new TextEncoder(await open("text_encoder"), SEQUENCE, config.t5Length);
     const transformer = new VideoTransformer(await open("transformer"));
     if (typeof encoder.width === "number")
@@ -61,10 +47,6 @@ export async function openLtxModel(context: LoadContext): Promise<LtxModel> {
       masked: config.mode === "condition",
       identity: await textIdentity(config),
     });
-    const sessionMs = (): number => sessions.reduce((sum, { runMs }) => sum + runMs, 0);
     return { config, prompts, transformer, decoder, encoder: videoEncoder, h264, sessionMs, release };
-  } catch (thrown) {
-    await release();
-    throw thrown;
-  }
+  });
 }

@@ -1,16 +1,15 @@
-import { AppError, asAppError } from "../../protocol/error.ts";
+import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { readImage } from "../media/read-image.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
+import { runEach } from "../run-each.ts";
 import { LtxClip } from "./ltx-clip.ts";
 import { parseLtxJob } from "./ltx-job.ts";
 import { openLtxModel, type LtxModel } from "./ltx-model.ts";
 import { sizeOf } from "./video-latents.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
-
-type End = (id: string, end: JobEnd) => void;
 
 /**
  * LTX-Video: text-to-video and image-to-video, from the graphs of scripts/export/ltx_graphs.py. Follows diffusers' LTXPipeline,
@@ -29,17 +28,8 @@ class LtxPipeline implements Pipeline {
     this.#model = model;
   }
 
-  async run(jobs: readonly RunnerJob[], context: RunContext, end: End): Promise<void> {
-    for (const job of jobs) {
-      try {
-        end(job.id, { ok: true, output: await this.#runJob(job, context) });
-      } catch (thrown) {
-        const error = asAppError(thrown, "PIPELINE_FAILED");
-        // What concerns the device is the batch's: those that have not ended share it.
-        if (error.row.blame === "machine") throw error;
-        end(job.id, { ok: false, error });
-      }
-    }
+  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
+    return runEach(jobs, end, (job) => this.#runJob(job, context));
   }
 
   /** Decodes the smallest black clip: one real run on the device, whatever its provider. */

@@ -1,6 +1,5 @@
-import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { AppError } from "../../protocol/error.ts";
+import { readModelJson } from "../model-folder.ts";
 
 const configSchema = z.object({
   audio_encoder: z.object({
@@ -36,16 +35,7 @@ export interface MusicgenConfig {
 
 /** Reads a MusicGen folder's config.json. @throws AppError MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readMusicgenConfig(path: string): Promise<MusicgenConfig> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, "utf8"));
-  } catch (thrown) {
-    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
-  }
-  const parsed = configSchema.safeParse(value);
-  if (!parsed.success)
-    throw new AppError("MODEL_UNSUPPORTED", `${path}: not the configuration of a mono MusicGen: ${z.prettifyError(parsed.error)}`);
-  const { audio_encoder: audio, decoder } = parsed.data;
+  const { audio_encoder: audio, decoder } = await readModelJson(path, configSchema, "the configuration of a mono MusicGen");
   const samplesPerFrame = audio.upsampling_ratios.reduce((product, ratio) => product * ratio, 1);
   return {
     sampleRate: audio.sampling_rate,

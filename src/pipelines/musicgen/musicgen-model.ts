@@ -1,9 +1,9 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { AppError } from "../../protocol/error.ts";
-import type { Session } from "../backend.ts";
 import { asFloat32, floatTensor } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
+import { withGraphs, type OpenGraphs } from "../graph/open-graphs.ts";
+import { graphFiles, readOptions } from "../model-folder.ts";
 import { SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openT5Tokenizer } from "../diffusion/tokenize.ts";
 import type { LoadContext } from "../pipeline.ts";
@@ -19,7 +19,7 @@ const optionsSchema = z.strictObject({
   text_length: z.int().min(2).max(512).default(256),
 });
 
-const FILES = {
+const GRAPHS = {
   text_encoder: "onnx/text_encoder.onnx",
   decoder_model_merged: "onnx/decoder_model_merged.onnx",
   encodec_decode: "onnx/encodec_decode.onnx",
@@ -27,7 +27,7 @@ const FILES = {
 /** T5's; only ever at the end of a text. */
 const TEXT_PAD = 0;
 
-export interface MusicgenModel {
+export interface MusicgenModel extends OpenGraphs {
   readonly config: MusicgenConfig;
   readonly sampling: Sampling;
   readonly decoder: CodeDecoder;
@@ -35,51 +35,26 @@ export interface MusicgenModel {
   encodeText(caption: string): Promise<ReturnType<typeof floatTensor>>;
   /** Mono samples of `[books][frames]` codes. */
   decodeCodes(codes: readonly (readonly number[])[]): Promise<Float32Array>;
-  sessionMs(): number;
-  release(): Promise<void>;
 }
 
 /** Opens all parts, small ones first. @throws AppError MODEL_* | MANIFEST_INVALID */
 export async function openMusicgenModel(context: LoadContext): Promise<MusicgenModel> {
-  const { manifest, modelDir, backend } = context;
-  const options = optionsSchema.safeParse(manifest.options);
-  if (!options.success)
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
+  const { manifest, modelDir } = context;
+  const { text_length: textLength, top_k: topK, temperature } = readOptions(manifest, optionsSchema);
   const config = await readMusicgenConfig(join(modelDir, manifest.files["config"] ?? "config.json"));
-  const tokenizer = await openT5Tokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""), options.data.text_length);
-  const sessions: Session[] = [];
-  const open = async (part: keyof typeof FILES): Promise<Graph> => {
-    const { file = FILES[part], inputs = {}, outputs = {} } = manifest.parts[part] ?? {};
-    context.stage(`load:${part}`);
-    const session = await backend.open(join(modelDir, file));
-    sessions.push(session);
-    return { part, session, names: { inputs, outputs } };
-  };
-  const release = async (): Promise<void> => {
-    for (const session of sessions) await session.release();
-  };
-  try {
+  const tokenizer = await openT5Tokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""), textLength);
+  return withGraphs(context, graphFiles(manifest, modelDir, GRAPHS), async (open, { sessionMs, release }) => {
     const decodeCodes = codecOf(await open("encodec_decode"));
-    const text = new TextEncoder(await open("text_encoder"), SEQUENCE, options.data.text_length);
+    const text = new TextEncoder(await open("text_encoder"), SEQUENCE, textLength);
     const decoder = new CodeDecoder(await open("decoder_model_merged"), config);
-    return {
-      config,
-      sampling: { topK: options.data.top_k, temperature: options.data.temperature },
-      decoder,
-      encodeText: async (caption) => {
-        const ids = tokenizer.encode(caption);
-        const tokens = ids.slice(0, ids.findLastIndex((id) => id !== TEXT_PAD) + 1);
-        const { data, width } = await text.encode(tokens, "float32");
-        return floatTensor("float32", data, [1, tokens.length, width]);
-      },
-      decodeCodes,
-      sessionMs: () => sessions.reduce((sum, { runMs }) => sum + runMs, 0),
-      release,
+    const encodeText: MusicgenModel["encodeText"] = async (caption) => {
+      const ids = tokenizer.encode(caption);
+      const tokens = ids.slice(0, ids.findLastIndex((id) => id !== TEXT_PAD) + 1);
+      const { data, width } = await text.encode(tokens, "float32");
+      return floatTensor("float32", data, [1, tokens.length, width]);
     };
-  } catch (thrown) {
-    await release();
-    throw thrown;
-  }
+    return { config, sampling: { topK, temperature }, decoder, encodeText, decodeCodes, sessionMs, release };
+  });
 }
 
 /** EnCodec's decoder: `audio_codes` [1, 1, books, frames] -> `audio_values` [1, 1, samples]. */

@@ -1,10 +1,11 @@
-import { AppError, asAppError } from "../../protocol/error.ts";
+import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
 import { encodeAudio } from "../media/encode-audio.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
 import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
+import { runEach } from "../run-each.ts";
 import { isOwn, stepsOf, undelayed, type DelayPattern } from "./delay-pattern.ts";
 import { parseMusicgenJob, type MusicgenJob } from "./musicgen-job.ts";
 import { openMusicgenModel, type MusicgenModel } from "./musicgen-model.ts";
@@ -35,16 +36,8 @@ class MusicgenPipeline implements Pipeline {
     this.#model = model;
   }
 
-  async run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
-    for (const job of jobs) {
-      try {
-        end(job.id, { ok: true, output: await this.#make(parseMusicgenJob(job, this.#manifest), context) });
-      } catch (thrown) {
-        const error = asAppError(thrown, "PIPELINE_FAILED");
-        if (error.row.blame === "machine") throw error;
-        end(job.id, { ok: false, error });
-      }
-    }
+  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
+    return runEach(jobs, end, async (job) => this.#make(parseMusicgenJob(job, this.#manifest), context));
   }
 
   /** Decodes the shortest clip: one real run on the device. */

@@ -6,7 +6,9 @@ import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { asFloat32, floatTensor, toFloatData } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
+import { withGraphs } from "../graph/open-graphs.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
+import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { findEspeak, phonemize } from "./espeak.ts";
 import { kokoroPhonemes, splitIds } from "./kokoro-phonemes.ts";
@@ -35,43 +37,39 @@ export const createKokoroPipeline: PipelineFactory = async (context) => {
 };
 
 async function openKokoroModel(context: LoadContext, espeak: string): Promise<SpeechModel> {
-  const { manifest, modelDir, backend } = context;
-  const options = optionsSchema.safeParse(manifest.options);
-  if (!options.success)
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
+  const { manifest, modelDir } = context;
+  const options = readOptions(manifest, optionsSchema);
   const vocabulary = await readVocabulary(join(modelDir, manifest.files["tokenizer"] ?? "tokenizer.json"));
   const voices = await readVoices(manifest, join(modelDir, manifest.files["voices"] ?? "voices"));
-  const { file = "onnx/model.onnx", inputs = {}, outputs = {} } = manifest.parts["model"] ?? {};
-  context.stage("load:model");
-  const session = await backend.open(join(modelDir, file));
-  const speak = runnerOf({ part: "model", session, names: { inputs, outputs } });
-  const idsOf = (phonemes: string): readonly number[] => Array.from(phonemes).flatMap((phoneme) => vocabulary.get(phoneme) ?? []);
-  return {
-    sampleRate: options.data.sample_rate,
-    ownSpeed: true,
-    pauseMs: options.data.pause_ms,
-    prepare: async ({ text, lang, voice, speed }) => {
-      const styles = voices.get(voice);
-      if (styles === undefined) throw new AppError("INTERNAL", `voice ${voice} was checked and is not loaded; this is a bug`);
-      const runs: (readonly number[])[] = [];
-      for (const sentence of splitSentences(text, { maxChars: options.data.max_sentence_chars, lang })) {
-        const phonemes = await kokoroPhonemes(sentence, lang, (words) => phonemize(espeak, words, lang));
-        const ids = idsOf(phonemes);
-        // Punctuation alone is no speech.
-        if (/\p{L}/u.test(phonemes)) runs.push(...splitIds(ids, MAX_PHONEMES, vocabulary.get(" ") ?? -1));
-      }
-      if (runs.length === 0)
-        throw new AppError("INVALID_INPUT", `the text has nothing that ${lang} can speak: ${JSON.stringify(text.slice(0, 40))}`);
-      return runs.map((ids) => () => speak(ids, styleOf(styles, ids.length), speed));
-    },
-    probe: async () => {
-      const samples = await speak([vocabulary.get("a") ?? 1], new Float32Array(STYLE_SIZE), 1);
-      if (samples.length === 0 || !samples.every(Number.isFinite))
-        throw new AppError("DEVICE_UNAVAILABLE", `model ${manifest.slug}: the probe's output is empty or not finite`);
-    },
-    sessionMs: () => session.runMs,
-    release: () => session.release(),
-  };
+  return withGraphs(context, graphFiles(manifest, modelDir, { model: "onnx/model.onnx" }), async (open, graphs) => {
+    const speak = runnerOf(await open("model"));
+    const idsOf = (phonemes: string): readonly number[] => Array.from(phonemes).flatMap((phoneme) => vocabulary.get(phoneme) ?? []);
+    return {
+      sampleRate: options.sample_rate,
+      ownSpeed: true,
+      pauseMs: options.pause_ms,
+      prepare: async ({ text, lang, voice, speed }) => {
+        const styles = voices.get(voice);
+        if (styles === undefined) throw new AppError("INTERNAL", `voice ${voice} was checked and is not loaded; this is a bug`);
+        const runs: (readonly number[])[] = [];
+        for (const sentence of splitSentences(text, { maxChars: options.max_sentence_chars, lang })) {
+          const phonemes = await kokoroPhonemes(sentence, lang, (words) => phonemize(espeak, words, lang));
+          const ids = idsOf(phonemes);
+          // Punctuation alone is no speech.
+          if (/\p{L}/u.test(phonemes)) runs.push(...splitIds(ids, MAX_PHONEMES, vocabulary.get(" ") ?? -1));
+        }
+        if (runs.length === 0)
+          throw new AppError("INVALID_INPUT", `the text has nothing that ${lang} can speak: ${JSON.stringify(text.slice(0, 40))}`);
+        return runs.map((ids) => () => speak(ids, styleOf(styles, ids.length), speed));
+      },
+      probe: async () => {
+        const samples = await speak([vocabulary.get("a") ?? 1], new Float32Array(STYLE_SIZE), 1);
+        if (samples.length === 0 || !samples.every(Number.isFinite))
+          throw new AppError("DEVICE_UNAVAILABLE", `model ${manifest.slug}: the probe's output is empty or not finite`);
+      },
+      ...graphs,
+    };
+  });
 }
 
 type Speak = (ids: readonly number[], style: Float32Array, speed: number) => Promise<Float32Array>;
@@ -101,11 +99,7 @@ function styleOf(styles: Float32Array, phonemes: number): Float32Array {
 }
 
 async function readVocabulary(path: string): Promise<ReadonlyMap<string, number>> {
-  try {
-    return new Map(Object.entries(tokenizerSchema.parse(JSON.parse(await readFile(path, "utf8"))).model.vocab));
-  } catch (thrown) {
-    throw new AppError("MODEL_CORRUPT", `${path} is no tokenizer of phonemes: ${(thrown as Error).message}`, { cause: thrown });
-  }
+  return new Map(Object.entries((await readModelJson(path, tokenizerSchema, "a tokenizer of phonemes")).model.vocab));
 }
 
 async function readVoices({ languages, slug }: Manifest, dir: string): Promise<ReadonlyMap<string, Float32Array>> {

@@ -1,8 +1,9 @@
-import { AppError, asAppError } from "../../protocol/error.ts";
+import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { encodeAudio } from "../media/encode-audio.ts";
 import type { JobEnd, JobOutput, Pipeline, RunContext } from "../pipeline.ts";
+import { runEach } from "../run-each.ts";
 import { parseSpeechJob, type SpeechJob } from "./speech-job.ts";
 
 /** One sentence, ready to be spoken: mono float32 samples, about -1..1. Blocks while the session runs. */
@@ -39,16 +40,8 @@ export class SpeechPipeline implements Pipeline {
     this.#model = model;
   }
 
-  async run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
-    for (const job of jobs) {
-      try {
-        end(job.id, { ok: true, output: await this.#speak(job, context) });
-      } catch (thrown) {
-        const error = asAppError(thrown, "PIPELINE_FAILED");
-        if (error.row.blame === "machine") throw error;
-        end(job.id, { ok: false, error });
-      }
-    }
+  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
+    return runEach(jobs, end, (job) => this.#speak(job, context));
   }
 
   probe(): Promise<void> {

@@ -1,11 +1,12 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { splitSentences } from "../../lib/sentences.ts";
 import { AppError } from "../../protocol/error.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
-import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
+import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly } from "../graph/graph-edge.ts";
+import { withGraphs } from "../graph/open-graphs.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
+import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { SpeechPipeline, type SpeechModel } from "./speech-pipeline.ts";
 import { openVitsTokenizer } from "./vits-tokenizer.ts";
@@ -27,53 +28,48 @@ export const createVitsPipeline: PipelineFactory = async (context) => {
 };
 
 async function openVitsModel(context: LoadContext): Promise<SpeechModel> {
-  const { manifest, modelDir, backend } = context;
-  const options = optionsSchema.safeParse(manifest.options);
-  if (!options.success)
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
+  const { manifest, modelDir } = context;
+  const options = readOptions(manifest, optionsSchema);
   const tokenizer = await openVitsTokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""));
-  const sampleRate = await readRate(join(modelDir, manifest.files["config"] ?? "config.json"));
-  const { file = "model.onnx", inputs = {}, outputs = {} } = manifest.parts["model"] ?? {};
-  context.stage("load:model");
-  const session = await backend.open(join(modelDir, file));
-  const graph: Graph = { part: "model", session, names: { inputs, outputs } };
-  const ids = bindInput(graph, { role: "input_ids", types: ["int64", "int32"], ranks: [2] });
-  const mask = bindOptionalInput(graph, { role: "attention_mask", types: ["int64", "int32"], ranks: [2] });
-  requireOnly(graph, [ids, mask]);
-  const waveform = bindOutput(graph, { role: "waveform", types: FLOATS, ranks: [2, 3] });
-  const speak = async (tokens: readonly number[]): Promise<Float32Array> => {
-    const dims = [1, tokens.length];
-    const ones = tokens.map(() => 1);
-    const feeds = { [ids.name]: idTensor(ids.type, tokens, dims), ...(mask !== null && { [mask.name]: idTensor(mask.type, ones, dims) }) };
-    return asFloat32(outputOf(await session.run(feeds), waveform, graph.part));
-  };
-  return {
-    sampleRate,
-    ownSpeed: false,
-    pauseMs: options.data.pause_ms,
-    prepare: async ({ text, lang }) => {
-      const sentences = splitSentences(text, { maxChars: options.data.max_sentence_chars, lang });
-      const spoken = sentences.map((sentence) => tokenizer.encode(sentence)).filter((tokens) => tokens.length > 0);
-      if (spoken.length > 0) return spoken.map((tokens) => () => speak(tokens));
-      throw new AppError(
-        "INVALID_INPUT",
-        `the text has no character that model ${manifest.slug} can speak: ${JSON.stringify(text.slice(0, 40))}`,
-      );
-    },
-    probe: async () => {
-      const samples = await speak([0, 1, 0]);
-      if (samples.length === 0 || !samples.every(Number.isFinite))
-        throw new AppError("DEVICE_UNAVAILABLE", `model ${manifest.slug}: the probe's output is empty or not finite`);
-    },
-    sessionMs: () => session.runMs,
-    release: () => session.release(),
-  };
-}
-
-async function readRate(path: string): Promise<number> {
-  try {
-    return configSchema.parse(JSON.parse(await readFile(path, "utf8"))).sampling_rate;
-  } catch (thrown) {
-    throw new AppError("MODEL_CORRUPT", `${path} cannot be read for its sampling_rate: ${(thrown as Error).message}`, { cause: thrown });
-  }
+  const { sampling_rate: sampleRate } = await readModelJson(
+    join(modelDir, manifest.files["config"] ?? "config.json"),
+    configSchema,
+    "a VITS configuration",
+  );
+  return withGraphs(context, graphFiles(manifest, modelDir, { model: "model.onnx" }), async (open, graphs) => {
+    const graph = await open("model");
+    const ids = bindInput(graph, { role: "input_ids", types: ["int64", "int32"], ranks: [2] });
+    const mask = bindOptionalInput(graph, { role: "attention_mask", types: ["int64", "int32"], ranks: [2] });
+    requireOnly(graph, [ids, mask]);
+    const waveform = bindOutput(graph, { role: "waveform", types: FLOATS, ranks: [2, 3] });
+    const speak = async (tokens: readonly number[]): Promise<Float32Array> => {
+      const dims = [1, tokens.length];
+      const ones = tokens.map(() => 1);
+      const feeds = {
+        [ids.name]: idTensor(ids.type, tokens, dims),
+        ...(mask !== null && { [mask.name]: idTensor(mask.type, ones, dims) }),
+      };
+      return asFloat32(outputOf(await graph.session.run(feeds), waveform, graph.part));
+    };
+    return {
+      sampleRate,
+      ownSpeed: false,
+      pauseMs: options.pause_ms,
+      prepare: async ({ text, lang }) => {
+        const sentences = splitSentences(text, { maxChars: options.max_sentence_chars, lang });
+        const spoken = sentences.map((sentence) => tokenizer.encode(sentence)).filter((tokens) => tokens.length > 0);
+        if (spoken.length > 0) return spoken.map((tokens) => () => speak(tokens));
+        throw new AppError(
+          "INVALID_INPUT",
+          `the text has no character that model ${manifest.slug} can speak: ${JSON.stringify(text.slice(0, 40))}`,
+        );
+      },
+      probe: async () => {
+        const samples = await speak([0, 1, 0]);
+        if (samples.length === 0 || !samples.every(Number.isFinite))
+          throw new AppError("DEVICE_UNAVAILABLE", `model ${manifest.slug}: the probe's output is empty or not finite`);
+      },
+      ...graphs,
+    };
+  });
 }

@@ -1,7 +1,7 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { AppError } from "../../protocol/error.ts";
+import { readModelJson } from "../model-folder.ts";
 
 const vocabularySchema = z.record(z.string(), z.int().nonnegative());
 const configSchema = z.object({
@@ -25,9 +25,9 @@ export interface CharacterTokenizer {
  * @throws AppError MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file
  */
 export async function openVitsTokenizer(dir: string): Promise<CharacterTokenizer> {
-  const vocabulary = await readJson(join(dir, "vocab.json"), vocabularySchema);
+  const vocabulary = await readModelJson(join(dir, "vocab.json"), vocabularySchema, "a VITS tokenizer");
   const path = join(dir, "tokenizer_config.json");
-  const config = await readJson(path, configSchema);
+  const config = await readModelJson(path, configSchema, "a VITS tokenizer");
   if (config.phonemize || config.is_uroman) {
     const what = config.phonemize ? "phonemes" : "a romanizer (uroman)";
     throw new AppError("MODEL_UNSUPPORTED", `${path}: the tokenizer needs ${what}; only models of plain characters are supported`);
@@ -75,16 +75,4 @@ function lowered(text: string, ids: ReadonlyMap<string, number>, words: readonly
     at += (found ?? character).length;
   }
   return made;
-}
-
-async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, "utf8"));
-  } catch (thrown) {
-    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw new AppError("MODEL_UNSUPPORTED", `${path}: not a VITS tokenizer: ${z.prettifyError(parsed.error)}`);
 }

@@ -1,15 +1,16 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { isMissing } from "../../lib/errno.ts";
-import { AppError } from "../../protocol/error.ts";
-import type { Manifest, ManifestPart } from "../../protocol/manifest.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import type { GraphFile } from "../graph/open-graphs.ts";
+import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { TokenRules } from "./timestamp-rules.ts";
 
 /** Files of Optimum's and onnx-community's layout; a manifest names only those that lie elsewhere. */
-const PARTS = { encoder: "onnx/encoder_model.onnx", decoder: "onnx/decoder_model_merged.onnx" } as const;
-export type WhisperPart = keyof typeof PARTS;
+const GRAPHS = { encoder: "onnx/encoder_model.onnx", decoder: "onnx/decoder_model_merged.onnx" } as const;
+export type WhisperPart = keyof typeof GRAPHS;
 const FILES = { config: "config.json", generation_config: "generation_config.json", tokenizer: "tokenizer.json" } as const;
+/** For messages about files that are something else. */
+const WHISPER = "what a Whisper model has";
 
 const optionsSchema = z.strictObject({
   /** Root mean square of 0.1 s that counts as sound, relative to full scale. Windows without any are not decoded. */
@@ -67,17 +68,15 @@ export interface WhisperConfig {
   readonly rules: TokenRules;
   readonly thresholds: WhisperThresholds;
   readonly tokenizerPath: string;
-  readonly parts: Readonly<Record<WhisperPart, { readonly path: string; readonly names: Pick<ManifestPart, "inputs" | "outputs"> }>>;
+  readonly graphs: ReadonlyMap<WhisperPart, GraphFile>;
 }
 
 /** Reads what a Whisper folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readWhisperConfig(manifest: Manifest, modelDir: string): Promise<WhisperConfig> {
-  const options = optionsSchema.safeParse(manifest.options);
-  if (!options.success)
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: options of the manifest: ${z.prettifyError(options.error)}`);
+  const thresholds = readOptions(manifest, optionsSchema);
   const pathOf = (role: keyof typeof FILES): string => join(modelDir, manifest.files[role] ?? FILES[role]);
-  const model = await readJson(pathOf("config"), configSchema);
-  const generation = await readJson(pathOf("generation_config"), generationSchema);
+  const model = await readModelJson(pathOf("config"), configSchema, WHISPER);
+  const generation = await readModelJson(pathOf("generation_config"), generationSchema, WHISPER);
   const languages = Object.entries(generation.lang_to_id ?? {}).map(([token, value]) => [token.slice(2, -2), value] as const);
   return {
     melBins: model.num_mel_bins,
@@ -99,34 +98,8 @@ export async function readWhisperConfig(manifest: Manifest, modelDir: string): P
       suppressedFirst: generation.begin_suppress_tokens,
       maxInitialStamp: generation.max_initial_timestamp_index ?? null,
     },
-    thresholds: options.data,
+    thresholds,
     tokenizerPath: pathOf("tokenizer"),
-    parts: partPaths(manifest, modelDir),
+    graphs: graphFiles(manifest, modelDir, GRAPHS),
   };
-}
-
-function partPaths(manifest: Manifest, modelDir: string): WhisperConfig["parts"] {
-  const odd = Object.keys(manifest.parts).find((part) => !Object.hasOwn(PARTS, part));
-  if (odd !== undefined) {
-    const expected = Object.keys(PARTS).join(", ");
-    throw new AppError("MANIFEST_INVALID", `model ${manifest.slug}: part ${odd} is unknown to family whisper, expected ${expected}`);
-  }
-  const part = (name: WhisperPart): WhisperConfig["parts"][WhisperPart] => {
-    const { file = PARTS[name], inputs = {}, outputs = {} } = manifest.parts[name] ?? {};
-    return { path: join(modelDir, file), names: { inputs, outputs } };
-  };
-  return { encoder: part("encoder"), decoder: part("decoder") };
-}
-
-async function readJson<T extends z.ZodType>(path: string, schema: T): Promise<z.infer<T>> {
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, "utf8"));
-  } catch (thrown) {
-    const why = isMissing(thrown) ? "does not exist" : `cannot be read: ${(thrown as Error).message}`;
-    throw new AppError("MODEL_CORRUPT", `${path} ${why}; it comes with the exported model`, { cause: thrown });
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw new AppError("MODEL_UNSUPPORTED", `${path}: not what a Whisper model has: ${z.prettifyError(parsed.error)}`);
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { AppError, asAppError } from "../../protocol/error.ts";
+import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { FileRole, SpoolFile } from "../../protocol/result.ts";
@@ -9,6 +9,7 @@ import { TorchRandom } from "../diffusion/torch-random.ts";
 import { decodeAudio } from "../media/decode-audio.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
 import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
+import { runEach } from "../run-each.ts";
 import { FeatureReader, WINDOW_FRAMES, type Samples } from "./feature-reader.ts";
 import { FRAMES_PER_SECOND, SAMPLE_RATE } from "./log-mel.ts";
 import { surveyAudio, type AudioSurvey } from "./survey-audio.ts";
@@ -44,16 +45,8 @@ class WhisperPipeline implements Pipeline {
     this.#model = model;
   }
 
-  async run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
-    for (const job of jobs) {
-      try {
-        end(job.id, { ok: true, output: await this.#write(job, context) });
-      } catch (thrown) {
-        const error = asAppError(thrown, "PIPELINE_FAILED");
-        if (error.row.blame === "machine") throw error;
-        end(job.id, { ok: false, error });
-      }
-    }
+  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
+    return runEach(jobs, end, (job) => this.#write(job, context));
   }
 
   /** Encodes a window of silence: one real run on the device. */

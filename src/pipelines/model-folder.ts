@@ -1,0 +1,63 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { isMissing } from "../lib/errno.ts";
+import { AppError } from "../protocol/error.ts";
+import type { Manifest } from "../protocol/manifest.ts";
+import type { GraphFile } from "./graph/open-graphs.ts";
+
+/** What a model's folder and manifest say, read the same way by every family. */
+
+/** The manifest's `options` by the family's schema. @throws AppError MANIFEST_INVALID naming what is wrong */
+export function readOptions<T extends z.ZodType>({ slug, options }: Manifest, schema: T): z.infer<T> {
+  const parsed = schema.safeParse(options);
+  if (parsed.success) return parsed.data;
+  throw new AppError("MANIFEST_INVALID", `model ${slug}: options of the manifest: ${z.prettifyError(parsed.error)}`);
+}
+
+/**
+ * Where each graph of a family lies: as the manifest's `parts` say, else the family's own file.
+ * @throws AppError MANIFEST_INVALID for a part that the family does not know
+ */
+export function graphFiles<Part extends string>(
+  { slug, family, parts }: Manifest,
+  modelDir: string,
+  files: Readonly<Record<Part, string>>,
+): ReadonlyMap<Part, GraphFile> {
+  const odd = Object.keys(parts).find((part) => !Object.hasOwn(files, part));
+  if (odd !== undefined) {
+    const expected = Object.keys(files).join(", ");
+    throw new AppError("MANIFEST_INVALID", `model ${slug}: part ${odd} is unknown to family ${family}, expected ${expected}`);
+  }
+  return new Map(
+    Object.entries<string>(files).map(([part, own]) => {
+      const { file = own, inputs = {}, outputs = {} } = parts[part] ?? {};
+      return [part as Part, { path: join(modelDir, file), names: { inputs, outputs } }];
+    }),
+  );
+}
+
+/** A JSON file that the model cannot be without. @throws AppError MODEL_CORRUPT naming it, MODEL_UNSUPPORTED for one that is not `what` */
+export async function readModelJson<T extends z.ZodType>(path: string, schema: T, what: string): Promise<z.infer<T>> {
+  const value = await readOptionalJson(path);
+  if (value === undefined) throw new AppError("MODEL_CORRUPT", `${path} does not exist; it comes with the exported model`);
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new AppError("MODEL_UNSUPPORTED", `${path}: not ${what}: ${z.prettifyError(parsed.error)}`);
+}
+
+/** Undefined for a file that is not there. @throws AppError MODEL_CORRUPT for one that cannot be read */
+export async function readOptionalJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch (thrown) {
+    if (isMissing(thrown)) return undefined;
+    throw new AppError("MODEL_CORRUPT", `${path} cannot be read: ${(thrown as Error).message}`, { cause: thrown });
+  }
+}
+
+/** Another text once the file is another one. */
+export async function fileIdentity(path: string): Promise<string> {
+  const found = await stat(path).catch(() => null);
+  return `${path}:${found?.size}:${found?.mtimeMs}`;
+}
