@@ -10,9 +10,6 @@ export interface Row {
   readonly met: boolean | null;
 }
 
-/** For measurements of memory: garbage is collected when it must be, so that what still grows is held. */
-export const SMALL_HEAP: readonly string[] = ["--max-old-space-size=64", "--max-semi-space-size=8"];
-
 export interface RowInit {
   readonly name: string;
   readonly unit: string;

@@ -1,15 +1,13 @@
-import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import { loadShipped, runJob } from "../../test/support/pipeline-rig.ts";
-import { row, SMALL_HEAP, type Row } from "./row.ts";
+import { inChild } from "./in-child.ts";
+import { row, type Row } from "./row.ts";
 
-const run = promisify(execFile);
 const TEXT = "The lighthouse keeper counted twenty waves and then went up to light the lamp. ".repeat(20);
 const SPEECH = { text: TEXT, lang: "en-us", speed: 1, format: "mp3", sample_rate: 24_000 };
 
@@ -32,7 +30,7 @@ export async function soundRows(): Promise<readonly Row[]> {
       row({ name: `${name}: seconds of sound a second`, unit: "s/s", ours: (seconds * 1_000) / ms }),
     );
   }
-  const [short, long] = [await transcription(1), await transcription(10)];
+  const [short, long] = [await transcriptionOf(1), await transcriptionOf(10)];
   return [
     ...rows,
     row({ name: "transcription of 10 minutes over its session runs", unit: "ms", ours: long.ms, bare: long.sessionMs }),
@@ -69,7 +67,6 @@ interface Transcription {
   readonly sessionMs: number;
 }
 
-async function transcription(minutes: number): Promise<Transcription> {
-  const { stdout } = await run(process.execPath, [...SMALL_HEAP, join(import.meta.dirname, "transcription-peak.ts"), String(minutes)]);
-  return JSON.parse(stdout) as Transcription;
+function transcriptionOf(minutes: number): Promise<Transcription> {
+  return inChild<Transcription>("transcription-peak.ts", minutes);
 }

@@ -1,11 +1,9 @@
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
-import { row, SMALL_HEAP, type Row } from "./row.ts";
+import { inChild } from "./in-child.ts";
+import { row, type Row } from "./row.ts";
 import type { VideoTimes } from "./video-job.ts";
 
-const run = promisify(execFile);
 const FPS = 30;
+const STEPS = 8;
 
 /**
  * Text-to-video on the tiny LTX-Video, 512 x 128, each clip in a process of its own: all of a job (steps, tiles, H.264, poster, animation) over its
@@ -15,7 +13,7 @@ export async function videoRows(): Promise<readonly Row[]> {
   const [short, long] = [await clip(33), await clip(257)];
   return [
     row({
-      name: "clip of 257 frames, 8 steps: a job over its session runs and ffmpeg alone",
+      name: `clip of 257 frames, ${STEPS} steps: a job over its session runs and ffmpeg alone`,
       unit: "ms",
       ours: long.ms,
       bare: long.sessionMs + long.ffmpegMs,
@@ -36,7 +34,6 @@ export async function videoRows(): Promise<readonly Row[]> {
   ];
 }
 
-async function clip(frames: number): Promise<VideoTimes> {
-  const { stdout } = await run(process.execPath, [...SMALL_HEAP, join(import.meta.dirname, "video-job.ts"), String(frames), "8"]);
-  return JSON.parse(stdout) as VideoTimes;
+function clip(frames: number): Promise<VideoTimes> {
+  return inChild<VideoTimes>("video-job.ts", frames, STEPS);
 }
