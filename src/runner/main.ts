@@ -7,7 +7,7 @@ import { loadModel } from "./load-model.ts";
 import { RunnerLoop } from "./runner-loop.ts";
 
 /**
- * Entry of a runner process. Started by the daemon only (worker/runner-fork.ts), which sets DRYAPI_PARENT_PID, DRYAPI_PARENT_WATCH
+ * Entry of a runner process. Started by the daemon only (worker/runners/runner-fork.ts), which sets DRYAPI_PARENT_PID, DRYAPI_PARENT_WATCH
  * and DRYAPI_NICE. Nothing native is loaded before `hello` is out.
  */
 function main(): void {

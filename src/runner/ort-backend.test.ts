@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import type { Session, Tensor } from "../pipelines/backend.ts";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
 import type { DeviceSpec } from "../protocol/ipc.ts";
-import { detectDevices } from "../worker/devices.ts";
+import { detectDevices } from "../worker/devices/devices.ts";
 import { openOrtBackend } from "./ort-backend.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";

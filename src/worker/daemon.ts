@@ -2,17 +2,17 @@ import { initialState, type Effect, type Model, type QueueView } from "../core/s
 import { sleep } from "../lib/backoff.ts";
 import { asAppError, type AppError, type ErrorCode } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
-import { BatchRunner, type BatchReport } from "./batch-runner.ts";
-import { ClaimKeeper } from "./claim-keeper.ts";
-import { Claimer } from "./claimer.ts";
-import { DeviceWatch } from "./device-watch.ts";
-import { readDeviceUsage, type DetectedDevice } from "./devices.ts";
-import { Finisher } from "./finisher.ts";
-import { preempted, type HeldJob } from "./held-job.ts";
-import { QueueWatch } from "./queue-watch.ts";
-import { recoverClaims } from "./recover-claims.ts";
-import { RunnerPool, type PooledRunner } from "./runner-pool.ts";
-import { SchedulerLoop } from "./scheduler-loop.ts";
+import { BatchRunner, type BatchReport } from "./claims/batch-runner.ts";
+import { ClaimKeeper } from "./claims/claim-keeper.ts";
+import { Claimer } from "./claims/claimer.ts";
+import { DeviceWatch } from "./devices/device-watch.ts";
+import { readDeviceUsage, type DetectedDevice } from "./devices/devices.ts";
+import { Finisher } from "./claims/finisher.ts";
+import { preempted, type HeldJob } from "./claims/held-job.ts";
+import { QueueWatch } from "./scheduling/queue-watch.ts";
+import { recoverClaims } from "./claims/recover-claims.ts";
+import { RunnerPool, type PooledRunner } from "./runners/runner-pool.ts";
+import { SchedulerLoop } from "./scheduling/scheduler-loop.ts";
 import { servedModels } from "./served-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 

@@ -8,7 +8,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
 import { Daemon } from "./daemon.ts";
-import { detectDevices } from "./devices.ts";
+import { detectDevices } from "./devices/devices.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { liveness, readiness } from "./worker-health.ts";

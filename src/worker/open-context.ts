@@ -17,8 +17,8 @@ import { openRequests } from "../state/open-requests.ts";
 import { openObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { openSpool } from "./spool.ts";
-import { createUploader } from "./uploader.ts";
+import { openSpool } from "./spool/spool.ts";
+import { createUploader } from "./claims/uploader.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
 /** The connections beside the context's own, for the wake-up. */

@@ -7,8 +7,8 @@ import type { CancelChannel, CrashLedger, Emitter, Intents, Registry, Requests }
 import type { ObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { Spool } from "./spool.ts";
-import type { Uploader } from "./uploader.ts";
+import type { Spool } from "./spool/spool.ts";
+import type { Uploader } from "./claims/uploader.ts";
 
 /** Everything that the parts of the daemon share, opened by main.ts. */
 export interface WorkerContext {

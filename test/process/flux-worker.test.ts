@@ -204,7 +204,7 @@ test("two models that do not fit at once take turns: a stream of one does not st
 });
 
 function machineBytes(): number {
-  // As the worker reckons (src/worker/devices.ts).
+  // As the worker reckons (src/worker/devices/devices.ts).
   const limit = process.constrainedMemory();
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }

@@ -1,8 +1,8 @@
 import type { Config } from "../../config/config.ts";
 import type { ModelEntry } from "../../models/scan-models.ts";
 import { asAppError } from "../../protocol/error.ts";
-import { detectDevices, type DetectedDevice } from "../../worker/devices.ts";
-import { startRunner } from "../../worker/runner-process.ts";
+import { detectDevices, type DetectedDevice } from "../../worker/devices/devices.ts";
+import { startRunner } from "../../worker/runners/runner-process.ts";
 import { formatBytes, formatMs } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 

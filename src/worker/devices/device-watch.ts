@@ -1,0 +1,41 @@
+import { HEALTHY, recordCrash, recordProbeFailure, type DeviceHealth } from "../../core/device-health.ts";
+
+export interface QuarantineNote {
+  readonly device: string;
+  /** Unix milliseconds. */
+  readonly until: number;
+}
+
+/** Remembers which devices crash jobs: a device on which different jobs crashed is taken out of service for a while. */
+export class DeviceWatch {
+  readonly #health = new Map<string, DeviceHealth>();
+  readonly #onQuarantine: (note: QuarantineNote) => void;
+
+  constructor(onQuarantine: (note: QuarantineNote) => void) {
+    this.#onQuarantine = onQuarantine;
+  }
+
+  /** True when the device, not the job, is to blame. */
+  crashed(device: string, job: string): boolean {
+    return this.#take(device, recordCrash(this.#of(device), { job, at: Date.now() }));
+  }
+
+  /** A runner did not answer a ping, though no job was in it. */
+  probeFailed(device: string): void {
+    this.#take(device, recordProbeFailure(this.#of(device), Date.now()));
+  }
+
+  succeeded(device: string): void {
+    this.#health.set(device, HEALTHY);
+  }
+
+  #of(device: string): DeviceHealth {
+    return this.#health.get(device) ?? HEALTHY;
+  }
+
+  #take(device: string, verdict: ReturnType<typeof recordCrash>): boolean {
+    this.#health.set(device, verdict.health);
+    if (verdict.quarantineUntil !== null) this.#onQuarantine({ device, until: verdict.quarantineUntil });
+    return verdict.blamed;
+  }
+}

@@ -1,0 +1,44 @@
+import { fork, type ChildProcess } from "node:child_process";
+import { constants } from "node:fs";
+import { access } from "node:fs/promises";
+import { delimiter, extname, isAbsolute, join } from "node:path";
+import { AppError } from "../../protocol/error.ts";
+import { runnerEnv } from "./runner-env.ts";
+import type { RunnerOptions } from "./runner-types.ts";
+
+/** The child's entry beside us: `.ts` in a checkout, `.js` in the package (tsc does not rewrite paths in strings). */
+const ENTRY: string = join(import.meta.dirname, "..", "..", "runner", `main${extname(import.meta.filename)}`);
+
+/**
+ * Forks a runner that cannot outlive this process: through `setpriv --pdeathsig KILL` the kernel kills it with its parent even inside a
+ * native call (measured < 50 ms); without setpriv it gets a thread that watches its parent. Must be called on the main thread: the
+ * kernel's "parent" is the thread that forked.
+ */
+export async function forkRunner(options: RunnerOptions): Promise<ChildProcess> {
+  const env = runnerEnv(options.env ?? process.env, options.device);
+  const setpriv = options.setpriv === undefined ? await findProgram("setpriv", env["PATH"] ?? "") : options.setpriv;
+  const launch =
+    setpriv === null
+      ? { execPath: process.execPath, execArgv: [], env: { ...env, DRYAPI_PARENT_WATCH: "1" } }
+      : { execPath: setpriv, execArgv: ["--pdeathsig", "KILL", "--", process.execPath], env };
+  try {
+    // stdout carries nothing of ours; a library that writes there must not end up between the daemon's JSON log lines.
+    return fork(options.entry ?? ENTRY, [], { ...launch, serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"] });
+  } catch (cause) {
+    throw new AppError("RUNNER_CRASHED", `no process could be started for model ${options.manifest.slug}: ${String(cause)}`, { cause });
+  }
+}
+
+async function findProgram(name: string, path: string): Promise<string | null> {
+  for (const folder of path.split(delimiter).filter(isAbsolute)) {
+    const file = join(folder, name);
+    if (
+      await access(file, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return file;
+  }
+  return null;
+}

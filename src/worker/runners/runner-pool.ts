@@ -1,0 +1,165 @@
+import { asAppError, type AppError } from "../../protocol/error.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import type { DetectedDevice } from "../devices/devices.ts";
+import { startRunner, type RunnerProcess } from "./runner-process.ts";
+import type { WorkerContext } from "../worker-context.ts";
+
+/** How often an idle runner must answer a real operation on its device, and how long it may take. */
+const PING_EVERY_MS = 20_000;
+const PING_TIMEOUT_MS = 10_000;
+
+export interface PooledRunner {
+  readonly id: string;
+  readonly model: string;
+  readonly device: DetectedDevice;
+  readonly manifest: Manifest;
+  readonly process: RunnerProcess;
+  readonly loadMs: number;
+  /** Unix milliseconds. */
+  readonly loadedAt: number;
+  /** Unix milliseconds of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
+  provenAt: number;
+}
+
+export interface PoolEvents {
+  ready(runner: PooledRunner): void;
+  /** The end of a runner, whether it ever was ready or not; told once. */
+  exited(runner: { readonly id: string; readonly model: string; readonly device: string }, crashed: boolean): void;
+  loadFailed(at: { readonly model: string; readonly device: string }, error: AppError): void;
+  pingFailed(device: string, error: AppError): void;
+}
+
+type Slot =
+  | { readonly phase: "loading"; readonly abort: AbortController; process: RunnerProcess | null }
+  | { readonly phase: "up"; readonly runner: PooledRunner };
+
+/** The runner processes of this host by the scheduler's ids: starts them, pings them while they idle, stops them, tells how they end. */
+export class RunnerPool {
+  readonly #context: WorkerContext;
+  readonly #events: PoolEvents;
+  readonly #slots = new Map<string, Slot>();
+
+  constructor(context: WorkerContext, events: PoolEvents) {
+    this.#context = context;
+    this.#events = events;
+  }
+
+  get(id: string): PooledRunner | undefined {
+    const slot = this.#slots.get(id);
+    return slot?.phase === "up" ? slot.runner : undefined;
+  }
+
+  get up(): readonly PooledRunner[] {
+    return [...this.#slots.values()].flatMap((slot) => (slot.phase === "up" ? [slot.runner] : []));
+  }
+
+  get loading(): number {
+    return this.#slots.size - this.up.length;
+  }
+
+  /** Loads a model in a new process; ends in exactly one of `ready` and `exited`. */
+  start(id: string, model: string, device: DetectedDevice): void {
+    const slot: Slot = { phase: "loading", abort: new AbortController(), process: null };
+    this.#slots.set(id, slot);
+    void this.#load(id, model, device, slot);
+  }
+
+  async #load(id: string, model: string, device: DetectedDevice, slot: Extract<Slot, { phase: "loading" }>): Promise<void> {
+    const { metrics, log } = this.#context;
+    const startedAt = performance.now();
+    try {
+      const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });
+      slot.abort.signal.throwIfAborted();
+      const { config } = this.#context;
+      const child = await startRunner({
+        manifest: entry.manifest,
+        modelDir: entry.dir,
+        device,
+        previews: config.previews,
+        embeddingCacheBytes: config.embeddingCacheBytes,
+        cancelGraceMs: config.cancelGraceMs,
+        log: log.child({ model, runner: id }),
+      });
+      slot.process = child;
+      if (slot.abort.signal.aborted) void child.kill("it is no longer needed");
+      const ready = await child.ready;
+      const loadMs = performance.now() - startedAt;
+      metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
+      log.info(
+        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
+        "model loaded",
+      );
+      const runner = { id, model, device, manifest: entry.manifest, process: child, loadMs, loadedAt: Date.now(), provenAt: Date.now() };
+      this.#slots.set(id, { phase: "up", runner });
+      this.#events.ready(runner);
+      void this.#pingWhileIdle(runner);
+      const exit = await child.exited;
+      if (exit.crashed) {
+        metrics.runnerCrashes.inc({ model, reason: exit.reason });
+        log.error({ model, runner: id, device: device.id, exit }, "runner ended by itself");
+      }
+      this.#gone(id, model, device.id, exit.crashed);
+    } catch (thrown) {
+      this.#loadFailed(id, model, device.id, slot, asAppError(thrown));
+    }
+  }
+
+  #loadFailed(id: string, model: string, device: string, slot: Extract<Slot, { phase: "loading" }>, error: AppError): void {
+    const wanted = !slot.abort.signal.aborted;
+    if (wanted) {
+      this.#context.metrics.modelLoadFailures.inc({ model, code: error.code });
+      this.#context.log.error({ model, runner: id, device, err: error }, "model could not be loaded");
+      this.#events.loadFailed({ model, device }, error);
+    }
+    this.#gone(id, model, device, wanted);
+  }
+
+  #gone(id: string, model: string, device: string, crashed: boolean): void {
+    this.#slots.delete(id);
+    this.#events.exited({ id, model, device }, crashed);
+  }
+
+  /** Lets it go; `exited` follows. A runner that is not known any more has ended already. */
+  stop(id: string, graceMs: number): void {
+    const slot = this.#slots.get(id);
+    if (slot === undefined) return;
+    if (slot.phase === "up") void slot.runner.process.stop({ graceMs });
+    else {
+      slot.abort.abort();
+      void slot.process?.kill("it is no longer needed");
+    }
+  }
+
+  /** Ends all processes now. */
+  async killAll(why: string): Promise<void> {
+    for (const [id, slot] of this.#slots) if (slot.phase === "loading") this.stop(id, 0);
+    await Promise.all(this.up.map((runner) => runner.process.kill(why)));
+  }
+
+  async #pingWhileIdle(runner: PooledRunner): Promise<void> {
+    const { process } = runner;
+    while (await stillUpAfter(process, PING_EVERY_MS)) {
+      if (process.state !== "ready") continue;
+      try {
+        await process.ping({ timeoutMs: PING_TIMEOUT_MS });
+        runner.provenAt = Date.now();
+      } catch (thrown) {
+        this.#events.pingFailed(runner.device.id, asAppError(thrown));
+        return;
+      }
+    }
+  }
+}
+
+/** False when the process ended within the time. */
+async function stillUpAfter(process: RunnerProcess, ms: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => resolve(true), ms);
+  timer.unref();
+  void process.exited.then(() => resolve(false));
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,99 @@
+import type { QueueView } from "../../core/scheduler-state.ts";
+import { sleep } from "../../lib/backoff.ts";
+import { redactUrl } from "../../lib/redact.ts";
+import { asAppError } from "../../protocol/error.ts";
+import type { HeldJob } from "../claims/held-job.ts";
+import type { WorkerContext } from "../worker-context.ts";
+
+/** Nothing fires when a delay elapses, on trimming, or after a stream was reset: all queues are looked at this often anyway. */
+const PEEK_EVERY_MS = 2_000;
+
+export interface QueueWatchOptions {
+  readonly context: WorkerContext;
+  readonly models: () => readonly string[];
+  /** Held jobs that wait to be run again: they count as waiting. */
+  readonly backlog: (model: string) => readonly HeldJob[];
+  readonly onWork: (views: readonly QueueView[]) => void;
+  /** Redis went away, or came back. */
+  readonly onRedis: (up: boolean) => void;
+}
+
+/** What waits in the queues: peeked when a wake-up says so, when asked, and every two seconds. One peek at a time; asks in between coalesce. */
+export class QueueWatch {
+  readonly #options: QueueWatchOptions;
+  readonly #dirty = new Set<string>();
+  #peeking = false;
+  #up = true;
+  /** Unix milliseconds at which Redis last answered. */
+  answeredAt = 0;
+
+  constructor(options: QueueWatchOptions) {
+    this.#options = options;
+  }
+
+  /** Looks at one queue, or at all, as soon as possible. */
+  poke(model?: string): void {
+    for (const slug of model === undefined ? this.#options.models() : [model]) this.#dirty.add(slug);
+    if (!this.#peeking) void this.#drain();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.poke();
+      await sleep(PEEK_EVERY_MS, signal).catch(() => undefined);
+    }
+  }
+
+  async #drain(): Promise<void> {
+    this.#peeking = true;
+    try {
+      while (this.#dirty.size > 0) {
+        const models = [...this.#dirty];
+        this.#dirty.clear();
+        await this.#peek(models);
+      }
+    } finally {
+      this.#peeking = false;
+    }
+  }
+
+  async #peek(models: readonly string[]): Promise<void> {
+    const { queues, intents, config, metrics, log } = this.#options.context;
+    try {
+      const [peeks, intended] = await Promise.all([queues.peek(models), intents.counts(models, config.workerName)]);
+      this.answeredAt = Date.now();
+      this.#told(true);
+      const views = peeks.map((peek) => {
+        const oldest = peek.oldestAt === null ? 0 : Math.max(0, Date.now() - peek.oldestAt) / 1_000;
+        metrics.queueWaiting.set({ model: peek.model }, peek.waiting);
+        metrics.queueOldestSeconds.set({ model: peek.model }, oldest);
+        const backlog = this.#options.backlog(peek.model);
+        const ages = [...(peek.oldestAt === null ? [] : [peek.oldestAt]), ...backlog.map((job) => job.claimedAt)];
+        return {
+          model: peek.model,
+          waiting: (peek.paused ? 0 : peek.waiting) + backlog.length,
+          oldestAt: ages.length === 0 ? null : Math.min(...ages),
+          topPriority: peek.topPriority,
+          intended: intended.get(peek.model) ?? 0,
+          nextDueAt: peek.paused ? null : peek.nextDueAt,
+        };
+      });
+      this.#options.onWork(views);
+    } catch (thrown) {
+      this.#told(false);
+      log.debug({ err: asAppError(thrown) }, "the queues could not be looked at; tried again");
+    }
+  }
+
+  #told(up: boolean): void {
+    this.#options.context.metrics.redisUp.set(up ? 1 : 0);
+    if (up === this.#up) return;
+    this.#up = up;
+    const { log, config } = this.#options.context;
+    log[up ? "info" : "error"](
+      { redis: redactUrl(config.redisUrl ?? "") },
+      up ? "Redis answers again" : "Redis does not answer; running jobs go on, nothing new is claimed",
+    );
+    this.#options.onRedis(up);
+  }
+}

@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test, type TestContext } from "node:test";
+import { promisify } from "node:util";
+
+/** A disk that is really full: a tmpfs of 256 KiB in a mount namespace of the child's own. */
+const run = promisify(execFile);
+const root = await mkdtemp(join(tmpdir(), "dryapi-full-"));
+after(() => rm(root, { recursive: true, force: true }));
+
+async function onTinyDisk(t: TestContext, script: string): Promise<unknown> {
+  const disk = join(root, "disk");
+  const path = join(root, "script.mjs");
+  await mkdir(disk, { recursive: true });
+  await writeFile(path, script);
+  const mount = 'mount -t tmpfs -o size=256k tmpfs "$1"';
+  try {
+    await run("unshare", ["-rm", "sh", "-c", mount, "sh", disk]);
+  } catch (thrown) {
+    t.skip(`this machine lets nobody mount a tmpfs in a namespace: ${String(thrown)}`);
+    return null;
+  }
+  const { stdout } = await run("unshare", ["-rm", "sh", "-c", `${mount} && exec "$2" "$3" "$1"`, "sh", disk, process.execPath, path]);
+  return JSON.parse(stdout);
+}
+
+const from = (path: string): string => JSON.stringify(import.meta.resolve(path));
+
+test("a full disk is SPOOL_FULL, names the folder, and room makes it work again", async (t) => {
+  const said = await onTinyDisk(
+    t,
+    `import { openSpool } from ${from("./spool.ts")};
+     import { rm, writeFile } from "node:fs/promises";
+     import { randomBytes } from "node:crypto";
+     const dir = process.argv[2] + "/spool";
+     const spool = await openSpool(dir, { maxBytes: 1e9, minFreeBytes: 0 });
+     await writeFile(process.argv[2] + "/filler", randomBytes(300_000)).catch(() => {});
+     const claim = { v: 1, id: "request-0001", queue: "q", token: "t", claim: 1, client: "c", model: "m", device: "cpu:0", acceptedAt: 1 };
+     const code = await spool.create(claim).then(() => "created", (error) => [error.code, error.message.includes(dir)]);
+     const partials = (await spool.scan()).length;
+     await rm(process.argv[2] + "/filler");
+     const after = await spool.create(claim).then(() => "created", String);
+     console.log(JSON.stringify({ code, partials, after }));
+     process.exit(0);`,
+  );
+  if (said !== null) assert.deepEqual(said, { code: ["SPOOL_FULL", true], partials: 0, after: "created" });
+});
+
+test("a full disk under a file store is STORAGE_UNAVAILABLE and leaves no partial object", async (t) => {
+  const said = await onTinyDisk(
+    t,
+    `import { openObjectStore } from ${from("../../storage/object-store.ts")};
+     import { createHash, randomBytes } from "node:crypto";
+     import { writeFile, readdir } from "node:fs/promises";
+     const data = randomBytes(600_000);
+     const file = ${JSON.stringify(root)} + "/big";
+     await writeFile(file, data);
+     const store = await openObjectStore("file://" + process.argv[2] + "/objects");
+     const options = { contentType: "a/b", sizeBytes: data.length, sha256: createHash("sha256").update(data).digest("hex") };
+     const code = await store.put("o/big", file, options).then(() => "put", (error) => [error.code, error.message.includes("disk is full")]);
+     const left = (await readdir(process.argv[2] + "/objects", { recursive: true })).filter((name) => name.includes("big"));
+     console.log(JSON.stringify({ code, left }));
+     process.exit(0);`,
+  );
+  if (said !== null) assert.deepEqual(said, { code: ["STORAGE_UNAVAILABLE", true], left: [] });
+});

@@ -1,0 +1,141 @@
+import { randomBytes } from "node:crypto";
+import { link, readFile, readlink, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { errnoOf, isMissing } from "../../lib/errno.ts";
+import { AppError } from "../../protocol/error.ts";
+
+/** Who holds a spool folder. A pid alone says nothing after a reboot, a pid reuse or from another container: hence the rest. */
+interface Holder {
+  readonly pid: number;
+  /** Clock ticks since boot at which the process started (/proc/<pid>/stat, field 22). */
+  readonly startTicks: string;
+  readonly bootId: string;
+  readonly pidNamespace: string;
+  readonly host: string;
+}
+
+/** A holder in another container cannot be looked at; it shows its life by the lock file's time. */
+const HEARTBEAT_MS = 5_000;
+const FOREIGN_STALE_MS = 15_000;
+
+/**
+ * Takes `<dir>/lock` for this process; one daemon per spool folder. A lock whose holder is gone (killed, rebooted) is replaced.
+ * Disposing gives it back.
+ * @throws AppError CONFIG_INVALID naming the holder
+ */
+export async function lockSpool(dir: string): Promise<AsyncDisposable> {
+  const path = join(dir, "lock");
+  const own = JSON.stringify(await currentHolder());
+  for (let round = 0; round < 10; round += 1) {
+    if (await tryTake(path, own)) return keep(path, own);
+    const held = await readHolder(path);
+    if (held === null) continue;
+    if (await isAlive(held.holder, path)) throw refused(dir, held.holder);
+    await removeStale(path, held.text);
+  }
+  throw new AppError(
+    "CONFIG_INVALID",
+    `spool folder ${dir}: its lock file changes all the time, as if several daemons started at once; give each an own folder`,
+  );
+}
+
+/** link() fails when the name exists and the content is whole when it succeeds: no reader ever sees an empty lock. */
+async function tryTake(path: string, text: string): Promise<boolean> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}`;
+  await writeFile(temporary, text, { flag: "wx" });
+  try {
+    await link(temporary, path);
+    return true;
+  } catch (thrown) {
+    if (errnoOf(thrown) === "EEXIST") return false;
+    throw thrown;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+function keep(path: string, own: string): AsyncDisposable {
+  const beat = setInterval(() => {
+    const now = new Date();
+    // A failed beat (disk trouble) is no reason to stop: the lock is only the guard against a second daemon.
+    utimes(path, now, now).catch(() => undefined);
+  }, HEARTBEAT_MS);
+  beat.unref();
+  return {
+    [Symbol.asyncDispose]: async () => {
+      clearInterval(beat);
+      const held = await readHolder(path);
+      if (held?.text === own) await rm(path, { force: true });
+    },
+  };
+}
+
+async function readHolder(path: string): Promise<{ readonly text: string; readonly holder: Partial<Holder> } | null> {
+  try {
+    const text = await readFile(path, "utf8");
+    try {
+      return { text, holder: JSON.parse(text) as Partial<Holder> };
+    } catch {
+      // Damaged by a disk or a person: it names nobody, so it holds nothing.
+      return { text, holder: {} };
+    }
+  } catch (thrown) {
+    if (isMissing(thrown)) return null;
+    throw thrown;
+  }
+}
+
+async function isAlive(holder: Partial<Holder>, path: string): Promise<boolean> {
+  const own = await currentHolder();
+  if (holder.bootId !== own.bootId && holder.host === own.host) return false;
+  if (holder.bootId === own.bootId && holder.pidNamespace === own.pidNamespace && holder.pid !== undefined) {
+    return (await startTicks(holder.pid)) === holder.startTicks;
+  }
+  if (holder.pid === undefined) return false;
+  const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
+  return Date.now() - mtimeMs < FOREIGN_STALE_MS;
+}
+
+/** Moves the lock aside first, so that only one of several starters removes it, and puts back one that changed in between. */
+async function removeStale(path: string, staleText: string): Promise<void> {
+  const aside = `${path}.${randomBytes(6).toString("hex")}`;
+  try {
+    await rename(path, aside);
+    if ((await readFile(aside, "utf8")) !== staleText) await link(aside, path);
+  } catch (thrown) {
+    if (!isMissing(thrown) && errnoOf(thrown) !== "EEXIST") throw thrown;
+  } finally {
+    await rm(aside, { force: true });
+  }
+}
+
+async function currentHolder(): Promise<Holder> {
+  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown");
+  return {
+    pid: process.pid,
+    startTicks: (await startTicks(process.pid)) ?? "unknown",
+    bootId: bootId.trim(),
+    pidNamespace: await readlink("/proc/self/ns/pid").catch(() => "unknown"),
+    host: hostname(),
+  };
+}
+
+/** Null when there is no such process, or only its zombie. */
+async function startTicks(pid: number): Promise<string | null> {
+  try {
+    const text = await readFile(`/proc/${pid}/stat`, "utf8");
+    // The second field, the command in parentheses, may hold spaces: count behind its end.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return fields[0] === "Z" ? null : (fields[19] ?? null);
+  } catch {
+    return null;
+  }
+}
+
+function refused(dir: string, holder: Partial<Holder>): AppError {
+  return new AppError(
+    "CONFIG_INVALID",
+    `spool folder ${dir} is used by another daemon (pid ${holder.pid} on ${holder.host}); stop that one or give this one its own folder. A daemon that died in another container is forgotten after ${FOREIGN_STALE_MS / 1000} s`,
+  );
+}
