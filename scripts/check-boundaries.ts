@@ -20,11 +20,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(MIDDLE.map((folder) => [folder, BASE])),
   pipelines: BASE,
   runner: [...BASE, "pipelines"],
-  submit: [...BASE, "queue", "state", "storage", "models"],
-  worker: [...BASE, ...MIDDLE],
-  courier: [...BASE, ...MIDDLE, "submit"],
-  gateway: [...BASE, ...MIDDLE, "submit"],
-  cli: [...BASE, ...MIDDLE, "submit", "worker", "courier", "gateway"],
+  requests: [...BASE, "queue", "state", "storage", "models"],
+  worker: [...BASE, ...MIDDLE, "requests"],
+  courier: [...BASE, ...MIDDLE, "requests"],
+  gateway: [...BASE, ...MIDDLE, "requests"],
+  cli: [...BASE, ...MIDDLE, "requests", "worker", "courier", "gateway"],
 };
 
 /** package -> folders that may import it. */

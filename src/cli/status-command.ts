@@ -1,7 +1,7 @@
 import { readConfig } from "../config/config.ts";
 import { AppError } from "../protocol/error.ts";
-import { cancelJob } from "../submit/cancel-job.ts";
-import { readState } from "../submit/read-state.ts";
+import { cancelJob } from "../requests/cancel-job.ts";
+import { readState } from "../requests/read-state.ts";
 import { EXIT } from "./exit-codes.ts";
 import { openSystem } from "./open-system.ts";
 import { resultUrl } from "./save-files.ts";

@@ -1,6 +1,6 @@
 import { FILE_FIELDS } from "../core/task-fields.ts";
 import { AppError } from "../protocol/error.ts";
-import type { InputFile } from "../submit/store-inputs.ts";
+import type { InputFile } from "../requests/store-inputs.ts";
 
 export interface SubmitFields {
   /** Slug, null when none was named. */

@@ -3,8 +3,8 @@ import type { GuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import type { Deliveries } from "../state/open-deliveries.ts";
 import type { Webhooks } from "../state/open-webhooks.ts";
-import type { LinkDeps } from "../submit/link-to-file.ts";
-import type { StateDeps } from "../submit/read-state.ts";
+import type { LinkDeps } from "../requests/link-to-file.ts";
+import type { StateDeps } from "../requests/read-state.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 

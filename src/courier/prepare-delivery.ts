@@ -3,8 +3,8 @@ import type { RequestRecord } from "../protocol/request.ts";
 import { deliveryIdOf, type WebhookBody } from "../protocol/webhook.ts";
 import type { DeliveryJob } from "../queue/delivery-job.ts";
 import type { Delivery } from "../state/open-deliveries.ts";
-import { linkToFile } from "../submit/link-to-file.ts";
-import { readState, type RequestState } from "../submit/read-state.ts";
+import { linkToFile } from "../requests/link-to-file.ts";
+import { readState, type RequestState } from "../requests/read-state.ts";
 import type { CourierContext } from "./courier-context.ts";
 
 export type Prepared =

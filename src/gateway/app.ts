@@ -2,17 +2,17 @@ import cors from "@fastify/cors";
 import formbody from "@fastify/formbody";
 import multipart from "@fastify/multipart";
 import Fastify, { type FastifyInstance } from "fastify";
-import { installAuthentication } from "./authenticate.ts";
+import { installAuthentication } from "./http/authenticate.ts";
 import { installUploadCleanup, MAX_PLAIN_BYTES } from "./body/read-body.ts";
 import { consoleRoutes } from "./console/console-routes.ts";
-import { installErrors } from "./errors.ts";
+import { installErrors } from "./http/errors.ts";
 import type { GatewayContext } from "./gateway-context.ts";
-import { installTelemetry } from "./install-telemetry.ts";
+import { installTelemetry } from "./http/install-telemetry.ts";
 import { socketRoutes } from "./pusher/socket-routes.ts";
 import { readRoutes } from "./routes/read-routes.ts";
 import { submitRoutes } from "./routes/submit-routes.ts";
 import { webhookRoutes } from "./routes/webhook-routes.ts";
-import { securityHeaders } from "./security-headers.ts";
+import { securityHeaders } from "./http/security-headers.ts";
 
 /** Slow senders are cut off: a whole body of 75 MB has to be here within this. */
 const REQUEST_TIMEOUT_MS = 300_000;

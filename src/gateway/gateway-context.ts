@@ -16,7 +16,7 @@ import type { CancelChannel, Emitter, LiveValue, Registry, Requests } from "../s
 import type { ObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import type { OfferedModels } from "./offered-models.ts";
+import type { OfferedModels } from "./submit/offered-models.ts";
 
 type Redis = ReturnType<typeof connectRedis>;
 

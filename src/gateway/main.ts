@@ -3,7 +3,7 @@ import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
-import { repairRequests } from "../submit/repair-requests.ts";
+import { repairRequests } from "../requests/repair-requests.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";

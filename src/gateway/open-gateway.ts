@@ -24,7 +24,7 @@ import { openObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { GatewayContext } from "./gateway-context.ts";
-import { openOfferedModels } from "./offered-models.ts";
+import { openOfferedModels } from "./submit/offered-models.ts";
 
 export interface OpenGatewayOptions {
   readonly config: Config;

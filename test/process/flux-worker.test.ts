@@ -8,7 +8,7 @@ import { MAX_PREVIEW_BYTES, MAX_PREVIEWS_PER_SECOND, type JobEvent } from "../..
 import type { JobView } from "../../src/queue/queue-types.ts";
 import { connectRedis } from "../../src/state/connect-redis.ts";
 import { openObjectStore, type ObjectStore } from "../../src/storage/object-store.ts";
-import { submitJob } from "../../src/submit/submit-job.ts";
+import { submitJob } from "../../src/requests/submit-job.ts";
 import { startEventLoopDelay } from "../../src/telemetry/event-loop-delay.ts";
 import { FLUX_FIXTURES, largestDifference, present, readGoldens, readManifest, type Golden } from "../support/flux-rig.ts";
 import { childrenOf, gone, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";

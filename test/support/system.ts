@@ -23,7 +23,7 @@ import { startPrivateRedis, type PrivateRedis } from "../../src/state/private-re
 import { openCancelChannel } from "../../src/state/open-cancel-channel.ts";
 import { readLive } from "../../src/state/read-live.ts";
 import type { CancelChannel, Requests } from "../../src/state/state-types.ts";
-import { cancelJob } from "../../src/submit/cancel-job.ts";
+import { cancelJob } from "../../src/requests/cancel-job.ts";
 
 const CLIENT = "tester";
 /** Every wait ends: a test that waits in vain fails with what it waited for, and its processes are disposed. */

@@ -1,5 +1,5 @@
 import sharp from "sharp";
-import { imageType } from "../../submit/image-type.ts";
+import { imageType } from "../../requests/image-type.ts";
 import { readHead } from "./read-head.ts";
 import type { Upload } from "./read-body.ts";
 

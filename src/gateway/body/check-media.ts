@@ -1,4 +1,4 @@
-import { mediaType } from "../../submit/media-type.ts";
+import { mediaType } from "../../requests/media-type.ts";
 import { readHead } from "./read-head.ts";
 import type { Upload } from "./read-body.ts";
 

@@ -1,8 +1,8 @@
 import { taskFiles } from "../../core/task-files.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { Task } from "../../protocol/task.ts";
-import type { SubmitFile } from "../../submit/submit-job.ts";
-import type { FieldErrors } from "../errors.ts";
+import type { SubmitFile } from "../../requests/submit-job.ts";
+import type { FieldErrors } from "../http/errors.ts";
 import { checkImage } from "./check-image.ts";
 import { checkMedia } from "./check-media.ts";
 import type { Upload } from "./read-body.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Transform, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { HttpProblem, malformed, tooLarge, unsupported } from "../errors.ts";
+import { HttpProblem, malformed, tooLarge, unsupported } from "../http/errors.ts";
 
 /** A file of a multipart request, on this machine's disk until the response has gone. */
 export interface Upload {

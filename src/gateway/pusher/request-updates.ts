@@ -1,8 +1,8 @@
 import { sleep } from "../../lib/backoff.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { readUnfinished } from "../../state/read-unfinished.ts";
-import { linkToFile } from "../../submit/link-to-file.ts";
-import { readState, type RequestState } from "../../submit/read-state.ts";
+import { linkToFile } from "../../requests/link-to-file.ts";
+import { readState, type RequestState } from "../../requests/read-state.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
 

@@ -2,7 +2,7 @@ import type { JobState } from "../../core/job-state.ts";
 import { ERROR_TABLE, isErrorCode, type ErrorCode } from "../../protocol/error.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { channelOf, frame } from "../../protocol/pusher.ts";
-import { previewUri } from "../status-body.ts";
+import { previewUri } from "../views/status-body.ts";
 import type { Update } from "./socket-session.ts";
 
 export const UPDATE_EVENT = "request.status.updated";

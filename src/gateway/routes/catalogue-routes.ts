@@ -1,10 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import { isTask } from "../../protocol/task.ts";
 import { readFields } from "../body/read-body.ts";
-import { invalid, notFound } from "../errors.ts";
+import { invalid, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { modelsPage, pageQuery } from "../models-page.ts";
-import { isTaskPath, TRANSCRIBE_TASKS } from "../resolve-task.ts";
+import { modelsPage, pageQuery } from "../views/models-page.ts";
+import { isTaskPath, TRANSCRIBE_TASKS } from "../submit/resolve-task.ts";
 
 const MODELS = "/api/v1/client/models";
 

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { packageVersion } from "../../config/package-info.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { openapiOf } from "../openapi.ts";
+import { openapiOf } from "../views/openapi.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 

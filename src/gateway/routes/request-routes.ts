@@ -1,11 +1,11 @@
 import type { FastifyInstance } from "fastify";
 import { TASKS } from "../../protocol/task.ts";
-import { cancelJob } from "../../submit/cancel-job.ts";
-import { readState } from "../../submit/read-state.ts";
-import { clientOf } from "../authenticate.ts";
-import { conflict, invalid } from "../errors.ts";
+import { cancelJob } from "../../requests/cancel-job.ts";
+import { readState } from "../../requests/read-state.ts";
+import { clientOf } from "../http/authenticate.ts";
+import { conflict, invalid } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { describeRequest, ownRequest } from "../request-view.ts";
+import { describeRequest, ownRequest } from "../views/request-view.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;

@@ -3,9 +3,9 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ResultFile } from "../../protocol/result.ts";
 import type { ByteRange } from "../../storage/object-store.ts";
 import { contentDisposition } from "../../storage/content-disposition.ts";
-import { readState } from "../../submit/read-state.ts";
-import { isResultLink } from "../../submit/result-link.ts";
-import { HttpProblem, notFound } from "../errors.ts";
+import { readState } from "../../requests/read-state.ts";
+import { isResultLink } from "../../requests/result-link.ts";
+import { HttpProblem, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 
 /** A presigned link has to live only as long as a client needs to follow it. */

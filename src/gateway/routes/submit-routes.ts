@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { acceptSubmit } from "../accept-submit.ts";
-import { clientOf } from "../authenticate.ts";
+import { acceptSubmit } from "../submit/accept-submit.ts";
+import { clientOf } from "../http/authenticate.ts";
 import { readBody } from "../body/read-body.ts";
-import { HttpProblem, invalid, notFound } from "../errors.ts";
+import { HttpProblem, invalid, notFound } from "../http/errors.ts";
 import type { AuthenticatedClient, GatewayContext } from "../gateway-context.ts";
-import { isTaskPath, resolveTask } from "../resolve-task.ts";
+import { isTaskPath, resolveTask } from "../submit/resolve-task.ts";
 
 const MAX_IDEMPOTENCY_KEY = 255;
 

@@ -2,13 +2,13 @@ import { randomUUID } from "node:crypto";
 import type { FastifyInstance } from "fastify";
 import { sendWebhook } from "../../net/send-webhook.ts";
 import type { WebhookBody } from "../../protocol/webhook.ts";
-import { clientOf } from "../authenticate.ts";
+import { clientOf } from "../http/authenticate.ts";
 import { readBody } from "../body/read-body.ts";
-import { conflict, HttpProblem, notFound } from "../errors.ts";
+import { conflict, HttpProblem, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { ownRequest } from "../request-view.ts";
-import { readSettings } from "../read-webhook-settings.ts";
-import { attemptView, deliveryView, settingsView } from "../webhook-view.ts";
+import { ownRequest } from "../views/request-view.ts";
+import { readSettings } from "../webhooks/read-webhook-settings.ts";
+import { attemptView, deliveryView, settingsView } from "../webhooks/webhook-view.ts";
 
 const SETTINGS = "/api/v1/client/settings/webhook";
 const DELIVERIES = "/api/v1/client/requests/:id/deliveries";

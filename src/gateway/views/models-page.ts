@@ -1,5 +1,5 @@
-import type { Manifest } from "../protocol/manifest.ts";
-import { TASKS } from "../protocol/task.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import { TASKS } from "../../protocol/task.ts";
 
 export interface PageQuery {
   readonly page: number;

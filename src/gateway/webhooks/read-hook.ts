@@ -1,5 +1,5 @@
-import { isAbsent } from "../core/field-value.ts";
-import type { FieldErrors } from "./errors.ts";
+import { isAbsent } from "../../core/field-value.ts";
+import type { FieldErrors } from "../http/errors.ts";
 
 export interface HookFields {
   /** Null: the account's, if it has one. */

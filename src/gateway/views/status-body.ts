@@ -1,7 +1,7 @@
-import type { JobState } from "../core/job-state.ts";
-import { ERROR_TABLE } from "../protocol/error.ts";
-import type { RequestRecord } from "../protocol/request.ts";
-import type { ResultFile, Timings } from "../protocol/result.ts";
+import type { JobState } from "../../core/job-state.ts";
+import { ERROR_TABLE } from "../../protocol/error.ts";
+import type { RequestRecord } from "../../protocol/request.ts";
+import type { ResultFile, Timings } from "../../protocol/result.ts";
 
 export interface StatusFacts {
   readonly record: RequestRecord;

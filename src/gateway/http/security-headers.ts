@@ -1,5 +1,5 @@
 import helmet from "helmet";
-import type { ObjectStore } from "../storage/object-store.ts";
+import type { ObjectStore } from "../../storage/object-store.ts";
 
 /** Any life will do: the link is looked at and never followed. */
 const PROBE_MS = 60_000;

@@ -1,5 +1,5 @@
-import type { Delivery, DeliveryAttempt } from "../state/open-deliveries.ts";
-import type { WebhookSettings } from "../state/open-webhooks.ts";
+import type { Delivery, DeliveryAttempt } from "../../state/open-deliveries.ts";
+import type { WebhookSettings } from "../../state/open-webhooks.ts";
 
 type View = Readonly<Record<string, unknown>>;
 

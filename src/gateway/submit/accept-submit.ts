@@ -1,16 +1,16 @@
 import { createHash, randomUUID } from "node:crypto";
-import { isAbsent } from "../core/field-value.ts";
-import { planSubmit } from "../core/plan-submit.ts";
-import { canonicalJson } from "../lib/canonical-json.ts";
-import type { ModelEntry } from "../models/scan-models.ts";
-import { ERROR_TABLE, AppError } from "../protocol/error.ts";
-import type { JobParams } from "../protocol/job.ts";
-import type { Task } from "../protocol/task.ts";
-import { queueJob, randomSeed, type SubmitFile } from "../submit/submit-job.ts";
-import { checkUploads } from "./body/check-uploads.ts";
-import { HttpProblem, invalid } from "./errors.ts";
-import type { AuthenticatedClient, GatewayContext } from "./gateway-context.ts";
-import { readHook, type HookFields } from "./read-hook.ts";
+import { isAbsent } from "../../core/field-value.ts";
+import { planSubmit } from "../../core/plan-submit.ts";
+import { canonicalJson } from "../../lib/canonical-json.ts";
+import type { ModelEntry } from "../../models/scan-models.ts";
+import { ERROR_TABLE, AppError } from "../../protocol/error.ts";
+import type { JobParams } from "../../protocol/job.ts";
+import type { Task } from "../../protocol/task.ts";
+import { queueJob, randomSeed, type SubmitFile } from "../../requests/submit-job.ts";
+import { checkUploads } from "../body/check-uploads.ts";
+import { HttpProblem, invalid } from "../http/errors.ts";
+import type { AuthenticatedClient, GatewayContext } from "../gateway-context.ts";
+import { readHook, type HookFields } from "../webhooks/read-hook.ts";
 import { renamed, type ResolvedTask } from "./resolve-task.ts";
 
 export interface Submission extends ResolvedTask {

@@ -1,10 +1,10 @@
-import type { Config } from "../config/config.ts";
-import type { Models } from "../models/open-models.ts";
-import type { ModelEntry } from "../models/scan-models.ts";
-import type { Keys } from "../protocol/keys.ts";
-import type { Task } from "../protocol/task.ts";
-import type { connectRedis } from "../state/connect-redis.ts";
-import type { Registry } from "../state/state-types.ts";
+import type { Config } from "../../config/config.ts";
+import type { Models } from "../../models/open-models.ts";
+import type { ModelEntry } from "../../models/scan-models.ts";
+import type { Keys } from "../../protocol/keys.ts";
+import type { Task } from "../../protocol/task.ts";
+import type { connectRedis } from "../../state/connect-redis.ts";
+import type { Registry } from "../../state/state-types.ts";
 
 /** Models that a client may name: this system has a manifest of them, and the weights are here or on a worker that was seen lately. */
 export interface OfferedModels {

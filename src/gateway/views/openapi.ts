@@ -1,8 +1,8 @@
-import { choicesOf } from "../core/plan-submit.ts";
-import { TASK_ROWS, type Field, type FileKind } from "../core/task-fields.ts";
-import type { Manifest } from "../protocol/manifest.ts";
-import { TASK_NAMES, TASKS, type Task } from "../protocol/task.ts";
-import { TRANSCRIBE, TRANSCRIBE_TASKS } from "./resolve-task.ts";
+import { choicesOf } from "../../core/plan-submit.ts";
+import { TASK_ROWS, type Field, type FileKind } from "../../core/task-fields.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
+import { TASK_NAMES, TASKS, type Task } from "../../protocol/task.ts";
+import { TRANSCRIBE, TRANSCRIBE_TASKS } from "../submit/resolve-task.ts";
 
 type Schema = Readonly<Record<string, unknown>>;
 

@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { AppError, ERROR_TABLE } from "../protocol/error.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { AppError, ERROR_TABLE } from "../../protocol/error.ts";
+import type { Logger } from "../../telemetry/logger.ts";
 
 export type FieldErrors = Readonly<Record<string, readonly string[]>>;
 

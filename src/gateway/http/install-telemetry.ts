@@ -1,5 +1,5 @@
 import type { FastifyInstance } from "fastify";
-import type { GatewayContext } from "./gateway-context.ts";
+import type { GatewayContext } from "../gateway-context.ts";
 
 /** A request id on every answer, and a count and a time of every route. Paths are never labels: routes are. */
 export function installTelemetry(app: FastifyInstance, { metrics, log }: Pick<GatewayContext, "metrics" | "log">): void {

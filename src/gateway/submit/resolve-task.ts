@@ -1,9 +1,9 @@
-import { isAbsent } from "../core/field-value.ts";
-import { isTask, type Task } from "../protocol/task.ts";
-import { mediaType } from "../submit/media-type.ts";
-import type { RequestBody } from "./body/read-body.ts";
-import { readHead } from "./body/read-head.ts";
-import { invalid, type FieldErrors } from "./errors.ts";
+import { isAbsent } from "../../core/field-value.ts";
+import { isTask, type Task } from "../../protocol/task.ts";
+import { mediaType } from "../../requests/media-type.ts";
+import type { RequestBody } from "../body/read-body.ts";
+import { readHead } from "../body/read-head.ts";
+import { invalid, type FieldErrors } from "../http/errors.ts";
 
 /** The path that stands for four tasks (contract, section 2). */
 export const TRANSCRIBE = "transcribe";

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { ShortCache } from "../lib/short-cache.ts";
-import type { Clients } from "../state/open-clients.ts";
+import { ShortCache } from "../../lib/short-cache.ts";
+import type { Clients } from "../../state/open-clients.ts";
 import { unauthenticated } from "./errors.ts";
-import type { AuthenticatedClient } from "./gateway-context.ts";
+import type { AuthenticatedClient } from "../gateway-context.ts";
 
 declare module "fastify" {
   interface FastifyRequest {

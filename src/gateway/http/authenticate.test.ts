@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import Fastify, { type FastifyInstance } from "fastify";
-import type { ClientRecord } from "../state/open-clients.ts";
-import { createLogger } from "../telemetry/logger.ts";
+import type { ClientRecord } from "../../state/open-clients.ts";
+import { createLogger } from "../../telemetry/logger.ts";
 import { clientOf, installAuthentication } from "./authenticate.ts";
 import { installErrors } from "./errors.ts";
 

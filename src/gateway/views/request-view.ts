@@ -1,9 +1,9 @@
-import type { JobState } from "../core/job-state.ts";
-import type { RequestRecord } from "../protocol/request.ts";
-import { linkToFile } from "../submit/link-to-file.ts";
-import { readState } from "../submit/read-state.ts";
-import { notFound } from "./errors.ts";
-import type { GatewayContext } from "./gateway-context.ts";
+import type { JobState } from "../../core/job-state.ts";
+import type { RequestRecord } from "../../protocol/request.ts";
+import { linkToFile } from "../../requests/link-to-file.ts";
+import { readState } from "../../requests/read-state.ts";
+import { notFound } from "../http/errors.ts";
+import type { GatewayContext } from "../gateway-context.ts";
 import { statusBody } from "./status-body.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;

@@ -1,6 +1,6 @@
-import { isAbsent, readBoolean } from "../core/field-value.ts";
-import type { SettingsChange, WebhookSettings } from "../state/open-webhooks.ts";
-import { invalid, type FieldErrors } from "./errors.ts";
+import { isAbsent, readBoolean } from "../../core/field-value.ts";
+import type { SettingsChange, WebhookSettings } from "../../state/open-webhooks.ts";
+import { invalid, type FieldErrors } from "../http/errors.ts";
 import { urlProblemOf } from "./read-hook.ts";
 
 type Wanted = Omit<SettingsChange, "at">;
