@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { fakeManifest, openRunnerRig, type RunnerRig } from "../../../test/fixtures/runner-rig.ts";
-import { AppError, type ErrorCode } from "../../protocol/error.ts";
+import type { AppError, ErrorCode } from "../../protocol/error.ts";
 import type { RunnerProcess } from "./runner-process.ts";
 import type { BatchEnd, JobEnd, RunnerEvent } from "./runner-types.ts";
 
