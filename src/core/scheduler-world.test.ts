@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { setupArb } from "../../test/fixtures/scheduler-setup.ts";
 import {
   CLAIM_MS,
   MAX_BATCH_MS,
   MAX_LOAD_MS,
   MAX_MEASURE_MS,
   MAX_STOP_MS,
-  setupArb,
   STARVATION_MS,
   World,
 } from "../../test/fixtures/scheduler-world.ts";
