@@ -36,7 +36,7 @@ export interface HealthVerdict {
   readonly health: DeviceHealth;
   /** The device, not the job, is to blame. */
   readonly blamed: boolean;
-  /** End of the quarantine that begins now, unix ms; null = none. */
+  /** End of the quarantine that begins now, by the clock of the crashes; null = none. */
   readonly quarantineUntil: number | null;
 }
 

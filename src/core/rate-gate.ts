@@ -16,7 +16,7 @@ export interface GateStep<T> {
   readonly gate: RateGate<T>;
   /** To be passed on now. */
   readonly item: T | null;
-  /** When to call `flush`, unix ms; null when nothing is held. */
+  /** When to call `flush`; null when nothing is held. */
   readonly dueAt: number | null;
 }
 

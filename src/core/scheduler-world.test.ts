@@ -62,6 +62,17 @@ test("no model with waiting jobs goes unserved beyond the starvation bound", () 
   );
 });
 
+test("the decisions are the same however far the submitters' clocks are off", () => {
+  fc.assert(
+    fc.property(setupArb({ trouble: true, pinned: true }), fc.integer({ min: -10_000_000, max: 10_000_000 }), (setup, skewMs) => {
+      const [right, skewed] = [new World(setup), new World({ ...setup, skewMs })];
+      for (const world of [right, skewed]) world.run(FAR);
+      assert.deepEqual(skewed.effects, right.effects);
+    }),
+    { numRuns: 40 },
+  );
+});
+
 test("a drained scheduler claims and starts nothing and ends with no runner", () => {
   fc.assert(
     fc.property(setupArb({ trouble: true, pinned: true }), fc.integer({ min: 0, max: 130_000 }), (setup, drainAt) => {

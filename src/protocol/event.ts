@@ -12,7 +12,7 @@ export interface JobEvent {
   readonly seq: number;
   readonly id: string;
   readonly claim: number;
-  /** Unix milliseconds on the worker. */
+  /** Unix milliseconds by Redis' clock, of its publishing. */
   readonly at: number;
   readonly type: "processing" | "progress" | "preview" | "done" | "error" | "requeued";
   /** 0..100; never falls within a claim. */
@@ -26,8 +26,8 @@ export interface JobEvent {
   readonly errorMessage?: string;
 }
 
-/** As a worker hands it to the emit script, which adds `seq`. */
-export type JobEventDraft = Omit<JobEvent, "seq" | "v">;
+/** As a worker hands it to the emit script, which adds the rest. */
+export type JobEventDraft = Omit<JobEvent, "seq" | "v" | "at">;
 
 const TYPES: ReadonlySet<unknown> = new Set<JobEvent["type"]>(["processing", "progress", "preview", "done", "error", "requeued"]);
 

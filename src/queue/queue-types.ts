@@ -1,3 +1,4 @@
+import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
@@ -15,7 +16,7 @@ export interface Claim extends ClaimRef {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
-  /** Unix milliseconds of the add. */
+  /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
   /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
@@ -32,12 +33,11 @@ export interface QueuePeek {
   readonly model: string;
   /** Jobs that could be claimed now. */
   readonly waiting: number;
-  /** Unix milliseconds at which the job that would be claimed next was added. */
-  readonly oldestAt: number | null;
+  readonly head: QueueHead | null;
   /** 1 is the most urgent. */
   readonly topPriority: number | null;
-  /** Unix milliseconds at which the next delayed job falls due. */
-  readonly nextDueAt: number | null;
+  /** Milliseconds until the next delayed job falls due; negative when it has. */
+  readonly dueInMs: number | null;
   readonly paused: boolean;
 }
 

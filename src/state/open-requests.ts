@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { serverClock } from "../lib/server-clock.ts";
 import { AppError } from "../protocol/error.ts";
 import type { JobInput, JobParams } from "../protocol/job.ts";
 import type { Keys } from "../protocol/keys.ts";
@@ -33,7 +34,9 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
   const { redis, keys, retentionMs } = options;
   const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
     onRedis(`recording ${field} of request ${id}`, () => SET_ONCE.run(redis, [keys.request(id)], [field, at]));
+  const now = serverClock(redis);
   return {
+    now: () => onRedis("asking for the time", now),
     create: async (record) => {
       const { id, client, createdAt } = record;
       const names = [keys.request(id), keys.unqueued, keys.index(client)];
@@ -45,7 +48,7 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
       return Object.keys(hash).length === 0 ? null : fromHash(id, hash);
     },
     markStarted: async (id, at) => (await setOnce(id, "started_at", at)) === 1,
-    markCancelled: async (id, at) => (await setOnce(id, "cancelled_at", at)) !== -1,
+    markCancelled: async (id) => (await setOnce(id, "cancelled_at", await onRedis(`recording cancelled_at of request ${id}`, now))) !== -1,
     cancelledAmong: async (ids) => {
       const marks = await onRedis("reading cancel marks", () => Promise.all(ids.map((id) => redis.hget(keys.request(id), "cancelled_at"))));
       return new Set(ids.filter((_, index) => (marks[index] ?? "") !== ""));

@@ -187,14 +187,14 @@ export class Finisher {
   }
 
   /** The terminal event, after the queue's verb has succeeded. Losing it is no harm: status is derived from the queue. */
-  async #end(job: HeldJob, draft: Omit<JobEventDraft, "id" | "claim" | "at">, end: string): Promise<void> {
+  async #end(job: HeldJob, draft: Omit<JobEventDraft, "id" | "claim">, end: string): Promise<void> {
     const { metrics, emitter } = this.#context;
     this.#keeper.release(job);
     metrics.jobs.inc({ model: job.data.model, end });
     metrics.jobSeconds.observe({ model: job.data.model, end }, (Date.now() - job.claimedAt) / 1_000);
     const { queue, claim } = job.claim;
     try {
-      await emitter.emitEnd({ id: job.id, queue, claim, client: job.data.client }, { ...draft, id: job.id, claim, at: Date.now() });
+      await emitter.emitEnd({ id: job.id, queue, claim, client: job.data.client }, { ...draft, id: job.id, claim });
     } catch (thrown) {
       job.log.warn({ err: asAppError(thrown) }, "the job's terminal event was not published; its status tells");
     }
