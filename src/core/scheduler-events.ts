@@ -44,7 +44,7 @@ const HANDLERS: Handlers = {
     turn.withdrawIntent(runner);
     if (event.count > 0) {
       turn.patch({ servedAt: { ...turn.state.servedAt, [runner.model]: turn.at } });
-      turn.patchRunner(runner.id, { phase: "busy", jobs: event.count });
+      turn.patchRunner(runner.id, { phase: "busy" });
     } else {
       turn.patchRunner(runner.id, { phase: "ready" });
     }
@@ -58,9 +58,8 @@ const HANDLERS: Handlers = {
     const runner = turn.runner(event.runner);
     if (runner === undefined || (runner.phase !== "busy" && runner.phase !== "claiming")) return;
     seen(turn, runner, event.memoryBytes);
-    turn.patchRunner(runner.id, { phase: "ready", jobs: 0, lastUsedAt: turn.at });
-    if (event.reusable) turn.patchDevice(runner.device, { quarantineCount: 0 });
-    else turn.stop(runner, "not-reusable");
+    turn.patchRunner(runner.id, { phase: "ready", lastUsedAt: turn.at });
+    if (!event.reusable) turn.stop(runner, "not-reusable");
   },
 
   "device-measured"(turn, event) {
@@ -80,7 +79,6 @@ const HANDLERS: Handlers = {
     turn.cancelReservation(device);
     turn.patchDevice(device.id, {
       quarantinedUntil: event.until,
-      quarantineCount: device.quarantineCount + 1,
     });
     stopWhere(turn, "evict", (runner) => runner.device === device.id && isIdleOrStarting(runner));
   },

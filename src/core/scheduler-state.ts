@@ -35,8 +35,6 @@ export interface Device {
   readonly memoryBytes: number;
   readonly reportsMemory: boolean;
   readonly quarantinedUntil: number | null;
-  /** Quarantines since the last batch that ended well. */
-  readonly quarantineCount: number;
   /** Memory that is used on the device by nobody of ours, as far as measurements show. */
   readonly foreignBytes: number;
   /** The part of it that the last measurement proves; the rest is remembered from earlier ones. */
@@ -73,8 +71,6 @@ export interface Runner {
   readonly phase: RunnerPhase;
   /** End of its last batch, or when it became ready. */
   readonly lastUsedAt: number;
-  /** Jobs of the batch it runs; 0 unless busy. */
-  readonly jobs: number;
   /** Most memory that this process was seen with; 0 while unknown. */
   readonly seenBytes: number;
   /** What its model was reckoned to need when it started. */
@@ -253,7 +249,6 @@ export function initialState(init: SchedulerInit): SchedulerState {
       memoryBytes: device.memoryBytes,
       reportsMemory: device.reportsMemory ?? device.kind === "cuda",
       quarantinedUntil: null,
-      quarantineCount: 0,
       foreignBytes: 0,
       provenForeignBytes: 0,
       unmeasuredSince: null,

@@ -49,6 +49,6 @@ export function parseEvent(text: string): JobEvent | null {
   return isEvent ? (value as JobEvent) : null;
 }
 
-/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else (peers: kue #1146). */
+/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else. */
 export const MAX_PREVIEW_BYTES: number = 16 * 1024;
 export const MAX_PREVIEWS_PER_SECOND = 4;

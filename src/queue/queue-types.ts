@@ -19,7 +19,7 @@ export interface Claim extends ClaimRef {
   /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text: BullMQ leaves it to a worker of its own. */
   readonly deferredFailure: string | null;
 }
 

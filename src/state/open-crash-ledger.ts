@@ -16,7 +16,6 @@ export function openCrashLedger(options: { readonly redis: Redis; readonly keys:
     Number(await onRedis(what, () => ADD.run(redis, [key], [member, ttlMs])));
   return {
     recordCrash: (id, claim) => add(`recording a crash of job ${id}`, keys.crash(id), claim),
-    crashes: (id) => onRedis(`reading the crashes of job ${id}`, () => redis.scard(keys.crash(id))),
     recordPassOn: (id, worker) => add(`recording that job ${id} is passed on`, keys.passed(id), worker),
     passedOnBy: async (id) => new Set(await onRedis(`reading who passed on job ${id}`, () => redis.smembers(keys.passed(id)))),
   };

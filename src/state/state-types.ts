@@ -89,7 +89,6 @@ export interface Registry {
 export interface CrashLedger {
   /** Adds the claim; returns on how many distinct claims the job has crashed a runner so far. */
   recordCrash(id: string, claim: number): Promise<number>;
-  crashes(id: string): Promise<number>;
   recordPassOn(id: string, worker: string): Promise<number>;
   passedOnBy(id: string): Promise<ReadonlySet<string>>;
 }
