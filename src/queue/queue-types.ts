@@ -1,3 +1,4 @@
+import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
@@ -20,10 +21,10 @@ export interface Claim extends OrderedClaim {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
-  /** Unix milliseconds of the add, by the submitter's clock. */
+  /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: BullMQ leaves it to the one that claims it next to fail it with this text. */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text: BullMQ leaves it to a worker of its own. */
   readonly deferredFailure: string | null;
 }
 
@@ -37,12 +38,11 @@ export interface QueuePeek {
   readonly model: string;
   /** Jobs that could be claimed now. */
   readonly waiting: number;
-  /** Unix milliseconds at which the job that would be claimed next was added. */
-  readonly oldestAt: number | null;
+  readonly head: QueueHead | null;
   /** 1 is the most urgent. */
   readonly topPriority: number | null;
-  /** Unix milliseconds at which the next delayed job falls due. */
-  readonly nextDueAt: number | null;
+  /** Milliseconds until the next delayed job falls due; negative when it has. */
+  readonly dueInMs: number | null;
   readonly paused: boolean;
 }
 

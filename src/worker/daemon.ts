@@ -1,4 +1,5 @@
 import { initialState, type Effect, type Model } from "../core/scheduler-state.ts";
+import { steadyNow } from "../lib/steady-clock.ts";
 import { sleep } from "../lib/backoff.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
 import { Carrier } from "./claims/carrier.ts";
@@ -173,7 +174,7 @@ export class Daemon {
     }
     const { reusable } = await ran;
     stages.stop();
-    if (reusable) runner.provenAt = performance.now();
+    if (reusable) runner.provenAt = steadyNow();
     this.loop.tell({ type: "batch-done", runner: id, reusable, ...memoryOf(runner) });
   }
 
