@@ -139,7 +139,8 @@ describe("reading", () => {
   });
 
   test("who waits is told his place and a time, who runs his progress and a preview; a cancel ends both", async () => {
-    const slow = { model: "fake", prompt: "x", width: 64, height: 64, steps: 5_000, step_ms: 20 };
+    using gate = system.gate();
+    const slow = { model: "fake", prompt: "x", width: 64, height: 64, steps: 3, fault: { ...gate.fault, step: 2 } };
     const running = await api.submit("txt2img", slow);
     await system.event((event) => event.id === running && event.type === "preview");
     const waiting = await api.submit("txt2img", slow);
