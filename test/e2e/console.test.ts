@@ -55,7 +55,7 @@ describe("the console", () => {
       NODE_EXTRA_CA_CERTS: receiver.caFile,
     });
     key = await addClient(system);
-    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   });
   after(async () => {
     await browser.close();
@@ -292,7 +292,7 @@ test("results of an s3: store are shown from the store", async () => {
   await using system = await startSystem(store);
   await system.startWorker();
   await using gateway = await startGateway(system);
-  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   const page = await browser.newPage();
   page.setDefaultTimeout(WAIT_MS);
   const problems: string[] = [];

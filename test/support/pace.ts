@@ -35,11 +35,10 @@ export function closeGate(name: string = randomUUID(), tempDir: string = tmpdir(
   return { fault: { kind: "gate", gate: name }, open, [Symbol.dispose]: open };
 }
 
-const floorPath = (tempDir: string): string => join(fakeFolder(tempDir), "floor-ms");
+const floorPath = (tempDir: string): string => join(tempDir, "floor-ms");
 
 /** Tells the runners of paced-runner.ts below `tempDir` how long a step lasts at least: their environment is the daemon's choice. */
 export function setFloor(tempDir: string): void {
-  mkdirSync(fakeFolder(tempDir), { recursive: true, mode: 0o700 });
   writeFileSync(floorPath(tempDir), String(FLOOR_MS * PACE));
 }
 
