@@ -39,7 +39,7 @@ test("a retry, a pass-on and a hand-back leave the delivery waiting; the final f
   await queues.add(jobData(ID), { priority: 5, webhook: true });
   await queues.handBack(await claimed(queues));
   await queues.retry(await claimed(queues), ERROR, 1);
-  await queues.passOn(await claimedSoon(queues), 1);
+  await queues.delay(await claimedSoon(queues), 1);
   const claim = await claimedSoon(queues);
   assert.equal(await end(), "waiting-children");
   await queues.fail(claim, ERROR);

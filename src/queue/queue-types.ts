@@ -10,15 +10,20 @@ export interface ClaimRef {
   readonly claim: number;
 }
 
+/** `order` grows with each claim of this process: where a job that is handed back stands among others that are. */
+export interface OrderedClaim extends ClaimRef {
+  readonly order: number;
+}
+
 /** A job this process holds the lock of. `data` is as read from Redis: `parseJobData` it. */
-export interface Claim extends ClaimRef {
+export interface Claim extends OrderedClaim {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
-  /** Unix milliseconds of the add. */
+  /** Unix milliseconds of the add, by the submitter's clock. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
+  /** Set when the job stalled too often: BullMQ leaves it to the one that claims it next to fail it with this text. */
   readonly deferredFailure: string | null;
 }
 
@@ -72,10 +77,10 @@ export interface Queues extends AsyncDisposable {
   fail(claim: ClaimRef, error: ErrorData): Promise<void>;
   /** Back of the queue after `delayMs`; counts as an attempt. */
   retry(claim: ClaimRef, error: ErrorData, delayMs: number): Promise<void>;
-  /** To the very front of its priority class at once, no attempt spent. Of several, the newest claim first: then they stand in their old order. */
-  handBack(claim: ClaimRef): Promise<void>;
-  /** Like `retry` without spending an attempt: for another worker. */
-  passOn(claim: ClaimRef, delayMs: number): Promise<void>;
+  /** To the very front of its priority class at once, no attempt spent. Several stand there in the order in which they were claimed. */
+  handBack(claim: OrderedClaim): Promise<void>;
+  /** Like `retry` without spending an attempt. */
+  delay(claim: ClaimRef, delayMs: number): Promise<void>;
   /** Cancel of a queued job: afterwards it never starts. `active`: some worker holds it. */
   removeQueued(queue: string, id: string): Promise<"removed" | "active" | "gone">;
   /**

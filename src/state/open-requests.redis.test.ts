@@ -112,11 +112,22 @@ test("a record of a newer version, or of none, is refused, not misread", async (
 });
 
 test("the first start is the one that counts", async () => {
-  const { requests } = setup();
+  const { keys, requests } = setup();
   await requests.create(record("req-00001"));
-  assert.deepEqual(await Promise.all([1, 2, 3].map((at) => requests.markStarted("req-00001", at))), [true, false, false]);
+  const starts = await Promise.all([1, 2, 3].map((at) => requests.markStarted("req-00001", at)));
+  assert.deepEqual(
+    starts.map(({ first }) => first),
+    [true, false, false],
+  );
   assert.equal((await requests.get("req-00001"))?.startedAt, 1);
-  assert.equal(await requests.markStarted("never-was", 1), false);
+  const [seconds = 0] = await redis.time();
+  await redis.hset(keys.request("req-00001"), "started_clock", (Number(seconds) - 100) * 1_000);
+  const { first, elapsedMs } = await requests.markStarted("req-00001", 4);
+  assert.equal(first, false);
+  assert.ok(elapsedMs >= 100_000 && elapsedMs < 1_000_000, `${elapsedMs} ms`);
+  await redis.hset(keys.request("req-00001"), "started_clock", (Number(seconds) + 100_000) * 1_000);
+  assert.equal((await requests.markStarted("req-00001", 5)).elapsedMs, 0, "a start in the future has not passed any time");
+  assert.deepEqual(await requests.markStarted("never-was", 1), { first: false, elapsedMs: 0 });
   assert.equal(await requests.get("never-was"), null, "a mark made a record");
 });
 

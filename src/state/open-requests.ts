@@ -29,6 +29,19 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= '' then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1`);
 
+/**
+ * KEYS: record. ARGV: the worker's time. Sets started_at to it unless it is set, and beside it Redis' own time: what has passed since is
+ * reckoned by one clock, whichever worker asks. Returns whether it was set now (0 or 1), and the milliseconds since.
+ */
+const START = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return { 0, 0 } end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('HMGET', KEYS[1], 'started_at', 'started_clock')
+if known[1] and known[1] ~= '' then return { 0, now - tonumber(known[2] or now) } end
+redis.call('HSET', KEYS[1], 'started_at', ARGV[1], 'started_clock', string.format('%.0f', now))
+return { 1, 0 }`);
+
 export function openRequests(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Requests {
   const { redis, keys, retentionMs } = options;
   const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
@@ -44,7 +57,11 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
       const hash = await onRedis(`reading request ${id}`, () => redis.hgetall(keys.request(id)));
       return Object.keys(hash).length === 0 ? null : fromHash(id, hash);
     },
-    markStarted: async (id, at) => (await setOnce(id, "started_at", at)) === 1,
+    markStarted: async (id, at) => {
+      const answer = await onRedis(`recording the start of request ${id}`, () => START.run(redis, [keys.request(id)], [at]));
+      const [first, elapsedMs] = answer as readonly [number, number];
+      return { first: first === 1, elapsedMs: Math.max(0, elapsedMs) };
+    },
     markCancelled: async (id, at) => (await setOnce(id, "cancelled_at", at)) !== -1,
     cancelledAmong: async (ids) => {
       const marks = await onRedis("reading cancel marks", () => Promise.all(ids.map((id) => redis.hget(keys.request(id), "cancelled_at"))));

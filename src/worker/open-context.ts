@@ -8,7 +8,7 @@ import { keysFor, type Keys } from "../protocol/keys.ts";
 import { openQueues } from "../queue/open-queues.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
-import { openCrashLedger } from "../state/open-crash-ledger.ts";
+import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openEmitter } from "../state/open-emitter.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openRegistry } from "../state/open-registry.ts";
@@ -84,7 +84,7 @@ export async function openContext(options: {
     emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
     intents: openIntents(shared),
     registry: openRegistry(shared),
-    ledger: openCrashLedger({ ...shared, ttlMs: retentionMs }),
+    ledger: openFaultLedger({ ...shared, ttlMs: retentionMs }),
     cancels: openCancelChannel({ ...shared, subscriber: connect("subscriber") }),
     store,
     spool,

@@ -19,7 +19,7 @@ export function readiness(daemon: Daemon, now: number = Date.now()): HealthRepor
   const silentMs = now - daemon.queueWatch.answeredAt;
   const { devices, paused } = daemon.loop.state;
   const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);
-  const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
+  const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && performance.now() - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis: { ok: silentMs < REDIS_SILENCE_MS, detail: `last answer ${silentMs} ms ago` },

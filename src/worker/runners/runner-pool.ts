@@ -15,9 +15,9 @@ export interface PooledRunner {
   readonly manifest: Manifest;
   readonly process: RunnerProcess;
   readonly loadMs: number;
-  /** Unix milliseconds. */
+  /** Milliseconds of performance.now(). */
   readonly loadedAt: number;
-  /** Unix milliseconds of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
+  /** Milliseconds of performance.now(), of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
   provenAt: number;
 }
 
@@ -90,7 +90,8 @@ export class RunnerPool {
         { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
         "model loaded",
       );
-      const runner = { id, model, device, manifest: entry.manifest, process: child, loadMs, loadedAt: Date.now(), provenAt: Date.now() };
+      const now = performance.now();
+      const runner = { id, model, device, manifest: entry.manifest, process: child, loadMs, loadedAt: now, provenAt: now };
       this.#slots.set(id, { phase: "up", runner });
       this.#events.ready(runner);
       void this.#pingWhileIdle(runner);
@@ -143,7 +144,7 @@ export class RunnerPool {
       if (process.state !== "ready") continue;
       try {
         await process.ping({ timeoutMs: PING_TIMEOUT_MS });
-        runner.provenAt = Date.now();
+        runner.provenAt = performance.now();
       } catch (thrown) {
         this.#events.pingFailed(runner.device.id, asAppError(thrown));
         return;

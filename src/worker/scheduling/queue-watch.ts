@@ -68,7 +68,10 @@ export class QueueWatch {
         metrics.queueWaiting.set({ model: peek.model }, peek.waiting);
         metrics.queueOldestSeconds.set({ model: peek.model }, oldest);
         const backlog = this.#options.backlog(peek.model);
-        const ages = [...(peek.oldestAt === null ? [] : [peek.oldestAt]), ...backlog.map((job) => job.claimedAt)];
+        const ages = [
+          ...(peek.oldestAt === null ? [] : [peek.oldestAt]),
+          ...backlog.map((job) => Date.now() - (performance.now() - job.heldSince)),
+        ];
         return {
           model: peek.model,
           waiting: (peek.paused ? 0 : peek.waiting) + backlog.length,
