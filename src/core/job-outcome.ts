@@ -106,26 +106,28 @@ export interface OutcomeOptions {
  */
 export function decideOutcome(end: ClaimEnd, options: OutcomeOptions): ClaimOutcome {
   const { error } = end;
-  switch (error.code) {
-    case "LOCK_LOST":
-      return { kind: "abandon" };
-    case "CANCELLED":
-      return { kind: "cancelled" };
-    case "CAPACITY_UNAVAILABLE":
-    case "SPOOL_FULL":
-      return { kind: "hand-back", error };
-    case "STORAGE_UNAVAILABLE":
-      return end.earlierClaims < MAX_POSTPONED_CLAIMS ? postpone(end, error, options) : byTable(end, error, options);
-    case "OUT_OF_MEMORY": {
-      const message = `it ran out of memory alone on the device, after everything else was evicted: ${error.message}`;
-      return byTable(end, { ...error, code: "DOES_NOT_FIT", message }, options);
-    }
-    default:
-      return isDeviceFault(error.code) ? deviceFault(end, error, options) : byTable(end, error, options);
-  }
+  const special = SPECIAL[error.code];
+  if (special !== undefined) return special(end, options);
+  return isDeviceFault(error.code) ? deviceFault(end, options) : byTable(end, error, options);
 }
 
-function deviceFault(end: ClaimEnd, error: ErrorData, options: OutcomeOptions): ClaimOutcome {
+type Rule = (end: ClaimEnd, options: OutcomeOptions) => ClaimOutcome;
+
+const SPECIAL: Readonly<Partial<Record<ErrorCode, Rule>>> = {
+  LOCK_LOST: () => ({ kind: "abandon" }),
+  CANCELLED: () => ({ kind: "cancelled" }),
+  CAPACITY_UNAVAILABLE: ({ error }) => ({ kind: "hand-back", error }),
+  SPOOL_FULL: ({ error }) => ({ kind: "hand-back", error }),
+  STORAGE_UNAVAILABLE: (end, options) =>
+    end.earlierClaims < MAX_POSTPONED_CLAIMS ? postpone(end, end.error, options) : byTable(end, end.error, options),
+  OUT_OF_MEMORY: (end, options) => {
+    const message = `it ran out of memory alone on the device, after everything else was evicted: ${end.error.message}`;
+    return byTable(end, { ...end.error, code: "DOES_NOT_FIT", message }, options);
+  },
+};
+
+function deviceFault(end: ClaimEnd, options: OutcomeOptions): ClaimOutcome {
+  const { error } = end;
   const { onJob, onDevice } = end.faults;
   if (onJob >= MAX_FAULT_CLAIMS || onDevice >= MAX_BLAMED_FAULT_CLAIMS) return { kind: "fail", error: poison(end, error) };
   if (!end.deviceBlamed) return retry(end, error, options);

@@ -121,11 +121,11 @@ test("the first start is the one that counts", async () => {
   );
   assert.equal((await requests.get("req-00001"))?.startedAt, 1);
   const [seconds = 0] = await redis.time();
-  await redis.hset(keys.request("req-00001"), "started_clock", (Number(seconds) - 100) * 1_000);
+  await redis.hset(keys.request("req-00001"), "started_clock", (seconds - 100) * 1_000);
   const { first, elapsedMs } = await requests.markStarted("req-00001", 4);
   assert.equal(first, false);
   assert.ok(elapsedMs >= 100_000 && elapsedMs < 1_000_000, `${elapsedMs} ms`);
-  await redis.hset(keys.request("req-00001"), "started_clock", (Number(seconds) + 100_000) * 1_000);
+  await redis.hset(keys.request("req-00001"), "started_clock", (seconds + 100_000) * 1_000);
   assert.equal((await requests.markStarted("req-00001", 5)).elapsedMs, 0, "a start in the future has not passed any time");
   assert.deepEqual(await requests.markStarted("never-was", 1), { first: false, elapsedMs: 0 });
   assert.equal(await requests.get("never-was"), null, "a mark made a record");

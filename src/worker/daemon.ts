@@ -153,12 +153,15 @@ export class Daemon {
 
   async #fillAndRun({ runner: id, model, max }: Extract<Effect, { type: "claim" }>): Promise<void> {
     const runner = this.pool.get(id);
-    if (runner === undefined) return this.loop.tell({ type: "claimed", runner: id, count: 0 });
+    if (runner === undefined) {
+      this.loop.tell({ type: "claimed", runner: id, count: 0 });
+      return;
+    }
     const stages = new StageClock((stage, seconds) => this.#context.metrics.stageSeconds.observe({ model, stage }, seconds));
     const batch = new Batch(runner, { onStage: (stage) => stages.enter(stage) });
     let claims = 0;
     try {
-      if (!this.#reruns.offer(batch)) claims = await this.#claimer.fill(batch, max);
+      if (!this.#reruns.offer(batch)) claims = await this.#claimer.claimInto(batch, max);
     } catch (thrown) {
       this.#context.log.warn({ model, err: asAppError(thrown) }, "claiming failed; tried again");
     }

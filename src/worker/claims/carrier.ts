@@ -1,7 +1,7 @@
 import type { JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
-import type { Seat } from "../runners/batch.ts";
+import type { Seat } from "../runners/batch-seat.ts";
 import type { CompleteEntry, SpoolEntry } from "../spool/spool.ts";
 import { admit } from "./admit.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
@@ -35,22 +35,22 @@ export class Carrier {
 
   /**
    * Takes a claim from the queue. `offer` gives the job a seat in the batch, or null when it may not share it: then it goes back to the
-   * front. Resolves to whether it took the seat; its end follows without anybody waiting for it.
+   * front. Resolves to what became of the offer (`ended`: none was needed); the claim's end follows without anybody waiting for it.
    */
-  carry(claim: Claim, offer: (data: JobData) => Seat | null): Promise<boolean> {
-    const seated = Promise.withResolvers<boolean>();
+  carry(claim: Claim, offer: (data: JobData) => Seat | null): Promise<"seated" | "refused" | "ended"> {
+    const offered = Promise.withResolvers<"seated" | "refused" | "ended">();
     const carried = this.#carry(claim, async (job) => {
       const admission = await admit(this.#context, job);
       if (admission.kind === "not-here") return admission;
       if (admission.kind === "outputs") return this.#store(job, admission.entry);
       using seat = offer(job.data);
-      seated.resolve(seat !== null);
+      offered.resolve(seat === null ? "refused" : "seated");
       if (seat === null) throw handedBack("it does not share the batch's parameters");
       const made = await runJob(this.#context, this.#parts, job, seat);
-      return made.kind === "outputs" ? this.#store(job, made.entry) : made;
+      return made.kind === "outputs" ? await this.#store(job, made.entry) : made;
     });
-    void carried.then(() => seated.resolve(false));
-    return seated.promise;
+    void carried.then(() => offered.resolve("ended"));
+    return offered.promise;
   }
 
   /** Takes up a claim of an earlier daemon: outputs that are whole are stored, anything else goes back to the front of its queue. */

@@ -19,22 +19,21 @@ export class Claimer {
   }
 
   /** Returns how many jobs were claimed, seated or not: the queue may hold more. @throws AppError REDIS_UNAVAILABLE */
-  async fill(batch: Batch, max: number): Promise<number> {
+  async claimInto(batch: Batch, max: number): Promise<number> {
     const { manifest } = batch.runner;
     let first: JobData | null = null;
     let claims = 0;
-    let apart = false;
-    while (batch.size < max && !apart) {
+    while (batch.size < max) {
       const claim = await this.#claimNext(manifest.slug, batch.size > 0);
       if (claim === null) break;
       claims += 1;
       this.#context.metrics.claims.inc({ model: manifest.slug });
-      await this.#carrier.carry(claim, (data) => {
-        apart = first !== null && !compatibleWith(first, data, manifest);
-        if (apart) return null;
+      const took = await this.#carrier.carry(claim, (data) => {
+        if (first !== null && !compatibleWith(first, data, manifest)) return null;
         first ??= data;
         return batch.seat();
       });
+      if (took === "refused") break;
     }
     return claims;
   }

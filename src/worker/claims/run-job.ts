@@ -1,7 +1,7 @@
 import { decideRerun, isDeviceFault, NO_FAULTS, type FaultCount } from "../../core/job-outcome.ts";
 import { asAppError, fromErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { DeviceWatch } from "../devices/device-watch.ts";
-import type { Member, RunOutcome, Seat } from "../runners/batch.ts";
+import type { Member, RunOutcome, Seat } from "../runners/batch-seat.ts";
 import type { RunnerEvent } from "../runners/runner-types.ts";
 import type { Reruns } from "../scheduling/reruns.ts";
 import { SPOOL_VERSION } from "../spool/spool-record.ts";
@@ -59,7 +59,7 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
     job.signal.throwIfAborted();
     if (outcome.kind === "not-run") continue;
     const again = decideRerun({ ...outcome, afterEviction });
-    if (again === null) return failed(context, job, outcome.error, parts.watch, seat.runner.device.id);
+    if (again === null) return await failed(context, job, outcome.error, parts.watch, seat.runner.device.id);
     afterEviction = again.evictOthers;
     job.log.warn({ error: outcome.error, evictOthers: afterEviction }, "the job runs again by itself");
   }

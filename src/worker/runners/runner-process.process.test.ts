@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { fakeManifest, openRunnerRig, type RunnerRig } from "../../../test/fixtures/runner-rig.ts";
 import { closeGate, paced } from "../../../test/support/pace.ts";
 import { until } from "../../../test/support/redis-rig.ts";
-import { AppError, type ErrorCode } from "../../protocol/error.ts";
+import type { AppError, ErrorCode } from "../../protocol/error.ts";
 import type { RunnerProcess } from "./runner-process.ts";
 import type { BatchEnd, JobEnd, RunnerEvent, Schedule } from "./runner-types.ts";
 

@@ -1,6 +1,7 @@
 import type { AppError } from "../../protocol/error.ts";
 import type { HeldJob } from "../claims/held-job.ts";
-import type { Batch, Seat } from "../runners/batch.ts";
+import type { Seat } from "../runners/batch-seat.ts";
+import type { Batch } from "../runners/batch.ts";
 import type { PooledRunner } from "../runners/runner-pool.ts";
 
 interface Waiting {
@@ -75,7 +76,7 @@ export class Reruns {
   /** Refuses all that wait and all that come. */
   close(reason: AppError): void {
     this.#closed = reason;
-    for (const model of [...this.#waiting.keys()]) this.refuse(model, reason);
+    for (const model of this.#waiting.keys()) this.refuse(model, reason);
   }
 
   #list(model: string): readonly Waiting[] {

@@ -148,8 +148,8 @@ export class Spool implements AsyncDisposable {
 
   /** Removes one claim unless its outputs are whole. */
   async removeUnfinished(id: string, claim: number): Promise<void> {
-    if ((await this.#readEntry(id, claim))?.complete != null) return;
-    await this.#removeWhere(id, (number) => number === claim);
+    const entry = await this.#readEntry(id, claim);
+    if (entry === null || !isComplete(entry)) await this.#removeWhere(id, (number) => number === claim);
   }
 
   async usage(): Promise<SpoolUsage> {
