@@ -21,6 +21,8 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Called once jobs are being claimed; with the admin listener's address. */
   readonly onReady?: (adminUrl: string) => void;
+  /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
+  readonly runnerEntry?: string;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking } = await openContext({ config, log, metrics, stack });
+  const { context, keys, blocking } = await openContext({ ...options, config, metrics, stack });
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   metrics.onScrape(() => setGauges(metrics, daemon));

@@ -34,8 +34,9 @@ export async function openContext(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly stack: AsyncDisposableStack;
+  readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
-  const { config, log, metrics, stack } = options;
+  const { config, log, metrics, stack, runnerEntry } = options;
   const url = config.redisUrl;
   if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
   const keys = keysFor(config.namespace);
@@ -92,6 +93,7 @@ export async function openContext(options: {
     runTimes: openRunTimes(shared),
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
     guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
+    ...(runnerEntry !== undefined && { runnerEntry }),
   };
   return { context, keys, blocking: connect("blocking") };
 }

@@ -29,4 +29,6 @@ export interface WorkerContext {
   readonly runTimes: RunTimes;
   /** The only way to URLs of clients. */
   readonly guardedFetch: GuardedFetch;
+  /** Where runners start instead of at their own entry. */
+  readonly runnerEntry?: string;
 }

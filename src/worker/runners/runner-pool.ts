@@ -71,7 +71,7 @@ export class RunnerPool {
     try {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });
       slot.abort.signal.throwIfAborted();
-      const { config } = this.#context;
+      const { config, runnerEntry } = this.#context;
       const child = await startRunner({
         manifest: entry.manifest,
         modelDir: entry.dir,
@@ -80,6 +80,7 @@ export class RunnerPool {
         embeddingCacheBytes: config.embeddingCacheBytes,
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
+        ...(runnerEntry !== undefined && { entry: runnerEntry }),
       });
       slot.process = child;
       if (slot.abort.signal.aborted) void child.kill("it is no longer needed");
