@@ -270,6 +270,15 @@ export const SETTINGS = {
     meaning: "Longest run of a job, from its first dispatch on; written into the job at submit.",
     programs: ["up", "submit"],
   }),
+  unservableMs: has<number>({
+    env: "DRYAPI_UNSERVABLE_MS",
+    group: "Jobs",
+    parser: duration(100),
+    fallback: "10m",
+    meaning:
+      "How long a job waits for a model that every live worker with it reports as unusable, before it fails with their reason. Repair the files meanwhile and it runs.",
+    programs: RUN,
+  }),
   cancelGraceMs: has<number>({
     env: "DRYAPI_CANCEL_GRACE_MS",
     group: "Jobs",

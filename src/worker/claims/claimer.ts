@@ -30,7 +30,10 @@ export class Claimer {
   }
 
   /** `tookAny`: some job was claimed, even if none of them is to be run: the queue may hold more. @throws AppError REDIS_UNAVAILABLE */
-  async claimBatch(manifest: Manifest, max: number): Promise<{ readonly jobs: readonly HeldJob[]; readonly tookAny: boolean }> {
+  async claimBatch(
+    manifest: Pick<Manifest, "slug" | "batch">,
+    max: number,
+  ): Promise<{ readonly jobs: readonly HeldJob[]; readonly tookAny: boolean }> {
     const jobs: HeldJob[] = [];
     let tookAny = false;
     while (jobs.length < max) {
