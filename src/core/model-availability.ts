@@ -52,10 +52,15 @@ export function modelAvailability(model: string, workers: readonly AnnouncedMode
 
 /** Announcements come from other programs, of other versions: what is not understood is no report. */
 function reportOf({ worker, unusable }: AnnouncedModels, model: string): readonly (UnusableModel & { readonly worker: string })[] {
-  if (!Array.isArray(unusable)) return [];
-  const found = unusable.find((each) => each?.model === model && isErrorCode(each.code));
-  if (found === undefined) return [];
-  return [{ model, worker, code: found.code, message: String(found.message), since: Number(found.since) || 0 }];
+  const reports: readonly unknown[] = Array.isArray(unusable) ? unusable : [];
+  const found = reports.filter(isReport).find((each) => each.model === model);
+  return found === undefined ? [] : [{ ...found, worker }];
+}
+
+function isReport(value: unknown): value is UnusableModel {
+  if (typeof value !== "object" || value === null) return false;
+  const { model, code, message, since } = value as Partial<Record<keyof UnusableModel, unknown>>;
+  return typeof model === "string" && isErrorCode(code) && typeof message === "string" && Number.isFinite(since);
 }
 
 /** Why a request waits although its turn has come. */

@@ -20,9 +20,15 @@ export class UnusableModels {
   }
 
   list(now: number = Date.now()): readonly UnusableModel[] {
-    const found = unusableModels(this.#context);
-    this.#since = new Map(found.map(({ model }) => [model, this.#since.get(model) ?? now]));
-    return found.map((each) => ({ ...each, since: this.#since.get(each.model) ?? now }));
+    const earlier = this.#since;
+    const found = unusableModels(this.#context).map(({ model, code, message }): UnusableModel => ({
+      model,
+      code,
+      message,
+      since: earlier.get(model) ?? now,
+    }));
+    this.#since = new Map(found.map(({ model, since }) => [model, since]));
+    return found;
   }
 }
 
