@@ -116,6 +116,15 @@ export const SETTINGS = {
     meaning: "Region of an s3: store.",
     programs: REDIS,
   }),
+  sweepMs: has<number | null>({
+    env: "DRYAPI_SWEEP_MS",
+    group: "Object store",
+    parser: durationOrNever(1_000),
+    fallback: "1h",
+    meaning:
+      "Pause between two sweeps, which delete from the store what no request needs any more; one gateway or worker at a time sweeps. never turns it off.",
+    programs: ["worker", "gateway", "up"],
+  }),
   maxConcurrentUploads: has<number>({
     env: "DRYAPI_MAX_CONCURRENT_UPLOADS",
     group: "Object store",

@@ -41,17 +41,25 @@ async function find(store: ObjectStore, key: string, call: CallOptions): Promise
 }
 
 async function withProbe<T>(store: ObjectStore, data: Buffer, call: CallOptions, work: (key: string) => Promise<T>): Promise<T> {
-  const dir = await mkdtemp(join(tmpdir(), "dryapi-check-"));
   const key = `checks/${randomBytes(8).toString("hex")}`;
+  try {
+    await putBytes(store, key, data, call);
+    return await work(key);
+  } finally {
+    // The work's own failure is the one to tell. What stays is swept.
+    await store.delete(key, call).catch(() => undefined);
+  }
+}
+
+/** Stores a few bytes: a store itself takes files. */
+export async function putBytes(store: ObjectStore, key: string, data: Buffer, call: CallOptions): Promise<void> {
+  const dir = await mkdtemp(join(tmpdir(), "dryapi-put-"));
   try {
     const path = join(dir, "object");
     await writeFile(path, data);
     const sha256 = createHash("sha256").update(data).digest("hex");
     await store.put(key, path, { ...call, contentType: "application/octet-stream", sha256, sizeBytes: data.length });
-    return await work(key);
   } finally {
     await rm(dir, { recursive: true, force: true });
-    // The work's own failure is the one to tell. What stays is swept.
-    await store.delete(key, call).catch(() => undefined);
   }
 }

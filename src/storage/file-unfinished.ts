@@ -16,6 +16,8 @@ export async function removeUnfinishedFiles(root: string, before: number, signal
 
 async function sweepFolder(root: string, folder: string, before: number, signal: AbortSignal | undefined): Promise<number> {
   signal?.throwIfAborted();
+  // Looked at first: a removal in it makes a folder young.
+  const isOld = folder !== root && (await isOlder(folder, before));
   const entries = await readdir(folder, { withFileTypes: true }).catch((thrown: unknown) => {
     if (isMissing(thrown)) return [];
     throw thrown;
@@ -30,8 +32,7 @@ async function sweepFolder(root: string, folder: string, before: number, signal:
       removed += 1;
     }
   }
-  // A put that has just made its folder is not touched: it finds the folder gone and makes it again.
-  if (folder !== root && (await isOlder(folder, before))) await removeEmptyFolders(root, folder);
+  if (isOld) await removeEmptyFolders(root, folder);
   return removed;
 }
 

@@ -22,7 +22,10 @@ export async function readLifecycle(client: S3Client, config: S3Config, signal: 
 }
 
 /** Only rules that hold for every object below their prefix, on their current versions. */
-function asExpiryRule({ Status, Filter, Prefix, Expiration, AbortIncompleteMultipartUpload }: LifecycleRule): readonly ExpiryRule[] {
+function asExpiryRule(rule: LifecycleRule): readonly ExpiryRule[] {
+  const { Status, Filter, Expiration, AbortIncompleteMultipartUpload } = rule;
+  // oxlint-disable-next-line typescript/no-deprecated -- rules of before 2018 have it, and servers still answer them
+  const { Prefix } = rule;
   const isNarrower = [Filter?.And, Filter?.Tag, Filter?.ObjectSizeGreaterThan, Filter?.ObjectSizeLessThan].some(
     (each) => each !== undefined,
   );

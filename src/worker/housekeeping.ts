@@ -29,6 +29,7 @@ export async function keepHouse(context: WorkerContext, daemon: Daemon, signal: 
     every("the check of the spool", SPOOL_CHECK_MS, () => checkSpool(context, daemon)),
     every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
     every("the sweep of ended jobs", SWEEP_EVERY_MS, () => sweep(context, daemon)),
+    every("the sweep of the object store", context.storeSweep.everyMs, async () => void (await context.storeSweep.run(signal))),
   ]);
 
   async function every(what: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
@@ -36,6 +37,7 @@ export async function keepHouse(context: WorkerContext, daemon: Daemon, signal: 
       try {
         await work();
       } catch (thrown) {
+        if (signal.aborted) return;
         context.log.warn({ err: asAppError(thrown) }, `${what} failed; tried again`);
       }
       await sleep(intervalMs, signal).catch(() => undefined);
