@@ -1,7 +1,7 @@
 import { GetBucketLifecycleConfigurationCommand, type LifecycleRule, type S3Client } from "@aws-sdk/client-s3";
 import type { ExpiryRule, StoreLifecycle } from "./object-store.ts";
 import type { S3Config } from "./s3-config.ts";
-import { asStorageError, s3Status } from "./s3-error.ts";
+import { asStorageError } from "./s3-error.ts";
 
 /** Asks the bucket for its lifecycle rules. A server that has none of them, or a key that may not read them, is an answer, not a failure. */
 export async function readLifecycle(client: S3Client, config: S3Config, signal: AbortSignal | undefined): Promise<StoreLifecycle> {
@@ -14,9 +14,8 @@ export async function readLifecycle(client: S3Client, config: S3Config, signal: 
     signal?.throwIfAborted();
     if (thrown instanceof Error && thrown.name === "NoSuchLifecycleConfiguration") return { bucket, prefix, rules: [] };
     const error = asStorageError(thrown, { verb: "read the lifecycle rules of", bucket, key: "", endpoint });
-    const status = s3Status(thrown);
-    // 501 and its kin: the server does not know the call. 403: the key lacks s3:GetLifecycleConfiguration.
-    if (error.code === "STORAGE_REJECTED" || status === 501) return { bucket, prefix, rules: null, why: error.message };
+    // The server does not know the call, or the key lacks s3:GetLifecycleConfiguration.
+    if (error.code === "STORAGE_REJECTED") return { bucket, prefix, rules: null, why: error.message };
     throw error;
   }
 }

@@ -4,8 +4,7 @@ import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Daemon } from "./daemon.ts";
 import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
-import { unservedModels } from "./served-models.ts";
-import { UnusableModels } from "./unusable-models.ts";
+import { unservedModels, UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
 const ANNOUNCE_EVERY_MS = 10_000;

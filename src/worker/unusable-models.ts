@@ -2,6 +2,7 @@ import type { UnusableModel } from "../core/model-availability.ts";
 import { modelFiles } from "../models/model-files.ts";
 import { unusableError } from "../models/open-models.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
+import type { AppError } from "../protocol/error.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
 /** Of one model; the announcement of a worker stays small. */
@@ -24,12 +25,18 @@ export class UnusableModels {
     const found = unusableModels(this.#context).map(({ model, code, message }): UnusableModel => ({
       model,
       code,
-      message,
+      message: shortened(message),
       since: earlier.get(model) ?? now,
     }));
     this.#since = new Map(found.map(({ model, since }) => [model, since]));
     return found;
   }
+}
+
+/** A sentence each for the log, naming file or setting. Invalid manifests are told by the scan. */
+export function unservedModels(context: Pick<WorkerContext, "config" | "models">): readonly string[] {
+  const invalid = new Set(context.models.invalid().map(({ slug }) => slug));
+  return unusableModels(context).flatMap(({ model, message }) => (invalid.has(model) ? [] : [message]));
 }
 
 type Problem = Omit<UnusableModel, "since">;
@@ -62,6 +69,10 @@ function isWanted({ manifest, state, shipped, problems }: ModelEntry): boolean {
   return state === "corrupt" || !shipped || problems.length < modelFiles(manifest).length;
 }
 
-function problem(model: string, { code, message }: Pick<ReturnType<typeof unusableError>, "code" | "message">): Problem {
-  return { model, code, message: message.length > MAX_MESSAGE_CHARS ? `${message.slice(0, MAX_MESSAGE_CHARS)} ...` : message };
+function problem(model: string, { code, message }: AppError): Problem {
+  return { model, code, message };
+}
+
+function shortened(message: string): string {
+  return message.length > MAX_MESSAGE_CHARS ? `${message.slice(0, MAX_MESSAGE_CHARS)} ...` : message;
 }
