@@ -21,6 +21,8 @@ export interface RemoteStatus {
   readonly error_reason: string | null;
   readonly error_message: string | null;
   readonly queue_position: number | null;
+  /** Absent in the answers of older gateways. */
+  readonly waiting_message?: string | null;
   readonly seed: number | null;
   readonly timings: Readonly<Record<string, number>> | null;
 }

@@ -3,7 +3,9 @@ import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
+import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { repairRequests } from "../requests/repair-requests.ts";
+import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
@@ -59,12 +61,18 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
     { url: boundUrl, publicUrl: publicUrl(), models: (await offeredSlugs(context)) ?? "unknown: Redis does not answer" },
     "gateway ready",
   );
+  const sweep = openStoreSweep({ ...context, turn: openSweepTurn(context) });
   const chores = [
     every(SWEEP_EVERY_MS, signal, async () => {
       const onError = (request: string, err: AppError): void => log.warn({ err, request }, "a request without a job could not be repaired");
       const repaired = await repairRequests({ ...context, onError });
       metrics.requestsRepaired.inc(repaired);
       if (repaired > 0) log.warn({ repaired }, "requests were recorded and not queued: their jobs were added");
+    }),
+    every(sweep.everyMs, signal, async () => {
+      await sweep.run(signal).catch((thrown: unknown) => {
+        if (!signal.aborted) log.warn({ err: asAppError(thrown) }, "the sweep of the object store failed; tried again");
+      });
     }),
     every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
   ];

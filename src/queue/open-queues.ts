@@ -4,6 +4,7 @@ import type { JobData } from "../protocol/job.ts";
 import type { Keys } from "../protocol/keys.ts";
 import type { JobResult } from "../protocol/result.ts";
 import { againJobId, DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
+import { longUnservable, type UnservableLook } from "./long-unservable.ts";
 import { ModelQueue } from "./model-queue.ts";
 import { guarded } from "./queue-errors.ts";
 import { adoptLock, peekQueues } from "./queue-scripts.ts";
@@ -113,6 +114,11 @@ class BullQueues implements Queues {
   peek(models: readonly string[]): Promise<readonly QueuePeek[]> {
     for (const model of models) this.#of(model);
     return guarded("looking at the queues", () => peekQueues(this.#options.redis, this.#options.keys.prefix, models));
+  }
+
+  longUnservable(model: string, look: UnservableLook): Promise<readonly string[]> {
+    const { redis, keys } = this.#options;
+    return guarded(`looking for jobs of ${model} that no worker can run`, () => longUnservable(redis, keys, model, look));
   }
 
   job(queue: string, id: string): Promise<JobView | null> {

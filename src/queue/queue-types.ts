@@ -2,6 +2,7 @@ import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
+import type { UnservableLook } from "./long-unservable.ts";
 
 /** The identity of a claim: enough to renew, finish or adopt it. `claim` is BullMQ's attemptsStarted, `token` the lock's value. */
 export interface ClaimRef {
@@ -91,6 +92,8 @@ export interface Queues extends AsyncDisposable {
   /** Stalled check of all queues (at most once per interval over the fleet). */
   recoverStalled(): Promise<void>;
   peek(models: readonly string[]): Promise<readonly QueuePeek[]>;
+  /** Ids of waiting jobs that callers of this have found without a worker for so long (by Redis' clock), among the first of the queue. */
+  longUnservable(model: string, look: UnservableLook): Promise<readonly string[]>;
   job(queue: string, id: string): Promise<JobView | null>;
   /** Place of a waiting job in its queue, 1 = next; null when it does not wait there (delayed, active, ended, gone). */
   position(queue: string, id: string): Promise<number | null>;

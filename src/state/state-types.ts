@@ -1,4 +1,5 @@
 import type { FaultCount } from "../core/job-outcome.ts";
+import type { AnnouncedModels } from "../core/model-availability.ts";
 import type { JobEvent, JobEventDraft } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 
@@ -71,13 +72,11 @@ export interface Intents {
   counts(models: readonly string[], exceptWorker: string): Promise<ReadonlyMap<string, number>>;
 }
 
-export interface WorkerAnnouncement {
-  readonly worker: string;
+/** `models` are those that it serves, `unusable` those that it is meant to serve and cannot. */
+export interface WorkerAnnouncement extends AnnouncedModels {
   readonly host: string;
   readonly pid: number;
-  readonly models: readonly string[];
   readonly devices: readonly { readonly id: string; readonly kind: string; readonly memoryBytes: number }[];
-  readonly draining: boolean;
   readonly at: number;
 }
 

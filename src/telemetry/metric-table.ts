@@ -80,6 +80,12 @@ export const METRIC_TABLE = {
   uploadSeconds: histogram("dryapi_upload_seconds", [], UPLOAD_S, "Time until one result file was stored, retries included."),
   uploadRetries: counter("dryapi_upload_retries_total", ["code"], "Uploads tried again, by error code."),
   uploadsWaiting: gauge("dryapi_uploads_waiting", [], "Finished claims in the spool whose files are not stored yet."),
+  sweptObjects: counter(
+    "dryapi_store_swept_total",
+    ["reason"],
+    "Objects that the sweep deleted; reason is ended-input, unnamed-output, unknown-request, unfinished-upload or check.",
+  ),
+  sweptBytes: counter("dryapi_store_swept_bytes_total", [], "Bytes that the sweep deleted from the object store."),
   previews: counter("dryapi_previews_total", ["result"], "Preview frames; result is sent, dropped or oversize."),
   queueWaiting: gauge("dryapi_queue_waiting", ["model"], "Jobs that wait in a model's queue, as last seen."),
   queueOldestSeconds: gauge(

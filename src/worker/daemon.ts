@@ -180,7 +180,7 @@ export class Daemon {
 
   /** A model that cannot be loaded for its files or its kind is no use here: jobs that wait for it are another worker's, or fail. */
   async #loadFailed({ model, device }: { readonly model: string; readonly device: string }, error: AppError): Promise<void> {
-    if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message);
+    if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message, error.code);
     if (error.code === "DEVICE_UNAVAILABLE") this.#watch.probeFailed(device);
     this.#reruns.refuse(model, handedBack("its model could not be loaded again"));
     this.modelsChanged();
