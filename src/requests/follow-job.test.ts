@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { followJob, type FollowDeps } from "./follow-job.ts";
 import type { StateDeps } from "./read-state.ts";
 

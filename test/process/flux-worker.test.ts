@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import sharp from "sharp";
 import type { Task } from "../../src/protocol/task.ts";
 import { MAX_PREVIEW_BYTES, MAX_PREVIEWS_PER_SECOND, type JobEvent } from "../../src/protocol/event.ts";
-import type { JobView } from "../../src/queue/queue-types.ts";
+import type { JobView } from "../../src/core/job-state.ts";
 import { connectRedis } from "../../src/state/connect-redis.ts";
 import { openObjectStore, type ObjectStore } from "../../src/storage/object-store.ts";
 import { submitJob } from "../../src/requests/submit-job.ts";

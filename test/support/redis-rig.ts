@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Redis } from "ioredis";
+import { within as endsWithin } from "../../src/lib/within.ts";
 import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
 import { keysFor, type Keys } from "../../src/protocol/keys.ts";
 import { RESULT_VERSION, type JobResult } from "../../src/protocol/result.ts";
@@ -109,13 +110,7 @@ export async function until<T>(what: string, look: () => T | Promise<T>, waitMs:
 }
 
 export async function within<T>(what: string, promise: Promise<T>, waitMs: number = WAIT_MS): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`waited ${waitMs} ms in vain for ${what}`)), waitMs);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return endsWithin(promise, { ms: waitMs, late: () => new Error(`waited ${waitMs} ms in vain for ${what}`) });
 }
 
 /** Gone, or a zombie that nobody waits for. */
