@@ -8,7 +8,7 @@ import type { JobResult } from "../protocol/result.ts";
 import { clockedBackend } from "./clocked-backend.ts";
 import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
 import { placeFirst } from "./queue-scripts.ts";
-import type { Claim, ClaimRef } from "./queue-types.ts";
+import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
 export interface ModelQueueOptions {
   readonly redis: Redis;
@@ -36,6 +36,14 @@ const STATES: Readonly<Record<string, JobView["state"]>> = {
 
 /** All the same, and not none: BullMQ would put a freed parent without one before all that wait, the newest first. */
 const DELIVERY_PRIORITY = 1;
+
+let lastOrder = 0;
+
+/** By the time of the claim (unix ms), and by their sequence where that is the same; a thousandth of a millisecond apart. */
+function nextOrder(claimedAt: number): number {
+  lastOrder = Math.max(lastOrder + 1, claimedAt * 1_000);
+  return lastOrder;
+}
 
 /** One model's BullMQ queue: jobs are claimed by hand (no Worker), so nothing happens here on its own. Throws BullMQ's own errors. */
 export class ModelQueue implements AsyncDisposable {
@@ -144,19 +152,19 @@ export class ModelQueue implements AsyncDisposable {
 
   /** Counts an attempt. */
   async retry(ref: ClaimRef, reason: string, delayMs: number): Promise<void> {
-    await this.#delay(ref, delayMs, { fieldsToUpdate: { failedReason: reason } });
+    await this.#moveToDelayed(ref, delayMs, { fieldsToUpdate: { failedReason: reason } });
   }
 
   /** Counts no attempt. */
-  async passOn(ref: ClaimRef, delayMs: number): Promise<void> {
-    await this.#delay(ref, delayMs, { skipAttempt: true });
+  async delay(ref: ClaimRef, delayMs: number): Promise<void> {
+    await this.#moveToDelayed(ref, delayMs, { skipAttempt: true });
   }
 
-  async handBack(ref: ClaimRef): Promise<void> {
-    await this.#backend.moveJobFromActiveToWait(ref.id, ref.token);
-    this.#held.delete(ref.token);
+  async handBack(claim: OrderedClaim): Promise<void> {
+    await this.#backend.moveJobFromActiveToWait(claim.id, claim.token);
+    this.#held.delete(claim.token);
     // It is handed back by now; without an answer only its place among other hand-backs is uncertain.
-    await placeFirst(this.#options.redis, this.#options.prefix, ref).catch(() => undefined);
+    await placeFirst(this.#options.redis, this.#options.prefix, claim).catch(() => undefined);
   }
 
   async remove(id: string): Promise<"removed" | "active" | "gone"> {
@@ -224,7 +232,7 @@ export class ModelQueue implements AsyncDisposable {
     return this.#producer;
   }
 
-  async #delay(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {
+  async #moveToDelayed(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {
     await this.#backend.moveToDelayed(ref.id, await this.#clock(), Math.max(1, Math.round(delayMs)), ref.token, options);
     this.#held.delete(ref.token);
   }
@@ -245,6 +253,7 @@ export class ModelQueue implements AsyncDisposable {
       attemptsMade: job.attemptsMade,
       addedAt: job.timestamp,
       priority: job.priority,
+      order: nextOrder(job.processedOn ?? 0),
       data: job.data as unknown,
       deferredFailure: job.deferredFailure ?? null,
     };

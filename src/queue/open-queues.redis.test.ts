@@ -132,7 +132,7 @@ test("handed-back jobs stand at the front of their class in their old order and 
   await addAll(queues, ["e-20"], 20);
   const claims = [await claimed(queues), await claimed(queues), await claimed(queues)];
   assert.deepEqual(ids(claims), ["c-1", "a-2", "d-3"]);
-  for (const claim of claims.toReversed()) await queues.handBack(claim);
+  for (const n of [1, 0, 2]) await queues.handBack(claims[n] ?? assert.fail());
   await addAll(queues, ["0-new"], 10);
   assert.equal((await queues.peek(["m"]))[0]?.topPriority, 10);
   const second = await claimAll(queues);
@@ -156,7 +156,8 @@ test("jobs handed back without waiting for each other keep their old order, agai
     const claims: Claim[] = [];
     for (const _ of order) claims.push(await claimed(queues));
     assert.deepEqual(ids(claims), order, `round ${round}`);
-    await Promise.all(claims.toReversed().map((claim) => queues.handBack(claim)));
+    const shuffled = round % 2 === 0 ? claims.toReversed() : claims.toSorted((a, b) => a.token.localeCompare(b.token));
+    await Promise.all(shuffled.map((claim) => queues.handBack(claim)));
   }
 });
 
@@ -203,7 +204,7 @@ test("a short delay is over without anybody's help", async () => {
 test("a job passed on waits its delay and has spent no attempt", async () => {
   const { keys, queues } = await setup();
   await addAll(queues, ["job-00001"], 1);
-  await queues.passOn(await claimed(queues), 3_600_000);
+  await queues.delay(await claimed(queues), 3_600_000);
   assert.deepEqual(await stateOf(queues, "job-00001"), ["delayed", 0, null]);
   assert.equal(await queues.claim("m"), null);
   await makeDue(keys, "job-00001");
@@ -225,7 +226,7 @@ test("a renewal extends all locks of several queues and names exactly the lost o
   for (const id of ["job-00001", "job-00002", "job-00003"]) await queues.add(jobData(id), { priority: 1 });
   await queues.add(jobData("job-0000b", "b"), { priority: 1 });
   const claims = [...(await claimAll(queues)), await claimed(queues, "b")];
-  for (const { queue, id } of claims) await redis.pexpire(keys.lock(queue, id), 5_000);
+  for (const { queue, id } of claims) await redis.pexpire(keys.lock(queue, id), 30_000);
   const [, second, third, other] = claims;
   assert.ok(second !== undefined && third !== undefined && other !== undefined);
   await expireLock(keys, second);
@@ -233,7 +234,7 @@ test("a renewal extends all locks of several queues and names exactly the lost o
   assert.deepEqual(await queues.renew(claims), [second, third]);
   for (const id of [keys.lock("m", "job-00001"), keys.lock("b", other.id)]) {
     const leftMs = await redis.pttl(id);
-    assert.ok(leftMs > 50_000 && leftMs <= 60_000, `lock ${id} lasts ${leftMs} ms`);
+    assert.ok(leftMs > 30_000 && leftMs <= 60_000, `lock ${id} lasts ${leftMs} ms`);
   }
   assert.equal(await redis.exists(keys.lock("m", second.id)), 0, "a lost lock was made again");
   assert.equal(await redis.get(keys.lock("m", third.id)), "another token");
@@ -251,7 +252,7 @@ test("nothing can be done with a job whose lock another worker has", async () =>
   await assert.rejects(queues.complete(old, jobResult(1)), lost);
   await assert.rejects(queues.fail(old, ERROR), lost);
   await assert.rejects(queues.retry(old, ERROR, 1), lost);
-  await assert.rejects(queues.passOn(old, 1), lost);
+  await assert.rejects(queues.delay(old, 1), lost);
   await assert.rejects(queues.handBack(old), lost);
   assert.deepEqual(await queues.renew([old]), [old]);
   assert.equal(await queues.adopt(old), null);
@@ -277,11 +278,11 @@ test("a restarted daemon adopts a claim whose lock still holds, and finishes it"
   const { keys, queues } = await setup();
   await addAll(queues, ["job-00001"], 1);
   const { id, queue, token, claim: number, data } = await claimed(queues);
-  await redis.pexpire(keys.lock(queue, id), 5_000);
+  await redis.pexpire(keys.lock(queue, id), 30_000);
   const restarted = await rig.queues(keys);
   const adopted = await restarted.adopt({ id, queue, token, claim: number });
   assert.deepEqual([adopted?.id, adopted?.token, adopted?.claim, adopted?.data], [id, token, 1, data]);
-  assert.ok((await redis.pttl(keys.lock(queue, id))) > 50_000, "the lock was not renewed");
+  assert.ok((await redis.pttl(keys.lock(queue, id))) > 30_000, "the lock was not renewed");
   assert.ok(adopted);
   await restarted.complete(adopted, jobResult(1));
   assert.deepEqual((await queues.job("m", id))?.result, jobResult(1));

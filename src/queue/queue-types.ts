@@ -12,8 +12,13 @@ export interface ClaimRef {
   readonly claim: number;
 }
 
+/** `order` grows with each claim of this process: where a job that is handed back stands among others that are. */
+export interface OrderedClaim extends ClaimRef {
+  readonly order: number;
+}
+
 /** A job this process holds the lock of. `data` is as read from Redis: `parseJobData` it. */
-export interface Claim extends ClaimRef {
+export interface Claim extends OrderedClaim {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
@@ -62,10 +67,10 @@ export interface Queues extends AsyncDisposable {
   fail(claim: ClaimRef, error: ErrorData): Promise<void>;
   /** Back of the queue after `delayMs`; counts as an attempt. */
   retry(claim: ClaimRef, error: ErrorData, delayMs: number): Promise<void>;
-  /** To the very front of its priority class at once, no attempt spent. Of several, the newest claim first: then they stand in their old order. */
-  handBack(claim: ClaimRef): Promise<void>;
-  /** Like `retry` without spending an attempt: for another worker. */
-  passOn(claim: ClaimRef, delayMs: number): Promise<void>;
+  /** To the very front of its priority class at once, no attempt spent. Several stand there in the order in which they were claimed. */
+  handBack(claim: OrderedClaim): Promise<void>;
+  /** Like `retry` without spending an attempt. */
+  delay(claim: ClaimRef, delayMs: number): Promise<void>;
   /** Cancel of a queued job: afterwards it never starts. `active`: some worker holds it. */
   removeQueued(queue: string, id: string): Promise<"removed" | "active" | "gone">;
   /**

@@ -30,6 +30,14 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= '' then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1`);
 
+/** KEYS: record. ARGV: now. Sets started_at unless it is set. Returns when it was set, and whether that was now (0 or 1); nothing without a record. */
+const START = new RedisScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+local started = redis.call('HGET', KEYS[1], 'started_at')
+if started and started ~= '' then return { started, 0 } end
+redis.call('HSET', KEYS[1], 'started_at', ARGV[1])
+return { ARGV[1], 1 }`);
+
 export function openRequests(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Requests {
   const { redis, keys, retentionMs } = options;
   const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
@@ -47,7 +55,11 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
       const hash = await onRedis(`reading request ${id}`, () => redis.hgetall(keys.request(id)));
       return Object.keys(hash).length === 0 ? null : fromHash(id, hash);
     },
-    markStarted: async (id, at) => (await setOnce(id, "started_at", at)) === 1,
+    markStarted: async (id, at) => {
+      const answer = await onRedis(`recording the start of request ${id}`, () => START.run(redis, [keys.request(id)], [at]));
+      const [startedAt, first] = answer as readonly [string?, number?];
+      return { first: first === 1, elapsedMs: startedAt === undefined ? 0 : Math.max(0, at - Number(startedAt)) };
+    },
     markCancelled: async (id) => (await setOnce(id, "cancelled_at", await onRedis(`recording cancelled_at of request ${id}`, now))) !== -1,
     cancelledAmong: async (ids) => {
       const marks = await onRedis("reading cancel marks", () => Promise.all(ids.map((id) => redis.hget(keys.request(id), "cancelled_at"))));

@@ -1,3 +1,4 @@
+import type { FaultCount } from "../core/job-outcome.ts";
 import type { JobEvent, JobEventDraft } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 
@@ -14,8 +15,10 @@ export interface Requests {
    */
   create(record: RequestRecord): Promise<boolean>;
   get(id: string): Promise<RequestRecord | null>;
-  /** Sets startedAt once (unix ms by `now`); true the first time. */
-  markStarted(id: string, at: number): Promise<boolean>;
+  /**
+   * Sets startedAt once (unix ms by `now`). `first`: it was set now. `elapsedMs`: since it was set; 0 where there is no record.
+   */
+  markStarted(id: string, at: number): Promise<{ readonly first: boolean; readonly elapsedMs: number }>;
   /** Sets cancelledAt once; false when the record does not exist. */
   markCancelled(id: string): Promise<boolean>;
   /** Which of these are marked cancelled: one round trip. */
@@ -85,10 +88,10 @@ export interface Registry {
   list(): Promise<readonly WorkerAnnouncement[]>;
 }
 
-/** Per job: claims on which it crashed a runner (POISON_JOB) and workers that passed it on. Both expire with the retention. */
-export interface CrashLedger {
-  /** Adds the claim; returns on how many distinct claims the job has crashed a runner so far. */
-  recordCrash(id: string, claim: number): Promise<number>;
+/** Per job: claims on which it ran into a device fault, and workers that passed it on. Both expire with the retention. */
+export interface FaultLedger {
+  /** Adds the claim, once; returns the job's faults so far, by whom they were blamed on. */
+  recordFault(id: string, claim: number, blamed: "job" | "device"): Promise<FaultCount>;
   recordPassOn(id: string, worker: string): Promise<number>;
   passedOnBy(id: string): Promise<ReadonlySet<string>>;
 }

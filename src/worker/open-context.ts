@@ -8,7 +8,7 @@ import { keysFor, type Keys } from "../protocol/keys.ts";
 import { openQueues } from "../queue/open-queues.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
-import { openCrashLedger } from "../state/open-crash-ledger.ts";
+import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openEmitter } from "../state/open-emitter.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openRegistry } from "../state/open-registry.ts";
@@ -34,8 +34,9 @@ export async function openContext(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly stack: AsyncDisposableStack;
+  readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
-  const { config, log, metrics, stack } = options;
+  const { config, log, metrics, stack, runnerEntry } = options;
   const url = config.redisUrl;
   if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
   const keys = keysFor(config.namespace);
@@ -83,7 +84,7 @@ export async function openContext(options: {
     emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
     intents: openIntents(shared),
     registry: openRegistry(shared),
-    ledger: openCrashLedger({ ...shared, ttlMs: retentionMs }),
+    ledger: openFaultLedger({ ...shared, ttlMs: retentionMs }),
     cancels: openCancelChannel({ ...shared, subscriber: connect("subscriber") }),
     store,
     spool,
@@ -92,6 +93,7 @@ export async function openContext(options: {
     runTimes: openRunTimes(shared),
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
     guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
+    ...(runnerEntry !== undefined && { runnerEntry }),
   };
   return { context, keys, blocking: connect("blocking") };
 }

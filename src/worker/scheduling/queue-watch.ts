@@ -83,7 +83,7 @@ export class QueueWatch {
     metrics.queueWaiting.set({ model }, waiting);
     metrics.queueOldestSeconds.set({ model }, seen === null ? 0 : (now - seen.since) / 1_000);
     const backlog = this.#options.backlog(model);
-    const since = [...(seen === null ? [] : [seen.since]), ...backlog.map((job) => job.claimedAt)];
+    const since = [...(seen === null ? [] : [seen.since]), ...backlog.map((job) => job.heldSince)];
     return {
       model,
       waiting: (paused ? 0 : waiting) + backlog.length,
