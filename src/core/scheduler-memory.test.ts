@@ -41,7 +41,7 @@ test("after any wrong measurements every model that fits by its manifest is serv
       assert.equal(world.served, setup.arrivals.length);
       assert.ok(world.worstGapMs <= boundMs, `a model went unserved for ${world.worstGapMs} ms, the bound is ${boundMs}`);
     }),
-    { numRuns: 200 },
+    { numRuns: 60 },
   );
 });
 

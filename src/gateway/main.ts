@@ -2,6 +2,7 @@ import type { AddressInfo } from "node:net";
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { repairRequests } from "../requests/repair-requests.ts";
@@ -79,8 +80,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   await options.onReady?.({ url: boundUrl, context });
   await ended(signal);
   log.info("gateway ending: no more requests are accepted");
-  const closed = new AbortController();
-  await Promise.race([app.close().finally(() => closed.abort()), sleep(CLOSE_GRACE_MS, closed.signal).catch(() => undefined)]);
+  await endedWithin(CLOSE_GRACE_MS, app.close());
   await Promise.allSettled(chores);
 
   async function every(intervalMs: number, until: AbortSignal, work: () => Promise<void>): Promise<void> {

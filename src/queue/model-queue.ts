@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
+import type { JobView } from "../core/job-state.ts";
 import { serverClock, type ServerClock } from "../lib/server-clock.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
 import { clockedBackend } from "./clocked-backend.ts";
 import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
 import { placeFirst } from "./queue-scripts.ts";
-import type { Claim, ClaimRef, JobView, OrderedClaim } from "./queue-types.ts";
+import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
 export interface ModelQueueOptions {
   readonly redis: Redis;

@@ -1,3 +1,4 @@
+import type { JobView } from "../core/job-state.ts";
 import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
@@ -45,17 +46,6 @@ export interface QueuePeek {
   /** Milliseconds until the next delayed job falls due; negative when it has. */
   readonly dueInMs: number | null;
   readonly paused: boolean;
-}
-
-export interface JobView {
-  readonly state: "waiting" | "delayed" | "active" | "completed" | "failed" | "waiting-children";
-  readonly failedReason: string | null;
-  readonly result: JobResult | null;
-  readonly attemptsMade: number;
-  readonly claim: number;
-  readonly addedAt: number;
-  readonly processedAt: number | null;
-  readonly finishedAt: number | null;
 }
 
 /**

@@ -5,7 +5,7 @@ import type { ModelAvailability, WaitReason } from "../core/model-availability.t
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { followJob, type FollowDeps } from "./follow-job.ts";
 import type { StateDeps } from "./read-state.ts";
 

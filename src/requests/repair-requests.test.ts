@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AppError } from "../protocol/error.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { repairRequests, type RepairDeps } from "./repair-requests.ts";
 
 const record = (id: string, change: Partial<RequestRecord> = {}): RequestRecord => ({

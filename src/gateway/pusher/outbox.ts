@@ -1,5 +1,6 @@
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../../lib/backoff.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
+import { endedWithin } from "../../lib/within.ts";
 import { channelOf } from "../../protocol/pusher.ts";
 import { eventCall, type RealtimeTarget } from "../../protocol/pusher-api.ts";
 import type { GatewayContext } from "../gateway-context.ts";
@@ -59,9 +60,7 @@ export class Outbox {
 
   /** Resolves when all was told, at the latest after so many milliseconds. */
   async flushed(withinMs: number): Promise<void> {
-    const done = new AbortController();
-    const all = Promise.allSettled(this.#busy.values()).finally(() => done.abort());
-    await Promise.race([all, sleep(withinMs, done.signal).catch(() => undefined)]);
+    await endedWithin(withinMs, Promise.allSettled(this.#busy.values()));
   }
 
   async #drain(id: string): Promise<void> {

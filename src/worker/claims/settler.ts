@@ -1,10 +1,10 @@
 import { decideOutcome, mayConcernOthers, NO_FAULTS, type ClaimEnd, type ClaimOutcome, type FaultCount } from "../../core/job-outcome.ts";
+import type { JobView } from "../../core/job-state.ts";
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../../lib/backoff.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
 import { AppError, asAppError, ERROR_TABLE, toErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { JobEventDraft } from "../../protocol/event.ts";
 import type { JobResult } from "../../protocol/result.ts";
-import type { JobView } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
 import type { HeldJob } from "./held-job.ts";
 
