@@ -111,10 +111,10 @@ test("a daemon that stood still past its lock changes nothing more: the other on
   assert.equal(await quick.stop(), 0);
 });
 
-test("two thousand jobs: none lost, none doubled", async () => {
+test("five hundred jobs: none lost, none doubled", async () => {
   await using system = await startSystem();
   await system.startWorker();
-  const ids = await Promise.all(Array.from({ length: 2_000 }, (_, i) => system.submit({ model: "fake", params: { steps: 1, seed: i } })));
+  const ids = await Promise.all(Array.from({ length: 500 }, (_, i) => system.submit({ model: "fake", params: { steps: 1, seed: i } })));
   for (const id of ids) {
     const view = await system.ended("fake", id);
     assert.equal(view.state, "completed", view.failedReason ?? "");
@@ -122,8 +122,8 @@ test("two thousand jobs: none lost, none doubled", async () => {
   }
   await system.event((event) => event.id === ids.at(-1) && event.type === "done");
   const done = system.events.filter((event) => event.type === "done").map((event) => event.id);
-  assert.equal(new Set(done).size, 2_000);
-  assert.equal(done.length, 2_000);
+  assert.equal(new Set(done).size, 500);
+  assert.equal(done.length, 500);
 });
 
 test("a full spool stops the claims and readiness says so; jobs wait", async () => {

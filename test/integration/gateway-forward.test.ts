@@ -4,6 +4,8 @@ import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, describe, mock, test } from "node:test";
 import PusherServer from "pusher";
+import type { JobEvent } from "../../src/protocol/event.ts";
+import { openEmitter } from "../../src/state/open-emitter.ts";
 import { addClient, ApiClient, startGateway } from "../support/gateway.ts";
 import type { StatusUpdate } from "../support/pusher-client.ts";
 import { paced } from "../support/pace.ts";
@@ -89,6 +91,14 @@ describe("another Pusher server", () => {
       () => pusher.asked.slice(-5).map(({ update }) => update),
     );
 
+  /** An event of a running job, as its worker emits it. */
+  async function emit(id: string, event: Pick<JobEvent, "type" | "preview">): Promise<void> {
+    const { client: redis, keys } = system;
+    const token = (await redis.get(keys.lock("fake", id))) ?? "";
+    const target = { id, queue: "fake", token, claim: 1, client: "tester" };
+    await openEmitter({ redis, keys, ttlMs: 3_600_000 }).emit(target, { id, claim: 1, at: Date.now(), progress: 10, ...event });
+  }
+
   test("gets all events once over two gateways, signed as its SDK signs, previews only as large as it takes them", async () => {
     let isDown = true;
     await using pusher = await startPusherServer((update) => {
@@ -103,11 +113,18 @@ describe("another Pusher server", () => {
     assert.ok(gateway);
     await leader();
     const api = new ApiClient(gateway.url, key);
-    // Of what waits for the other server the newest counts: the job is held until both kinds have been sent.
     using gate = system.gate();
-    const id = await api.submit("txt2img", { ...picture(3), fault: { ...gate.fault, step: 2 } });
-    await system.until("progress", () => pusher.received.find(({ update }) => update.status === "in_progress"));
-    await system.until("a preview", () => pusher.asked.find(({ update }) => update.preview !== null));
+    const id = await api.submit("txt2img", { ...picture(1), fault: gate.fault });
+    await system.event((event) => event.id === id && event.stage === "denoise");
+    // Of what waits for a call to end only the newest is told: the same again, until each kind has been.
+    await system.until("progress", async () => {
+      await emit(id, { type: "progress" });
+      return pusher.received.find(({ update }) => update.status === "in_progress");
+    });
+    await system.until("a preview", async () => {
+      await emit(id, { type: "preview", preview: "AAAA" });
+      return pusher.asked.find(({ update }) => update.preview !== null);
+    });
     gate.open();
     await done(pusher, id);
     const own = pusher.received.filter(({ update }) => update.request_id === id);
