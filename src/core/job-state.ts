@@ -19,7 +19,8 @@ export interface JobView {
   readonly finishedAt: number | null;
 }
 
-type EndView = Pick<JobView, "state" | "failedReason" | "result" | "finishedAt">;
+/** What a request's status needs of it. */
+export type EndView = Pick<JobView, "state" | "failedReason" | "result" | "finishedAt">;
 
 export interface StateInput {
   readonly record: RequestRecord;

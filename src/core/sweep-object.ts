@@ -1,6 +1,6 @@
 import type { RequestRecord } from "../protocol/request.ts";
 import { RESULT_VERSION, type JobResult } from "../protocol/result.ts";
-import { deriveStatus, type JobView } from "./job-state.ts";
+import { deriveStatus, type EndView } from "./job-state.ts";
 
 /** What an object in the store belongs to, by its key. */
 export interface StoredObjectName {
@@ -32,13 +32,13 @@ export type SweptRequest =
   | { readonly kind: "unreadable" };
 
 /** A cancelled request has ended for its client at once, and for the store once no worker can hold its job any more. */
-export function sweptRequest(record: RequestRecord | null, job: JobView | null): SweptRequest {
+export function sweptRequest(record: RequestRecord | null, job: EndView | null): SweptRequest {
   if (record === null) return { kind: "unknown" };
-  if (job === null || job.state === "unknown") return record.cancelledAt === null ? { kind: "open" } : { kind: "ended", keys: new Set() };
+  if (job === null) return record.cancelledAt === null ? { kind: "open" } : { kind: "ended", keys: new Set() };
   if (job.state !== "completed" && job.state !== "failed") return { kind: "open" };
   const { error } = deriveStatus({ record, job, live: null });
   if (job.state === "failed" || error?.code === "CANCELLED") return { kind: "ended", keys: new Set() };
-  const keys = resultKeys(job.returnvalue);
+  const keys = resultKeys(job.result);
   return keys === null ? { kind: "unreadable" } : { kind: "ended", keys };
 }
 

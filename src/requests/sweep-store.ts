@@ -131,9 +131,7 @@ async function lookAt({ requests, queues }: SweepDeps, id: string): Promise<Swep
   try {
     const record = await requests.get(id);
     const job = record === null ? null : await queues.job(record.queue, id);
-    const view =
-      job === null ? null : { state: job.state, failedReason: job.failedReason, returnvalue: job.result, finishedOn: job.finishedAt };
-    return sweptRequest(record, view);
+    return sweptRequest(record, job);
   } catch (thrown) {
     const error = asAppError(thrown);
     if (error.code === "REDIS_UNAVAILABLE") throw error;
