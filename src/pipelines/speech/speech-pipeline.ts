@@ -17,8 +17,8 @@ export interface SpeechModel {
   readonly ownSpeed: boolean;
   /** Silence between two sentences. */
   readonly pauseMs: number;
-  /** The sentences of a text. @throws AppError INVALID_INPUT | CONTEXT_LENGTH_EXCEEDED */
-  prepare(job: SpeechJob): Promise<readonly Utterance[]>;
+  /** The sentences of a text. `turn` is awaited before every piece of work that takes long. @throws AppError INVALID_INPUT, and whatever `turn` throws */
+  prepare(job: SpeechJob, turn: () => Promise<void>): Promise<readonly Utterance[]>;
   probe(): Promise<void>;
   /** Milliseconds inside native runs so far. */
   sessionMs(): number;
@@ -57,8 +57,10 @@ export class SpeechPipeline implements Pipeline {
     const sessionMsBefore = this.#model.sessionMs();
     const { sampleRate, ownSpeed } = this.#model;
     const job = parseSpeechJob(runnerJob, this.#manifest, sampleRate);
-    await context.stage("text");
-    const utterances = await this.#model.prepare(job);
+    const utterances = await this.#model.prepare(job, async () => {
+      await context.stage("text");
+      if (context.cancelled(job.id)) throw new AppError("CANCELLED", `job ${job.id} was cancelled before it was spoken`);
+    });
     const spent = { runMs: performance.now() - startedAt };
     const tempo = ownSpeed ? {} : { tempo: job.speed };
     const target = { outDir: job.outDir, format: job.format, sampleRate: job.sampleRate, channels: 1, sourceRate: sampleRate, ...tempo };

@@ -1,6 +1,3 @@
-import { createHash } from "node:crypto";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
@@ -8,6 +5,7 @@ import type { FileRole, SpoolFile } from "../../protocol/result.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
 import { decodeAudio } from "../media/decode-audio.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
+import { writeComplete } from "../media/write-complete.ts";
 import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
 import { runEach } from "../run-each.ts";
 import { FeatureReader, WINDOW_FRAMES, type Samples } from "./feature-reader.ts";
@@ -117,12 +115,13 @@ class WhisperPipeline implements Pipeline {
   async #transcribe(job: RunnerJob, survey: AudioSurvey, context: RunContext): Promise<Transcript> {
     const { config, encoder, decoder, tokenizer } = this.#model;
     const random = new TorchRandom(SEED);
+    await using features = new FeatureReader({ samples: this.#samples(job), bins: config.melBins, loudest: survey.loudest });
     const windows = transcribe({
       encoder,
       decoder,
       config,
       survey,
-      features: new FeatureReader({ samples: this.#samples(job), bins: config.melBins, loudest: survey.loudest }),
+      features,
       language: null,
       random: () => random.uint32() / 2 ** 32,
       onStep: async (stage, frame) => {
@@ -162,7 +161,5 @@ interface TextFile {
 }
 
 async function written(outDir: string, { text, ...file }: TextFile): Promise<SpoolFile> {
-  const bytes = Buffer.from(text);
-  await writeFile(join(outDir, file.name), bytes);
-  return { ...file, sizeBytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+  return { ...file, ...(await writeComplete(outDir, file.name, Buffer.from(text))) };
 }
