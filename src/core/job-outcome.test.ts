@@ -46,6 +46,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   MODEL_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
   MANIFEST_INVALID: ["pass-on", "pass-on", "fail"],
   LOAD_TIMEOUT: ["pass-on", "pass-on", "fail"],
+  DEVICE_FAILED: ["retry", "fail", "retry"],
   DEVICE_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
   CAPACITY_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
