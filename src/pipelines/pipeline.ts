@@ -28,10 +28,12 @@ export interface RunContext {
     id: string,
     at: { readonly fraction: number; readonly stage: string; readonly step: number; readonly steps: number; readonly stepMs: number },
   ): void;
-  /** At most 16 KiB of JPEG, else it is dropped (and said in the log). */
-  preview(id: string, jpeg: Uint8Array, step: number): void;
-  /** True when the preview rate allows another frame now: rendering one otherwise is wasted. */
-  previewDue(id: string): boolean;
+  /**
+   * Offers a preview. `render` is called at once, or not at all: where previews are off, the rate allows none now, or the job's last one is
+   * still being made. It reads at once what the next step changes, and may encode beside it. At most 16 KiB of JPEG; one that is larger or
+   * cannot be made is dropped and said in the log.
+   */
+  preview(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): void;
 }
 
 export interface JobOutput {

@@ -1,5 +1,6 @@
 import { asAppError } from "../protocol/error.ts";
 import type { RunnerJob } from "../protocol/ipc.ts";
+import { isDeviceFailure } from "./device-failure.ts";
 import type { JobEnd, JobOutput } from "./pipeline.ts";
 
 /**
@@ -16,7 +17,7 @@ export async function runEach(
       end(job.id, { ok: true, output: await run(job) });
     } catch (thrown) {
       const error = asAppError(thrown, "PIPELINE_FAILED");
-      if (error.row.blame === "machine") throw error;
+      if (isDeviceFailure(error.code)) throw error;
       end(job.id, { ok: false, error });
     }
   }

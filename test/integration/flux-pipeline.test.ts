@@ -101,6 +101,7 @@ test("a job announces its stages, reports each step and shows x0", async () => {
     ],
   );
   // A step whose predecessor's preview is still being encoded shows none.
+  await context.settled();
   const shown = context.previews.map(({ step }) => step);
   assert.equal(shown[0], 1);
   assert.deepEqual(

@@ -49,7 +49,6 @@ async function run(
     cancelled: () => false,
     progress: () => undefined,
     preview: () => undefined,
-    previewDue: () => false,
   };
   const jobs = Object.entries(all).map(([id, params]) => ({ id, task: "txt2img" as const, params, inputs: [], outDir: dir }));
   await pipeline.run(jobs, context, (id, end) => ends.set(id, end));

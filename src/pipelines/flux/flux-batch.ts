@@ -45,7 +45,6 @@ export class FluxBatch {
   readonly #startedAt = performance.now();
   readonly #sessionMsBefore: number;
   #preview: LatentPreview | null = null;
-  readonly #painting = new Map<string, Promise<void>>();
 
   constructor(options: {
     readonly model: FluxModel;
@@ -139,7 +138,6 @@ export class FluxBatch {
       const stepMs = performance.now() - startedAt;
       for (const { job } of going) this.#progress(job, "denoise", { fraction, step: paintedAt, stepMs });
     }
-    await Promise.all(this.#painting.values());
     return { members: going, denoising };
   }
 
@@ -175,20 +173,14 @@ export class FluxBatch {
     }
   }
 
-  /** Encoded beside the next steps; a member whose last preview is still being encoded gets none. */
   #showPreviews(going: readonly Conditioned[], denoising: Denoising, velocity: Float32Array, index: number, step: number): void {
     if (this.#shape.channels !== FLUX_LATENT_RGB.factors.length) return;
     for (const [row, { job }] of going.entries()) {
-      if (!this.#context.previewDue(job.id) || this.#painting.has(job.id)) continue;
-      this.#preview ??= new LatentPreview(this.#shape, FLUX_LATENT_RGB);
-      const rowVelocity = velocity.subarray(row * this.#rowSize(), (row + 1) * this.#rowSize());
-      const painting = this.#preview.render(denoising.row(row), rowVelocity, this.#schedule.sigmas[index]!).then((jpeg) => {
-        this.#painting.delete(job.id);
-        this.#context.preview(job.id, jpeg, step);
+      this.#context.preview(job.id, step, () => {
+        this.#preview ??= new LatentPreview(this.#shape, FLUX_LATENT_RGB);
+        const rowVelocity = velocity.subarray(row * this.#rowSize(), (row + 1) * this.#rowSize());
+        return this.#preview.render(denoising.row(row), rowVelocity, this.#schedule.sigmas[index]!);
       });
-      // Told when all are waited for.
-      painting.catch(() => undefined);
-      this.#painting.set(job.id, painting);
     }
   }
 

@@ -33,7 +33,6 @@ export class LtxClip {
   readonly #shape: VideoShape;
   readonly #schedule: FlowMatchSchedule;
   readonly #random: TorchRandom;
-  #painting: Promise<void> | null = null;
   #encodeMs = 0;
 
   constructor(options: { readonly model: LtxModel; readonly slug: string; readonly context: RunContext; readonly job: LtxJob }) {
@@ -133,23 +132,12 @@ export class LtxClip {
       const fraction = AFTER_TEXT + ((AFTER_STEPS - AFTER_TEXT) * (index + 1)) / steps;
       this.#progress("denoise", fraction, index + 1, performance.now() - startedAt);
     }
-    await this.#painting;
     return latents.subarray(extra);
   }
 
-  /** Encoded beside the next steps; while one is still being encoded there is no other. */
   #showPreview(latents: Float32Array, velocity: Float32Array, index: number): void {
-    const { id } = this.#job;
-    if (this.#painting !== null || !this.#context.previewDue(id)) return;
-    const painting = videoPreview({ shape: this.#shape, latents, velocity, sigma: this.#schedule.sigmas[index]! }, LTX_LATENT_RGB).then(
-      (jpeg) => {
-        this.#painting = null;
-        this.#context.preview(id, jpeg, index + 1);
-      },
-    );
-    // Told when it is waited for.
-    painting.catch(() => undefined);
-    this.#painting = painting;
+    const source = { shape: this.#shape, latents, velocity, sigma: this.#schedule.sigmas[index]! };
+    this.#context.preview(this.#job.id, index + 1, () => videoPreview(source, LTX_LATENT_RGB));
   }
 
   /** Tile by tile into the encoder: a tile of frames is all that is ever held. */
