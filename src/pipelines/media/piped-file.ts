@@ -29,7 +29,8 @@ export class PipedFile implements AsyncDisposable {
     this.#partial = `${this.#path}.partial`;
     this.#ffmpeg = openFfmpeg({
       what: `writing ${name}${encoder === undefined ? "" : ` with ${encoder}`}`,
-      args: [...args, this.#partial],
+      // Without it ffmpeg 5.1 ends well when the disk is full at the file's end, and the file is cut.
+      args: ["-xerror", ...args, this.#partial],
       failure: "BAD_OUTPUT",
       ...(limits !== undefined && { limits }),
       ...(signal !== undefined && { signal }),
