@@ -120,6 +120,7 @@ function finished(one: Running, runMs: number): JobEnd {
         files: [file],
         seed: params.seed ?? null,
         info,
+        ...(params.text_chars !== undefined && { text: "ж".repeat(params.text_chars) }),
         inputMs: 0,
         runMs,
         encodeMs,
