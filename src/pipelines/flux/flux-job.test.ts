@@ -98,9 +98,9 @@ test("image-to-image takes the picture's size, within the limits and with its pr
   assert.deepEqual(sized(5000, 100), [1024, 256], "proportions that the limits do not allow give way");
 });
 
-test("one given side takes the other from the defaults", () => {
-  const { width, height } = parse({ ...REQUIRED, width: 640 }, { image: [500, 400] });
-  assert.deepEqual([width, height], [640, 512]);
+test("one given side sets the scale of the picture for the other", () => {
+  const { width, height } = parse({ ...REQUIRED, width: 640 }, { image: [1000, 700] });
+  assert.deepEqual([width, height], [640, 448]);
 });
 
 test("jobs share a run when size, steps, start, guidance and true-CFG scale agree", () => {
