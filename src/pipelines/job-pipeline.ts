@@ -1,10 +1,10 @@
 import { AppError, asAppError } from "../protocol/error.ts";
-import type { RunnerJob } from "../protocol/ipc.ts";
+import type { JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { isDeviceFailure } from "./device-failure.ts";
 import type { OpenGraphs } from "./graph/open-graphs.ts";
 import { JobRun } from "./job-run.ts";
-import type { JobEnd, JobOutput, LoadContext, Pipeline, PipelineFactory, RunContext } from "./pipeline.ts";
+import type { JobEnd, LoadContext, Pipeline, PipelineFactory, RunContext } from "./pipeline.ts";
 
 /** What a family says; that its jobs run one after the other, each to its own end, is the same for all. */
 export interface JobFamily<Model extends OpenGraphs> {

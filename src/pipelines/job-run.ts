@@ -1,7 +1,7 @@
 import { AppError } from "../protocol/error.ts";
-import type { RunnerJob } from "../protocol/ipc.ts";
+import type { JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Manifest } from "../protocol/manifest.ts";
-import type { JobOutput, RunContext } from "./pipeline.ts";
+import type { RunContext } from "./pipeline.ts";
 
 type Phase = "input" | "run" | "encode";
 

@@ -1,6 +1,5 @@
-import type { DeviceSpec, RunnerJob } from "../protocol/ipc.ts";
+import type { DeviceSpec, JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Manifest } from "../protocol/manifest.ts";
-import type { SpoolFile } from "../protocol/result.ts";
 import type { Backend } from "./backend.ts";
 
 /** What a pipeline may use while it loads. `stage` must be called before every call that blocks. */
@@ -34,17 +33,6 @@ export interface RunContext {
    * cannot be made is dropped and said in the log.
    */
   preview(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): void;
-}
-
-export interface JobOutput {
-  readonly files: readonly SpoolFile[];
-  readonly seed: number | null;
-  readonly info: Readonly<Record<string, string | number | boolean>>;
-  readonly text?: string;
-  readonly inputMs: number;
-  readonly runMs: number;
-  readonly encodeMs: number;
-  readonly sessionMs: number;
 }
 
 export type JobEnd = { readonly ok: true; readonly output: JobOutput } | { readonly ok: false; readonly error: unknown };

@@ -87,9 +87,8 @@ export interface ReadyMessage {
   readonly deviceBytes: number | null;
 }
 
-export interface JobDoneMessage {
-  readonly type: "job-done";
-  readonly id: string;
+/** What a pipeline made of a job. */
+export interface JobOutput {
   readonly files: readonly SpoolFile[];
   readonly seed: number | null;
   readonly info: Readonly<Record<string, string | number | boolean>>;
@@ -99,6 +98,11 @@ export interface JobDoneMessage {
   readonly encodeMs: number;
   /** Sum of the native session runs inside `runMs`: what a bare loop would have cost. */
   readonly sessionMs: number;
+}
+
+export interface JobDoneMessage extends JobOutput {
+  readonly type: "job-done";
+  readonly id: string;
 }
 
 export type RunnerMessage =

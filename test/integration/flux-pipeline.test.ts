@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import sharp from "sharp";
 import type { Tensor } from "../../src/pipelines/backend.ts";
-import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import { AppError, type ErrorCode } from "../../src/protocol/error.ts";
-import type { RunnerJob } from "../../src/protocol/ipc.ts";
+import type { JobOutput, RunnerJob } from "../../src/protocol/ipc.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
 import {
   FLUX_FIXTURES,

@@ -1,7 +1,7 @@
 import type { Tensor } from "../backend.ts";
 import type { LatentShape } from "../diffusion/latents.ts";
 import type { RowVelocity } from "../diffusion/row-denoising.ts";
-import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import { asFloat32, floatTensor, joinFloats, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import { idTensor, outputOf, type Edge, type IdType } from "../graph/graph-edge.ts";
 import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { FluxTransformer } from "./transformer.ts";
@@ -38,8 +38,8 @@ export class TransformerRun implements RowVelocity {
     this.#features = transformer.features;
     [this.#textTokens, this.#sequenceWidth] = first.sequenceShape;
     this.#pooledWidth = first.pooled.length;
-    this.#sequence = joined(embeddings.map(({ sequence }) => sequence));
-    this.#pooled = joined(embeddings.map(({ pooled }) => pooled));
+    this.#sequence = joinFloats(embeddings.map(({ sequence }) => sequence));
+    this.#pooled = joinFloats(embeddings.map(({ pooled }) => pooled));
     const size = rows * this.#tokens * this.#features;
     this.#halves = hidden.type === "float16" ? new Uint16Array(size) : null;
     this.#velocity = new Float32Array(velocity.type === "float16" || !transformer.batched ? size : 0);
@@ -121,19 +121,6 @@ function firstRows(ids: Tensor, rows: number): Tensor {
 
 function emptyFloats(type: FloatType, length: number): FloatData {
   return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
-}
-
-function joined(parts: readonly FloatData[]): FloatData {
-  const [first] = parts;
-  if (parts.length === 1 && first !== undefined) return first;
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const all = first instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function moveUp(data: FloatData, row: number, size: number): void {
