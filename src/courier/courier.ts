@@ -140,8 +140,8 @@ export class Courier {
   }
 
   async #untilDue(): Promise<number> {
-    const { nextDueAt } = await this.#context.queue.peek();
-    return Math.max(1, Math.min(LOOK_EVERY_MS, (nextDueAt ?? Number.POSITIVE_INFINITY) - Date.now()));
+    const { dueInMs } = await this.#context.queue.peek();
+    return Math.max(1, Math.min(LOOK_EVERY_MS, dueInMs ?? LOOK_EVERY_MS));
   }
 }
 

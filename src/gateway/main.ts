@@ -65,7 +65,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   const chores = [
     every(SWEEP_EVERY_MS, signal, async () => {
       const onError = (request: string, err: AppError): void => log.warn({ err, request }, "a request without a job could not be repaired");
-      const repaired = await repairRequests({ ...context, onError }, Date.now());
+      const repaired = await repairRequests({ ...context, onError });
       metrics.requestsRepaired.inc(repaired);
       if (repaired > 0) log.warn({ repaired }, "requests were recorded and not queued: their jobs were added");
     }),

@@ -9,7 +9,7 @@
  *   {p}:events:<client>       pub/sub channel of a client's events
  *   {p}:cancel                pub/sub channel of cancel nudges (payload = request id)
  *   {p}:intent:<model>        load intents (hash: <worker>/<device> -> expiry, unix ms)
- *   {p}:crash:<id>            claims on which the job crashed a runner (set of claim numbers, TTL), see POISON_JOB
+ *   {p}:faults:<id>           claims on which the job ran into a device fault (set, TTL), see POISON_JOB
  *   {p}:passed:<id>           workers that passed the job on (set, TTL)
  *   {p}:models                models that were served lately (hash: slug -> last seen, unix ms)
  *   {p}:workers               live workers (hash: <worker> -> JSON with expiry)
@@ -36,7 +36,7 @@ export interface Keys {
   readonly events: (client: string) => string;
   readonly cancel: string;
   readonly intent: (model: string) => string;
-  readonly crash: (id: string) => string;
+  readonly faults: (id: string) => string;
   readonly passed: (id: string) => string;
   readonly models: string;
   readonly workers: string;
@@ -68,6 +68,7 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "cancel",
   "intent",
   "crash",
+  "faults",
   "passed",
   "models",
   "workers",
@@ -99,7 +100,7 @@ export function keysFor(namespace: string): Keys {
     events: (client: string) => `${p}:events:${client}`,
     cancel: `${p}:cancel`,
     intent: (model: string) => `${p}:intent:${model}`,
-    crash: (id: string) => `${p}:crash:${id}`,
+    faults: (id: string) => `${p}:faults:${id}`,
     passed: (id: string) => `${p}:passed:${id}`,
     models: `${p}:models`,
     workers: `${p}:workers`,

@@ -46,7 +46,7 @@ test("a held job is remembered and not found; one that ended is forgotten", asyn
 test("a job whose delay is not over is not found", async () => {
   const queues = await rig.queues(rig.namespace());
   await queues.add(jobData("a"), { priority: 10 });
-  await queues.passOn(await claimed(queues), NEVER_MS);
+  await queues.delay(await claimed(queues), NEVER_MS);
   assert.deepEqual(await queues.longUnservable("m", { boundMs: 0, forgetMs: FORGET_MS }), []);
 });
 

@@ -8,7 +8,7 @@ import { longUnservable, type UnservableLook } from "./long-unservable.ts";
 import { ModelQueue } from "./model-queue.ts";
 import { guarded } from "./queue-errors.ts";
 import { adoptLock, peekQueues } from "./queue-scripts.ts";
-import type { AddOptions, Claim, ClaimRef, JobView, QueuePeek, Queues } from "./queue-types.ts";
+import type { AddOptions, Claim, ClaimRef, JobView, OrderedClaim, QueuePeek, Queues } from "./queue-types.ts";
 
 export interface QueuesOptions {
   /** Shared by all queues; stays open. */
@@ -85,12 +85,12 @@ class BullQueues implements Queues {
     return guarded(`retrying job ${claim.id}`, async () => (await this.#open(claim.queue)).retry(claim, JSON.stringify(error), delayMs));
   }
 
-  handBack(claim: ClaimRef): Promise<void> {
+  handBack(claim: OrderedClaim): Promise<void> {
     return guarded(`handing back job ${claim.id}`, async () => (await this.#open(claim.queue)).handBack(claim));
   }
 
-  passOn(claim: ClaimRef, delayMs: number): Promise<void> {
-    return guarded(`passing on job ${claim.id}`, async () => (await this.#open(claim.queue)).passOn(claim, delayMs));
+  delay(claim: ClaimRef, delayMs: number): Promise<void> {
+    return guarded(`delaying job ${claim.id}`, async () => (await this.#open(claim.queue)).delay(claim, delayMs));
   }
 
   removeQueued(queue: string, id: string): Promise<"removed" | "active" | "gone"> {

@@ -1,3 +1,4 @@
+import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
@@ -11,15 +12,20 @@ export interface ClaimRef {
   readonly claim: number;
 }
 
+/** `order` grows with each claim of this process: where a job that is handed back stands among others that are. */
+export interface OrderedClaim extends ClaimRef {
+  readonly order: number;
+}
+
 /** A job this process holds the lock of. `data` is as read from Redis: `parseJobData` it. */
-export interface Claim extends ClaimRef {
+export interface Claim extends OrderedClaim {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
-  /** Unix milliseconds of the add. */
+  /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text: BullMQ leaves it to a worker of its own. */
   readonly deferredFailure: string | null;
 }
 
@@ -33,12 +39,11 @@ export interface QueuePeek {
   readonly model: string;
   /** Jobs that could be claimed now. */
   readonly waiting: number;
-  /** Unix milliseconds at which the job that would be claimed next was added. */
-  readonly oldestAt: number | null;
+  readonly head: QueueHead | null;
   /** 1 is the most urgent. */
   readonly topPriority: number | null;
-  /** Unix milliseconds at which the next delayed job falls due. */
-  readonly nextDueAt: number | null;
+  /** Milliseconds until the next delayed job falls due; negative when it has. */
+  readonly dueInMs: number | null;
   readonly paused: boolean;
 }
 
@@ -73,10 +78,10 @@ export interface Queues extends AsyncDisposable {
   fail(claim: ClaimRef, error: ErrorData): Promise<void>;
   /** Back of the queue after `delayMs`; counts as an attempt. */
   retry(claim: ClaimRef, error: ErrorData, delayMs: number): Promise<void>;
-  /** To the very front of its priority class at once, no attempt spent. Of several, the newest claim first: then they stand in their old order. */
-  handBack(claim: ClaimRef): Promise<void>;
-  /** Like `retry` without spending an attempt: for another worker. */
-  passOn(claim: ClaimRef, delayMs: number): Promise<void>;
+  /** To the very front of its priority class at once, no attempt spent. Several stand there in the order in which they were claimed. */
+  handBack(claim: OrderedClaim): Promise<void>;
+  /** Like `retry` without spending an attempt. */
+  delay(claim: ClaimRef, delayMs: number): Promise<void>;
   /** Cancel of a queued job: afterwards it never starts. `active`: some worker holds it. */
   removeQueued(queue: string, id: string): Promise<"removed" | "active" | "gone">;
   /**

@@ -85,7 +85,7 @@ test("the end is seen at once when its event comes, without waiting for a poll",
   const followed = followJob(deps, {
     id: RECORD.id,
     onEvent: ({ type }) => void seen.push(type),
-    signal: AbortSignal.timeout(5_000),
+    signal: AbortSignal.timeout(60_000),
     pollMs: never,
   });
   await first;
@@ -102,7 +102,7 @@ test("the end is found by polling when its event was lost, and while Redis is aw
   const { deps, set, nextRead } = createRig();
   set(new AppError("REDIS_UNAVAILABLE", "away"));
   const first = nextRead();
-  const followed = followJob(deps, { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(5_000), pollMs: 1 });
+  const followed = followJob(deps, { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(60_000), pollMs: 1 });
   await first;
   set(view("failed"));
   assert.equal((await followed).status, "error");
@@ -123,7 +123,7 @@ test("an end that comes while the job is being read is not slept over", async ()
   };
   const state = await followJob(
     { ...deps, queues },
-    { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(5_000), pollMs: never },
+    { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(60_000), pollMs: never },
   );
   assert.equal(state.status, "error");
 });

@@ -88,7 +88,11 @@ export const METRIC_TABLE = {
   sweptBytes: counter("dryapi_store_swept_bytes_total", [], "Bytes that the sweep deleted from the object store."),
   previews: counter("dryapi_previews_total", ["result"], "Preview frames; result is sent, dropped or oversize."),
   queueWaiting: gauge("dryapi_queue_waiting", ["model"], "Jobs that wait in a model's queue, as last seen."),
-  queueOldestSeconds: gauge("dryapi_queue_oldest_seconds", ["model"], "Age of the oldest waiting job of a model, as last seen."),
+  queueOldestSeconds: gauge(
+    "dryapi_queue_oldest_seconds",
+    ["model"],
+    "How long the next job of a model has waited, as far as this worker saw.",
+  ),
   spoolBytes: gauge("dryapi_spool_bytes", [], "Bytes in the spool."),
   spoolFreeBytes: gauge("dryapi_spool_free_bytes", [], "Free bytes on the spool's disk."),
   httpRequests: counter("dryapi_http_requests_total", ["method", "route", "status"], "Answers of the gateway."),

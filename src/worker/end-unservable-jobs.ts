@@ -1,8 +1,7 @@
 import { modelAvailability } from "../core/model-availability.ts";
 import { AppError } from "../protocol/error.ts";
-import { Claimer } from "./claims/claimer.ts";
-import { endUnservable } from "./claims/end-unservable.ts";
-import { preempted, type HeldJob } from "./claims/held-job.ts";
+import type { Claim } from "../queue/queue-types.ts";
+import { endUnservable, type UnservableJobs } from "./claims/end-unservable.ts";
 import type { Daemon } from "./daemon.ts";
 import type { UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
@@ -10,7 +9,6 @@ import type { WorkerContext } from "./worker-context.ts";
 const MAX_LOOK_EVERY_MS = 5_000;
 /** Over some looks that did not take place (a restart, a Redis that was away). */
 const FORGET_MS = 60_000;
-const FACTS = { wasAlone: true, deviceBlamed: false, crashClaims: 0 } as const;
 
 /** Often enough that a job ends soon after its time. */
 export function lookEveryMs({ unservableMs }: Pick<WorkerContext["config"], "unservableMs">): number {
@@ -30,19 +28,15 @@ export async function endUnservableJobs(context: WorkerContext, daemon: Daemon, 
   }
 }
 
-function jobsOf(model: string, context: WorkerContext, { keeper, finisher }: Daemon): Parameters<typeof endUnservable<HeldJob>>[0] {
-  const claimer = new Claimer(context, keeper, finisher);
+function jobsOf(model: string, context: WorkerContext, { carrier }: Daemon): UnservableJobs<Claim> {
+  const { queues, metrics, config } = context;
   return {
-    due: () => context.queues.longUnservable(model, { boundMs: context.config.unservableMs, forgetMs: FORGET_MS }),
+    due: () => queues.longUnservable(model, { boundMs: config.unservableMs, forgetMs: FORGET_MS }),
     claim: async () => {
-      const { jobs, tookAny } = await claimer.claimBatch({ slug: model, batch: { max: 1, by: [] } }, 1);
-      return jobs[0] ?? (tookAny ? "dealt-with" : null);
+      const claim = await queues.claim(model);
+      if (claim !== null) metrics.claims.inc({ model });
+      return claim;
     },
-    fail: async (job, error) => void (await finisher.fail(job, error, FACTS)),
-    handBack: async (job) => {
-      const why = preempted("no worker can load its model, and it has not waited long enough to fail for it");
-      job.abort(why);
-      await finisher.fail(job, why, FACTS);
-    },
+    end: (claim, why) => carrier.end(claim, why),
   };
 }

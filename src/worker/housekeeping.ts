@@ -4,6 +4,7 @@ import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Daemon } from "./daemon.ts";
 import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
+import type { SpoolGuard } from "./spool/spool-guard.ts";
 import { unservedModels, UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
@@ -18,14 +19,18 @@ const SWEEP_EVERY_MS = 600_000;
 const SPOOL_SWEEP_AGE_MS = 3_600_000;
 
 /** What must be done again and again, each at its own pace. A failure is logged and the next turn comes. Runs until the signal aborts. */
-export async function keepHouse(context: WorkerContext, daemon: Daemon, signal: AbortSignal): Promise<void> {
+export async function keepHouse(
+  context: WorkerContext,
+  { daemon, spool }: { readonly daemon: Daemon; readonly spool: SpoolGuard },
+  signal: AbortSignal,
+): Promise<void> {
   const { config } = context;
   const unusable = new UnusableModels(context);
   await Promise.all([
     every("announcing the worker", ANNOUNCE_CHECK_MS, announcer(context, daemon, unusable)),
     every("the end of jobs that no worker can run", lookEveryMs(config), () => endUnservableJobs(context, daemon, unusable)),
     every("the check for stalled jobs", config.stalledIntervalMs, () => context.queues.recoverStalled()),
-    every("the check of the spool", SPOOL_CHECK_MS, () => checkSpool(context, daemon)),
+    every("the check of the spool", SPOOL_CHECK_MS, () => spool.check()),
     every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
     every("the sweep of ended jobs", SWEEP_EVERY_MS, () => sweep(context, daemon)),
     every("the sweep of the object store", context.storeSweep.everyMs, async () => void (await context.storeSweep.run(signal))),
@@ -75,20 +80,6 @@ export async function announce(context: WorkerContext, daemon: Daemon, unusable:
   );
 }
 
-async function checkSpool(context: WorkerContext, daemon: Daemon): Promise<void> {
-  const { usedBytes, freeBytes, fullReason } = await context.spool.usage();
-  context.metrics.spoolBytes.set(usedBytes);
-  context.metrics.spoolFreeBytes.set(freeBytes);
-  const full = fullReason !== null;
-  if (full === daemon.isPaused("spool")) return;
-  context.log[full ? "error" : "info"](
-    { usedBytes, freeBytes },
-    full ? `no more jobs are claimed: ${fullReason}` : "the spool has room again",
-  );
-  if (full) daemon.pause("spool");
-  else daemon.resume("spool");
-}
-
 export function tellUnserved(context: WorkerContext): void {
   for (const problem of unservedModels(context)) context.log.warn({ problem }, "a model is not served");
 }
@@ -107,10 +98,10 @@ async function sweep(context: WorkerContext, daemon: Daemon): Promise<void> {
   const folders = await context.spool.sweep(SPOOL_SWEEP_AGE_MS);
   let orphans = 0;
   for (const { claim } of await context.spool.scan()) {
-    if (daemon.keeper.get(claim.id) !== undefined) continue;
+    if (daemon.keeper.holds(claim.id)) continue;
     const job = await context.queues.job(claim.queue, claim.id);
     if (job !== null && job.state !== "completed" && job.state !== "failed") continue;
-    await context.spool.remove(claim.id);
+    await context.spool.removeUpTo(claim.id, claim.claim);
     orphans += 1;
   }
   if (removed + folders + orphans > 0) context.log.info({ jobs: removed, folders, orphans }, "ended jobs swept");

@@ -9,7 +9,7 @@ import { openQueues } from "../queue/open-queues.ts";
 import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
-import { openCrashLedger } from "../state/open-crash-ledger.ts";
+import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openEmitter } from "../state/open-emitter.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openRegistry } from "../state/open-registry.ts";
@@ -36,8 +36,9 @@ export async function openContext(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly stack: AsyncDisposableStack;
+  readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
-  const { config, log, metrics, stack } = options;
+  const { config, log, metrics, stack, runnerEntry } = options;
   const url = config.redisUrl;
   if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
   const keys = keysFor(config.namespace);
@@ -86,7 +87,7 @@ export async function openContext(options: {
     emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
     intents: openIntents(shared),
     registry: openRegistry(shared),
-    ledger: openCrashLedger({ ...shared, ttlMs: retentionMs }),
+    ledger: openFaultLedger({ ...shared, ttlMs: retentionMs }),
     cancels: openCancelChannel({ ...shared, subscriber: connect("subscriber") }),
     store,
     spool,
@@ -96,6 +97,7 @@ export async function openContext(options: {
     runTimes: openRunTimes(shared),
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
     guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
+    ...(runnerEntry !== undefined && { runnerEntry }),
   };
   return { context, keys, blocking: connect("blocking") };
 }

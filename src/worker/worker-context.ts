@@ -4,7 +4,7 @@ import type { GuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { Models } from "../models/open-models.ts";
 import type { Queues } from "../queue/queue-types.ts";
 import type { StoreSweep } from "../requests/open-store-sweep.ts";
-import type { CancelChannel, CrashLedger, Emitter, Intents, Registry, Requests } from "../state/state-types.ts";
+import type { CancelChannel, FaultLedger, Emitter, Intents, Registry, Requests } from "../state/state-types.ts";
 import type { ObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -21,7 +21,7 @@ export interface WorkerContext {
   readonly emitter: Emitter;
   readonly intents: Intents;
   readonly registry: Registry;
-  readonly ledger: CrashLedger;
+  readonly ledger: FaultLedger;
   readonly cancels: CancelChannel;
   readonly store: ObjectStore;
   readonly spool: Spool;
@@ -31,4 +31,6 @@ export interface WorkerContext {
   readonly runTimes: RunTimes;
   /** The only way to URLs of clients. */
   readonly guardedFetch: GuardedFetch;
+  /** Where runners start instead of at their own entry. */
+  readonly runnerEntry?: string;
 }

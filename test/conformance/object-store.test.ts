@@ -15,6 +15,7 @@ import {
   type PutOptions,
 } from "../../src/storage/object-store.ts";
 import { storeNow } from "../../src/storage/check-store.ts";
+import { until } from "../support/redis-rig.ts";
 import { startSwift, type Swift } from "../support/swift.ts";
 import { startTcpProxy, type ChunkAction } from "../support/tcp-proxy.ts";
 
@@ -498,7 +499,8 @@ describe("s3", () => {
     cutting = false;
     // Swift's listing may lag behind its objects on a busy machine: what it does not name yet is deleted by a later try.
     const names = Array.from({ length: 10 }, (_, number) => `cut/${number}`);
-    for (let deleted = 0, tries = 0; deleted < names.length && tries < 50; tries += 1) deleted += await store.deletePrefix("cut/");
+    let deleted = 0;
+    await until("all to be deleted", async () => (deleted += await store.deletePrefix("cut/")) >= names.length);
     for (const name of names) assert.equal(await store.head(name), null, name);
   });
 

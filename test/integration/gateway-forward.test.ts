@@ -6,6 +6,7 @@ import { after, before, beforeEach, describe, mock, test } from "node:test";
 import PusherServer from "pusher";
 import { addClient, ApiClient, startGateway } from "../support/gateway.ts";
 import type { StatusUpdate } from "../support/pusher-client.ts";
+import { paced } from "../support/pace.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
 const KEY = "outer-key";
@@ -75,14 +76,7 @@ describe("another Pusher server", () => {
   // A gateway that a test killed still holds its lease.
   beforeEach(() => system.client.del(system.keys.forwarder));
 
-  const picture = (steps: number, stepMs: number): object => ({
-    model: "fake",
-    prompt: "x",
-    width: 64,
-    height: 64,
-    steps,
-    step_ms: stepMs,
-  });
+  const picture = (steps: number): object => ({ model: "fake", prompt: "x", width: 64, height: 64, steps, step_ms: paced(10) });
   const isDone =
     (id: string) =>
     ({ update }: Received): boolean =>
@@ -109,13 +103,17 @@ describe("another Pusher server", () => {
     assert.ok(gateway);
     await leader();
     const api = new ApiClient(gateway.url, key);
-    const id = await api.submit("txt2img", picture(5, 100));
+    // Of what waits for the other server the newest counts: the job is held until both kinds have been sent.
+    using gate = system.gate();
+    const id = await api.submit("txt2img", { ...picture(3), fault: { ...gate.fault, step: 2 } });
+    await system.until("progress", () => pusher.received.find(({ update }) => update.status === "in_progress"));
+    await system.until("a preview", () => pusher.asked.find(({ update }) => update.preview !== null));
+    gate.open();
     await done(pusher, id);
     const own = pusher.received.filter(({ update }) => update.request_id === id);
     assert.deepEqual([...new Set(own.map(({ update }) => update.status))], ["processing", "in_progress", "done"]);
     assert.equal(own.filter(isDone(id)).length, 1);
     assert.equal(own.at(-1)?.update.progress, "100.00");
-    assert.ok(pusher.asked.some(({ update }) => update.preview !== null));
     for (const { path, query, body } of pusher.received) {
       assert.equal(path, "/apps/app1/events");
       const { channels, name } = JSON.parse(body) as { channels: string[]; name: string };
@@ -135,7 +133,7 @@ describe("another Pusher server", () => {
     await using pusher = await startPusherServer(() => 200);
     const first = await startGateway(system, pusher.env);
     await leader();
-    const earlier = await new ApiClient(first.url, key).submit("txt2img", picture(1, 1));
+    const earlier = await new ApiClient(first.url, key).submit("txt2img", picture(1));
     await done(pusher, earlier);
     assert.equal(await first.stop(), 0);
     assert.equal(await system.client.get(system.keys.forwarder), null, "given back");
@@ -143,7 +141,7 @@ describe("another Pusher server", () => {
     await system.ended("fake", meanwhile);
     await using second = await startGateway(system, pusher.env);
     await done(pusher, meanwhile);
-    const later = await new ApiClient(second.url, key).submit("txt2img", picture(1, 1));
+    const later = await new ApiClient(second.url, key).submit("txt2img", picture(1));
     await done(pusher, later);
     for (const id of [earlier, meanwhile, later]) assert.equal(pusher.received.filter(isDone(id)).length, 1, id);
   });
@@ -158,11 +156,11 @@ describe("another Pusher server", () => {
     await using gateway = await startGateway(system, pusher.env);
     await leader();
     const api = new ApiClient(gateway.url, key);
-    hanging = await api.submit("txt2img", picture(2, 50));
+    hanging = await api.submit("txt2img", picture(2));
     await system.until("a call that hangs", () => pusher.asked.find(({ update }) => update.request_id === hanging));
-    refused = await api.submit("txt2img", picture(1, 1));
+    refused = await api.submit("txt2img", picture(1));
     await system.until("a refused end", () => pusher.asked.find(isDone(refused)));
-    const other = await api.submit("txt2img", picture(1, 1));
+    const other = await api.submit("txt2img", picture(1));
     await done(pusher, other);
     assert.equal(pusher.asked.filter(isDone(refused)).length, 1);
     const refusals = gateway.lines.filter((line) => line["request"] === refused);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -24,11 +24,15 @@ import { openCancelChannel } from "../../src/state/open-cancel-channel.ts";
 import { readLive } from "../../src/state/read-live.ts";
 import type { CancelChannel, Requests } from "../../src/state/state-types.ts";
 import { cancelJob } from "../../src/requests/cancel-job.ts";
+import { writeThrough } from "./redis-rig.ts";
+import { closeGate, setFloor, stageGate, type Gate } from "./pace.ts";
 
 const CLIENT = "tester";
 /** Every wait ends: a test that waits in vain fails with what it waited for, and its processes are disposed. */
-const WAIT_MS = 60_000;
+export const WAIT_MS = 120_000;
 const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
+/** A worker whose runners keep the pace of the test, whatever their model: see `stage` and pace.ts. */
+export const PACED_WORKER: string = join(import.meta.dirname, "..", "fixtures", "paced-worker.ts");
 
 export interface LogLine {
   readonly level: string;
@@ -56,6 +60,7 @@ export class TestSystem implements AsyncDisposable {
   readonly env: Record<string, string>;
   readonly #cli: string;
   redis: PrivateRedis;
+  #redisIsUp = true;
   readonly client: Redis;
   readonly events: JobEvent[] = [];
   readonly queues: Queues;
@@ -75,7 +80,7 @@ export class TestSystem implements AsyncDisposable {
     const shared = { redis: this.client, keys: this.keys };
     this.queues = openQueues({
       ...shared,
-      lockMs: 3_000,
+      lockMs: WAIT_MS,
       stalledIntervalMs: 1_000,
       maxStalled: 2,
       retentionMs: 3_600_000,
@@ -87,14 +92,16 @@ export class TestSystem implements AsyncDisposable {
     this.env = {
       PATH: process.env["PATH"] ?? "",
       HOME: dir,
-      TMPDIR: tmpdir(),
+      // Gates and counted faults of the fake model lie here.
+      TMPDIR: join(dir, "tmp"),
       REDIS_URL: redis.url,
       DRYAPI_NAMESPACE: "test",
       DRYAPI_STATE_DIR: join(dir, "state"),
       DRYAPI_STORE: pathToFileURL(join(dir, "objects")).href,
       DRYAPI_DEVICE: "cpu",
       DRYAPI_ADMIN_PORT: "0",
-      DRYAPI_LOCK_MS: "3s",
+      // As long as any wait of a test: no stall of the machine lets a lock expire. A test about locks that do sets its own.
+      DRYAPI_LOCK_MS: `${WAIT_MS}ms`,
       DRYAPI_STALLED_INTERVAL_MS: "1s",
       DRYAPI_SPOOL_MIN_FREE_BYTES: "0",
       DRYAPI_CANCEL_GRACE_MS: "500ms",
@@ -109,6 +116,16 @@ export class TestSystem implements AsyncDisposable {
       for (const wake of this.#waiters) wake();
     });
     await this.#subscriber.subscribe(this.keys.events(CLIENT));
+  }
+
+  /** A closed gate for fake jobs, which name it in their `fault`. */
+  gate(): Gate {
+    return closeGate(undefined, this.env["TMPDIR"]);
+  }
+
+  /** The gate at which batches of a PACED_WORKER wait when they come to a stage for the n-th time. Each step begins with its stage. */
+  stage(name: string, nth: number): Gate {
+    return closeGate(stageGate(name, nth), this.env["TMPDIR"]);
   }
 
   async startWorker(env: Record<string, string> = {}): Promise<WorkerProcess> {
@@ -136,7 +153,7 @@ export class TestSystem implements AsyncDisposable {
       client: CLIENT,
       params: job.params ?? {},
       inputs: [],
-      timeoutMs: job.timeoutMs ?? 60_000,
+      timeoutMs: job.timeoutMs ?? 600_000,
     };
     await this.requests.create({
       ...shared,
@@ -201,10 +218,18 @@ export class TestSystem implements AsyncDisposable {
     return (await this.queues.job(model, id))?.state ?? "gone";
   }
 
-  /** Kills redis-server and starts it again on the same files and socket. */
-  async restartRedis(): Promise<void> {
+  /** Kills redis-server. What it has answered is in its files, however slow the disk is. */
+  async killRedis(): Promise<void> {
+    await writeThrough(this.client);
     await this.redis.kill9();
+    this.#redisIsUp = false;
+  }
+
+  /** Kills redis-server if it still runs, and starts it again on the same files and socket. */
+  async restartRedis(): Promise<void> {
+    if (this.#redisIsUp) await this.killRedis();
     this.redis = await startPrivateRedis({ dir: join(this.dir, "redis") });
+    this.#redisIsUp = true;
   }
 
   /** Object keys in the file store below a prefix. */
@@ -251,6 +276,8 @@ export class TestSystem implements AsyncDisposable {
 export async function startSystem(env: Record<string, string> = {}, cli: string = CLI): Promise<TestSystem> {
   const dir = await mkdtemp(join(tmpdir(), "dryapi-sys-"));
   const redis = await startPrivateRedis({ dir: join(dir, "redis") });
+  await mkdir(join(dir, "tmp"));
+  setFloor(join(dir, "tmp"));
   const system = new TestSystem(dir, redis, { DRYAPI_MODELS: "fake,fake-b,tiny-flux-schnell,tiny-flux-dev", ...env }, cli);
   await system.subscribe();
   return system;

@@ -10,22 +10,27 @@ interface Queue extends UnservableJobs<{ readonly id: string }> {
   readonly failed: string[];
 }
 
-/** The first of `waiting` is claimed next; a hand-back goes to the front. */
-function queueOf(waiting: string[], due: readonly string[], dealtWith: readonly string[] = []): Queue {
+/** The first of `waiting` is claimed next; a hand-back goes to its old place. Those of `ended` need no reason to end. */
+function queueOf(waiting: string[], due: readonly string[], ended: readonly string[] = []): Queue {
   const failed: string[] = [];
+  const order = [...waiting];
   return {
     waiting,
     failed,
     due: async () => due,
     claim: async () => {
       const id = waiting.shift();
-      return id === undefined ? null : dealtWith.includes(id) ? "dealt-with" : { id };
+      return id === undefined ? null : { id };
     },
-    fail: async ({ id }, error) => {
-      assert.equal(error, WHY);
-      failed.push(id);
+    end: async ({ id }, why) => {
+      if (ended.includes(id)) return;
+      const reason = await why;
+      if (reason === WHY) failed.push(id);
+      else {
+        waiting.push(id);
+        waiting.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+      }
     },
-    handBack: async ({ id }) => void waiting.unshift(id),
   };
 }
 
@@ -43,9 +48,9 @@ test("without a job that is due nothing is claimed", async () => {
 });
 
 test("a claim that ended by itself does not stop the others, and a due job that is gone is no harm", async () => {
-  const queue = queueOf(["cancelled", "old"], ["cancelled", "old", "gone"], ["cancelled"]);
-  assert.equal(await endUnservable(queue, WHY), 1);
-  assert.deepEqual(queue.failed, ["old"]);
+  const queue = queueOf(["cancelled", "young", "old"], ["cancelled", "old", "gone"], ["cancelled"]);
+  assert.equal(await endUnservable(queue, WHY), 2);
+  assert.deepEqual([queue.failed, queue.waiting], [["old"], ["young"]]);
 });
 
 test("one call claims a bounded number of younger jobs, and gives all of them back in their order", async () => {
@@ -64,9 +69,11 @@ test("one call claims a bounded number of younger jobs, and gives all of them ba
 
 test("younger jobs go back also when Redis goes away in the middle", async () => {
   const queue = queueOf(["young", "old"], ["old"]);
-  queue.fail = async () => {
-    throw new AppError("REDIS_UNAVAILABLE", "away");
+  const { claim } = queue;
+  queue.claim = async () => {
+    if (queue.waiting.length === 1) throw new AppError("REDIS_UNAVAILABLE", "away");
+    return claim();
   };
   await assert.rejects(() => endUnservable(queue, WHY), { code: "REDIS_UNAVAILABLE" });
-  assert.deepEqual(queue.waiting, ["young"]);
+  assert.deepEqual(queue.waiting, ["young", "old"]);
 });
