@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { addAbortSignal, PassThrough } from "node:stream";
 import { test } from "node:test";
+import type { ModelAvailability, WaitReason } from "../core/model-availability.ts";
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { followJob, type FollowDeps } from "./follow-job.ts";
 import type { StateDeps } from "./read-state.ts";
 
@@ -66,6 +67,7 @@ function createRig(): Rig {
       requests: { get: async () => RECORD },
       queues: { job },
       readLive: async () => null,
+      availability: async () => ({ kind: "usable" }),
       events: (signal) => addAbortSignal(signal, events) as AsyncIterable<JobEvent>,
     },
     set: (next) => (current = next),
@@ -134,4 +136,23 @@ test("an abort ends the waiting with its reason", async () => {
   await first;
   stop.abort(new AppError("CANCELLED", "interrupted"));
   await assert.rejects(followed, /interrupted/);
+});
+
+test("why it waits is told once per reason", async () => {
+  const { deps, set } = createRig();
+  set(view("waiting"));
+  const corrupt = { kind: "unusable", code: "MODEL_CORRUPT", message: "worker w1: the graph is empty", since: 1 } as const;
+  const answers: ModelAvailability[] = [{ kind: "away" }, { kind: "away" }, corrupt, corrupt, { kind: "usable" }, { kind: "away" }];
+  const told: string[] = [];
+  const availability = async (): Promise<ModelAvailability> => {
+    const answer = answers.shift();
+    if (answers.length === 0) set(view("failed"));
+    return answer ?? { kind: "usable" };
+  };
+  const onWait = ({ code }: WaitReason): void => void told.push(code);
+  await followJob(
+    { ...deps, availability },
+    { id: RECORD.id, onEvent: () => undefined, onWait, signal: AbortSignal.timeout(5_000), pollMs: 1 },
+  );
+  assert.deepEqual(told, ["CAPACITY_UNAVAILABLE", "MODEL_CORRUPT", "CAPACITY_UNAVAILABLE"]);
 });

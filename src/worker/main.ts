@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
-import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
 import { startAdminServer } from "../telemetry/admin-server.ts";
@@ -83,19 +83,13 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   await systemd.stopping("draining");
   const announced = announce(context, daemon).catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
-  await atMost(GOODBYE_MS, announced);
+  await endedWithin(GOODBYE_MS, announced);
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
-  await atMost(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
+  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
   log.info("worker ended");
   return signals.crashed ? 1 : 0;
-}
-
-async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  await Promise.race([work, sleep(ms, over.signal).catch(() => undefined)]);
-  over.abort();
 }
 
 interface Signals extends Disposable {

@@ -21,6 +21,8 @@ const STATUS_FIELDS = [
   "error",
   "queue_position",
   "eta_ms",
+  "waiting_reason",
+  "waiting_message",
   "processing_time_ms",
   "seed",
   "timings",

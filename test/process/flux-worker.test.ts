@@ -5,7 +5,7 @@ import { after, before, describe, test } from "node:test";
 import sharp from "sharp";
 import type { Task } from "../../src/protocol/task.ts";
 import { MAX_PREVIEW_BYTES, type JobEvent } from "../../src/protocol/event.ts";
-import type { JobView } from "../../src/queue/queue-types.ts";
+import type { JobView } from "../../src/core/job-state.ts";
 import { openObjectStore, type ObjectStore } from "../../src/storage/object-store.ts";
 import { submitJob } from "../../src/requests/submit-job.ts";
 import { FLUX_FIXTURES, largestDifference, present, readGoldens, readManifest, type Golden } from "../support/flux-rig.ts";

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import type { Redis } from "ioredis";
+import { within as endsWithin } from "../../src/lib/within.ts";
 import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
 import { keysFor, type Keys } from "../../src/protocol/keys.ts";
 import { RESULT_VERSION, type JobResult } from "../../src/protocol/result.ts";
@@ -119,13 +120,7 @@ export async function until<T>(what: string, look: () => T | Promise<T>): Promis
 }
 
 export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`waited ${WAIT_MS} ms in vain for ${what}`)), WAIT_MS);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+  return endsWithin(promise, { ms: WAIT_MS, late: () => new Error(`waited ${WAIT_MS} ms in vain for ${what}`) });
 }
 
 /** Gone, or a zombie that nobody waits for. */
