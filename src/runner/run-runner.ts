@@ -31,7 +31,7 @@ export function runRunner({ load }: Pick<LoopOptions, "load">): void {
 
 let unsent = 0;
 
-/** Up to 64 KiB leave at once, even when the next thing this thread does is to block (measured, queue-and-io.md 1.8). */
+/** Up to 64 KiB leave at once, even when the next thing this thread does is to block (measured). */
 function send(message: RunnerMessage): void {
   if (!process.connected) return;
   unsent += 1;

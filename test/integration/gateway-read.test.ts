@@ -13,6 +13,7 @@ const STATUS_FIELDS = [
   "result_url",
   "results_alt_formats",
   "result",
+  "result_omitted",
   "error_code",
   "error_message",
   "error_reason",

@@ -230,6 +230,8 @@ const SCHEMAS: Schema = {
           result_url: nullable("string"),
           results_alt_formats: nullable("object"),
           result: nullable("string"),
+          /** True where a text was asked for that is too long for `result`: it is at `result_url`. */
+          result_omitted: nullable("boolean"),
           error_code: nullable("string"),
           error_message: nullable("string"),
           error_reason: nullable("string"),

@@ -28,6 +28,7 @@ export function statusBody({ record, state, linkOf, position, etaMs, waits }: St
     result_url: main === undefined ? null : linkOf(main),
     results_alt_formats: altFormats(state, linkOf),
     result: result?.text ?? null,
+    result_omitted: result?.info["text_omitted"] === true ? true : null,
     ...errorFields(state),
     queue_position: status === "pending" ? position : null,
     eta_ms: etaMs === null ? null : Math.max(0, Math.round(etaMs)),

@@ -64,6 +64,8 @@ const paramsSchema = z.object({
   /** Writes so many bytes as `output.bin` instead of the PNG. */
   output_bytes: whole.max(1024 ** 3).optional(),
   seed: whole.optional(),
+  /** Gives a text of so many Cyrillic letters beside its file. */
+  text_chars: whole.max(1024 ** 2).optional(),
   fault: faultSchema.optional(),
   /** The fault happens on the first so many runs of this job only (remembered over processes); absent = always. */
   fault_claims: z.int().positive().optional(),

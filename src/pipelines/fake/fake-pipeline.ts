@@ -103,7 +103,7 @@ class FakePipeline implements Pipeline {
 
 function report({ job, params }: Running, context: RunContext, step: number, stepMs: number): void {
   context.progress(job.id, { fraction: step / (params.steps + 1), stage: "denoise", step, steps: params.steps, stepMs });
-  if (context.previewDue(job.id)) context.preview(job.id, PREVIEW_JPEG, step);
+  context.preview(job.id, step, () => PREVIEW_JPEG);
 }
 
 function finished(one: Running, runMs: number): JobEnd {
@@ -120,6 +120,7 @@ function finished(one: Running, runMs: number): JobEnd {
         files: [file],
         seed: params.seed ?? null,
         info,
+        ...(params.text_chars !== undefined && { text: "ж".repeat(params.text_chars) }),
         inputMs: 0,
         runMs,
         encodeMs,
