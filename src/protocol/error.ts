@@ -1,3 +1,5 @@
+import { createRedactor } from "../lib/redact.ts";
+
 /**
  * The closed table of failures. Every failure that crosses a process (runner -> daemon -> Redis -> client) is one row of it:
  * `code` is the fine reason (`error_reason` in the API), `apiCode` the coarse one that dryAPI's clients know (`error_code`).
@@ -130,12 +132,16 @@ export function asAppError(thrown: unknown, fallback: ErrorCode = "INTERNAL"): A
 const MAX_MESSAGE_CHARS = 2_000;
 const MAX_STDERR_CHARS = 4_096;
 
+/** By their shape alone: what crosses a process may stay in Redis for days. */
+const redact = createRedactor([]);
+
+/** Free of secrets: an error's text and a child's last words may hold a signed link or a connection string. */
 export function toErrorData(thrown: unknown, fallback: ErrorCode = "INTERNAL"): ErrorData {
   const error = asAppError(thrown, fallback);
-  const data = { code: error.code, message: error.message.slice(0, MAX_MESSAGE_CHARS) };
+  const data = { code: error.code, message: redact(error.message).slice(0, MAX_MESSAGE_CHARS) };
   if (error.blackBox === undefined) return data;
   const { stderr, ...rest } = error.blackBox;
-  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: stderr.slice(-MAX_STDERR_CHARS) }) } };
+  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: redact(stderr).slice(-MAX_STDERR_CHARS) }) } };
 }
 
 export function fromErrorData(data: ErrorData): AppError {
