@@ -49,6 +49,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   DEVICE_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
   CAPACITY_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
+  RECORD_UNREADABLE: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
   SPOOL_FULL: ["retry", "fail", "retry"],
   STORAGE_UNAVAILABLE: ["retry", "fail", "retry"],

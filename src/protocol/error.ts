@@ -64,6 +64,7 @@ export const ERROR_TABLE = {
   DEVICE_UNAVAILABLE: row("WORKER_ERROR", "elsewhere", "machine", 500, "The worker's device is not available."),
   CAPACITY_UNAVAILABLE: row("WORKER_ERROR", "elsewhere", "machine", 503, "No capacity is available for the job."),
   JOB_VERSION_UNSUPPORTED: row("WORKER_ERROR", "elsewhere", "machine", 500, "The job was written by a newer version."),
+  RECORD_UNREADABLE: row("WORKER_ERROR", "elsewhere", "machine", 500, "The stored record of the request cannot be read by this version."),
   IPC_MISMATCH: row("WORKER_ERROR", "elsewhere", "machine", 500, "The worker's parts are of different versions."),
   SPOOL_FULL: row("WORKER_ERROR", "backoff", "machine", 507, "The worker's disk is full."),
   STORAGE_UNAVAILABLE: row("WORKER_ERROR", "backoff", "upstream", 503, "The object store did not answer."),

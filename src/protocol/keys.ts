@@ -11,7 +11,7 @@
  *   {p}:intent:<model>        load intents (hash: <worker>/<device> -> expiry, unix ms)
  *   {p}:crash:<id>            claims on which the job crashed a runner (set of claim numbers, TTL), see POISON_JOB
  *   {p}:passed:<id>           workers that passed the job on (set, TTL)
- *   {p}:models                registry of models that live workers serve (hash: <worker>/<model> -> JSON with expiry)
+ *   {p}:models                models that workers announced lately (hash: slug -> last seen, unix ms)
  *   {p}:workers               live workers (hash: <worker> -> JSON with expiry)
  *   {p}:webhooks:...          BullMQ's keys of the courier's queue
  *   {p}:client:<id>, {p}:clients      one client (hash); all ids (set)
@@ -26,6 +26,7 @@
  *   {p}:forwarded:<id>        the request's end was forwarded (string, TTL)
  *   {p}:runtimes              learned run time per model (hash: slug -> milliseconds)
  *   {p}:secret:<name>         secrets that all gateways share (string, made on first use)
+ *   {p}:probe                 test writes of health checks (string, TTL)
  */
 export interface Keys {
   readonly prefix: string;
@@ -54,6 +55,7 @@ export interface Keys {
   readonly forwarded: (id: string) => string;
   readonly runTimes: string;
   readonly secret: (name: string) => string;
+  readonly probe: string;
 }
 
 /** Queue names that would collide with our own keys under the tag; a model slug must not be one of them. */
@@ -82,6 +84,7 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "forwarded",
   "runtimes",
   "secret",
+  "probe",
 ]);
 
 export function keysFor(namespace: string): Keys {
@@ -113,5 +116,6 @@ export function keysFor(namespace: string): Keys {
     forwarded: (id: string) => `${p}:forwarded:${id}`,
     runTimes: `${p}:runtimes`,
     secret: (name: string) => `${p}:secret:${name}`,
+    probe: `${p}:probe`,
   });
 }
