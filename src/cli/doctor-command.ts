@@ -62,7 +62,7 @@ async function checkRedis(config: Config): Promise<readonly Finding[]> {
     return [warn("redis", asAppError(thrown).message, "set REDIS_URL for `dryapi worker`; `dryapi up` starts its own")];
   }
   try {
-    return checkRedisFacts(await readRedisFacts(redisUrl));
+    return checkRedisFacts(await readRedisFacts(redisUrl, config.namespace));
   } catch (thrown) {
     return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
   }

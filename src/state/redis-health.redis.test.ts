@@ -1,54 +1,30 @@
 import assert from "node:assert/strict";
-import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { createServer, type AddressInfo, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, describe, test } from "node:test";
 import type { Redis } from "ioredis";
 import { RedisError, type RedisFailureKind } from "../core/redis-failure.ts";
 import { keysFor } from "../protocol/keys.ts";
 import { until, within } from "../../test/support/redis-rig.ts";
+import { startRedisServer, type RedisServer } from "../../test/support/redis-server.ts";
 import { connectRedis, type RedisRole } from "./connect-redis.ts";
 import { openRedisHealth, type RedisCheck, type RedisHealth } from "./redis-health.ts";
 
 const ROLES: readonly RedisRole[] = ["worker", "producer"];
 const keys = keysFor("dryapi");
 const open: Redis[] = [];
-const servers: ChildProcess[] = [];
-const dirs: string[] = [];
+const servers: RedisServer[] = [];
 
 after(async () => {
   for (const redis of open) redis.disconnect();
-  for (const server of servers) server.kill("SIGKILL");
-  await Promise.all(dirs.map((dir) => rm(dir, { recursive: true, force: true })));
+  for (const server of servers) await server[Symbol.asyncDispose]();
 });
 
-interface Server {
-  readonly path: string;
-  readonly url: string;
-  readonly dir: string;
-}
-
-/** A redis-server with these lines of configuration, on a unix socket. */
-async function serve(...lines: readonly string[]): Promise<Server> {
-  const dir = await mkdtemp(join(tmpdir(), "dryapi-health-"));
-  dirs.push(dir);
-  const path = join(dir, "redis.sock");
-  await mkdir(join(dir, "data"));
-  const config = ["port 0", `unixsocket ${path}`, `dir ${join(dir, "data")}`, 'save ""', "appendonly no", ...lines, ""].join("\n");
-  const server = spawn("redis-server", ["-"], { stdio: ["pipe", "pipe", "inherit"] });
+async function serve(...lines: readonly string[]): Promise<RedisServer> {
+  const server = await startRedisServer(...lines);
   servers.push(server);
-  server.stdin.end(config);
-  const { promise, resolve } = Promise.withResolvers<void>();
-  createInterface({ input: server.stdout }).on("line", (line) => {
-    // Said when it listens, before it loads anything.
-    if (/Server initialized/.test(line)) resolve();
-  });
-  await within("a redis-server", promise);
-  return { path, url: `unix:${path}`, dir };
+  return server;
 }
 
 function connect(url: string, role: RedisRole = "worker"): Redis {
@@ -120,17 +96,17 @@ describe("what keeps Redis from working is named", () => {
   });
 
   test("a wrong password, and none where one is wanted", async () => {
-    const { path, url } = await serve("requirepass s3cret-password");
-    await fails(`unix://:wrong-password@localhost${path}`, "wrong-password", /refuses the password .*REDIS_URL/);
+    const { urlAs, url } = await serve("requirepass s3cret-password");
+    await fails(urlAs(":wrong-password"), "wrong-password", /refuses the password .*REDIS_URL/);
     await fails(url, "no-password", /wants a password and REDIS_URL has none/);
     await startEnds(url, false);
-    assert.equal((await healthOf(`unix://:s3cret-password@localhost${path}`).check()).ok, true);
+    assert.equal((await healthOf(urlAs(":s3cret-password")).check()).ok, true);
   });
 
   test("a user without permissions", async () => {
-    const { path } = await serve("user reader on >reader-password ~* &* +@read +@connection +info");
-    await fails(`unix://reader:reader-password@localhost${path}`, "no-permission", /may not run a command/);
-    await startEnds(`unix://reader:reader-password@localhost${path}`, false);
+    const { urlAs } = await serve("user reader on >reader-password ~* &* +@read +@connection +info");
+    await fails(urlAs("reader:reader-password"), "no-permission", /may not run a command/);
+    await startEnds(urlAs("reader:reader-password"), false);
   });
 
   test("a replica: waited for at a start, since a failover may be under way", async () => {
@@ -161,9 +137,9 @@ describe("what keeps Redis from working is named", () => {
   });
 
   test("a disk that cannot be written", async () => {
-    const { url, dir } = await serve("save 3600 1000000", "stop-writes-on-bgsave-error yes");
+    const { url, dataDir } = await serve("save 3600 1000000", "stop-writes-on-bgsave-error yes");
     // Its working folder is gone: the snapshot fails.
-    await rm(join(dir, "data"), { recursive: true });
+    await rm(dataDir, { recursive: true });
     const redis = connect(url);
     await redis.bgsave();
     await until("the failed snapshot", async () => (await redis.info("persistence")).includes("rdb_last_bgsave_status:err"));
@@ -212,7 +188,7 @@ describe("what keeps Redis from working is named", () => {
       "dbfilename dump.rdb",
       "key-load-delay 1000000",
       "loading-process-events-interval-bytes 1024",
-      `dir ${join(first.dir, "data")}`,
+      `dir ${first.dataDir}`,
     );
     assert.match((await healthOf(slow.url).check()).detail, /Redis is loading its data from disk/);
   });

@@ -52,10 +52,9 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
     try {
       await onRedis(WHAT, () => soon(PROVE.run(redis, [keys.probe], [Date.now(), PROOF_TTL_MS])));
     } catch (thrown) {
-      trouble.note(thrown);
-      throw explained(redis, trouble.last(), thrown);
+      throw explained(redis, trouble(), thrown);
     }
-    const found = trouble.last();
+    const found = trouble();
     // ioredis goes on in database 0 when it may not select another.
     if (found?.failure.kind === "wrong-db") throw new RedisError(WHAT, found.failure, found.error);
   };
@@ -108,17 +107,11 @@ interface Trouble {
   readonly error: unknown;
 }
 
-interface TroubleWatch {
-  last(): Trouble | null;
-  /** A command's failure, after which ioredis may connect anew. */
-  note(thrown: unknown): void;
-}
-
 /**
  * The last thing that was said of why a connection is not there: commands only learn that it is closed. Forgotten once a later connection
  * is ready; what was said while this very one was set up stays, for it may be ready all the same.
  */
-function watchTrouble(redis: Redis): TroubleWatch {
+function watchTrouble(redis: Redis): () => Trouble | null {
   let last: (Trouble & { readonly session: number }) | null = null;
   let session = 0;
   redis.on("connect", () => (session += 1));
@@ -130,13 +123,14 @@ function watchTrouble(redis: Redis): TroubleWatch {
     if (failure !== null) last = { failure, error, session };
   };
   redis.on("error", note);
-  return {
-    last: () => last,
-    note: (thrown) => {
-      const { cause } = asAppError(thrown);
-      if (redisFailure(cause)?.kind !== "away") note(cause);
-    },
+  // An answer to whatever command may make ioredis connect anew; the commands after it only learn that it does.
+  const { reconnectOnError } = redis.options;
+  redis.options.reconnectOnError = (error) => {
+    const answer = reconnectOnError?.(error) ?? false;
+    if (answer !== false) note(error);
+    return answer;
   };
+  return () => last;
 }
 
 /** The cause behind "the connection is closed" and "no answer". */
