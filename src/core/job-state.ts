@@ -10,6 +10,8 @@ export interface JobView {
   readonly state: QueueState;
   readonly failedReason: string | null;
   readonly returnvalue: JobResult | null;
+  /** Why there is none although the job is completed. */
+  readonly unreadable?: string;
   /** Unix milliseconds; null until the job has ended. */
   readonly finishedOn: number | null;
 }
@@ -63,6 +65,7 @@ export function deriveStatus({ record, job, live }: StateInput): JobState {
 
 function completed(job: JobView, live: JobEvent | null): JobState {
   const result = job.returnvalue;
+  if (job.unreadable !== undefined) return failed({ code: "RECORD_UNREADABLE", message: job.unreadable }, live, job.finishedOn);
   if (result === null) return failed({ code: "INTERNAL", message: "the job is completed but has no result record" }, live, job.finishedOn);
   const endedAt = job.finishedOn ?? result.finishedAt;
   return { status: "done", progress: 100, preview: null, stage: null, error: null, result, endedAt, jobMissing: false };

@@ -153,7 +153,9 @@ export function fromErrorData(data: ErrorData): AppError {
 export function parseFailedReason(text: string): ErrorData {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && "code" in value && isErrorCode(value.code) && "message" in value) {
+    if (typeof value === "object" && value !== null && "code" in value && "message" in value && typeof value.message === "string") {
+      // A code that a newer worker wrote counts as an internal error.
+      if (!isErrorCode(value.code)) return { code: "INTERNAL", message: `${String(value.code)}: ${value.message}` };
       return value as ErrorData;
     }
   } catch {

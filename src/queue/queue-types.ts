@@ -18,7 +18,7 @@ export interface Claim extends ClaimRef {
   /** Unix milliseconds of the add. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: whoever claims it must fail it with this text (queue-and-io, 1.3). */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text. */
   readonly deferredFailure: string | null;
 }
 
@@ -45,6 +45,8 @@ export interface JobView {
   readonly state: "waiting" | "delayed" | "active" | "completed" | "failed" | "waiting-children";
   readonly failedReason: string | null;
   readonly result: JobResult | null;
+  /** Why the result of a completed job cannot be read. */
+  readonly unreadable?: string;
   readonly attemptsMade: number;
   readonly claim: number;
   readonly addedAt: number;

@@ -7,7 +7,7 @@ import { addOptionsOf, jobOf } from "./submit-job.ts";
 export interface RepairDeps {
   readonly requests: Pick<Requests, "get">;
   readonly queues: Pick<Queues, "add" | "job">;
-  readonly index: Pick<RequestIndex, "unqueued" | "queued">;
+  readonly index: Pick<RequestIndex, "unqueued" | "queued" | "lookLater">;
   /** Told of a request that cannot be repaired here; it is tried again the next time. */
   readonly onError: (id: string, error: AppError) => void;
 }
@@ -15,6 +15,7 @@ export interface RepairDeps {
 /** Younger records may still be on their way into the queue. */
 const MIN_AGE_MS = 15_000;
 const MOST_AT_ONCE = 500;
+const UNREADABLE_AGAIN_MS = 600_000;
 
 /**
  * Adds the jobs of requests whose record was written and whose submitter died before the add. Adding is idempotent by the id, so that two
@@ -30,7 +31,8 @@ export async function repairRequests(deps: RepairDeps, now: number): Promise<num
     } catch (thrown) {
       const error = asAppError(thrown);
       if (error.code === "REDIS_UNAVAILABLE") throw error;
-      // One that only a newer program can read must not keep the others waiting.
+      // One that only a newer program can read must not keep the others waiting, nor take their place at the next look.
+      if (error.code === "RECORD_UNREADABLE") await deps.index.lookLater(id, now + UNREADABLE_AGAIN_MS);
       deps.onError(id, error);
     }
   }

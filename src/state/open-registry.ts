@@ -1,5 +1,7 @@
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import type { Keys } from "../protocol/keys.ts";
+import { storedJson } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import type { Registry, WorkerAnnouncement } from "./state-types.ts";
 
@@ -7,6 +9,20 @@ interface Entry {
   readonly expiresAt: number;
   readonly worker: WorkerAnnouncement;
 }
+
+/** Fields that a newer worker adds are kept. */
+const entrySchema: z.ZodType<Entry> = z.looseObject({
+  expiresAt: z.number(),
+  worker: z.looseObject({
+    worker: z.string(),
+    host: z.string(),
+    pid: z.number(),
+    models: z.array(z.string()),
+    devices: z.array(z.looseObject({ id: z.string(), kind: z.string(), memoryBytes: z.number() })),
+    draining: z.boolean(),
+    at: z.number(),
+  }),
+});
 
 /** Long dead entries are removed by whoever reads them. */
 const KEEP_EXPIRED_MS = 600_000;
@@ -23,7 +39,11 @@ export function openRegistry(options: { readonly redis: Redis; readonly keys: Ke
     },
     list: async () => {
       const all = await onRedis("listing workers", () => redis.hgetall(keys.workers));
-      const entries = Object.entries(all).map(([name, text]) => ({ name, entry: JSON.parse(text) as Entry }));
+      // What cannot be read is no worker that we know of: it is left to whoever wrote it.
+      const entries = Object.entries(all).flatMap(([name, text]) => {
+        const parsed = entrySchema.safeParse(storedJson(text));
+        return parsed.success ? [{ name, entry: parsed.data }] : [];
+      });
       const dead = entries.filter(({ entry }) => entry.expiresAt + KEEP_EXPIRED_MS < now()).map(({ name }) => name);
       if (dead.length > 0) await onRedis("removing dead workers", () => redis.hdel(keys.workers, ...dead));
       return entries.filter(({ entry }) => entry.expiresAt > now()).map(({ entry }) => entry.worker);

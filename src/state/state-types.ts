@@ -8,6 +8,7 @@ export interface Requests {
    * list and, until `RequestIndex.queued`, that of requests which may have no job yet.
    */
   create(record: RequestRecord): Promise<boolean>;
+  /** @throws AppError RECORD_UNREADABLE for one that this program cannot read */
   get(id: string): Promise<RequestRecord | null>;
   /** Sets startedAt once; true the first time. */
   markStarted(id: string, at: number): Promise<boolean>;

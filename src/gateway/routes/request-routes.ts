@@ -1,7 +1,9 @@
 import type { FastifyInstance } from "fastify";
 import { TASKS } from "../../protocol/task.ts";
 import { cancelJob } from "../../requests/cancel-job.ts";
-import { readState } from "../../requests/read-state.ts";
+import { isUnreadable } from "../../protocol/stored.ts";
+import { readStates, type UnreadableRequest } from "../../requests/read-state.ts";
+import { errorFields } from "../views/status-body.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
@@ -46,10 +48,11 @@ async function listRequests(
   { wanted, limit, cursor }: { readonly wanted: string | null; readonly limit: number; readonly cursor: string | null },
 ): Promise<unknown> {
   const page = await context.index.page(client, { cursor, limit });
-  const found = await Promise.all(page.ids.map((id) => readState(context, id)));
+  const found = await readStates(context, page.ids);
   const data = found.flatMap((each) => {
-    if (each === null || (wanted !== null && each.state.status !== wanted)) return [];
+    if (isUnreadable(each)) return wanted === null || wanted === "error" ? unreadableEntry(each) : [];
     const { record, state } = each;
+    if (wanted !== null && state.status !== wanted) return [];
     return {
       request_id: record.id,
       task: record.task,
@@ -62,6 +65,21 @@ async function listRequests(
     };
   });
   return { data, meta: { next_cursor: page.cursor, per_page: limit } };
+}
+
+/** A request that another version recorded, or that is damaged: it is there, and what failed is that this gateway cannot read it. */
+function unreadableEntry({ id }: UnreadableRequest): unknown {
+  return {
+    request_id: id,
+    task: null,
+    inference_type: null,
+    model: null,
+    status: "error",
+    progress: 0,
+    created_at: null,
+    ended_at: null,
+    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
+  };
 }
 
 function pageSize(given: unknown): number {
