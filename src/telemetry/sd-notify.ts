@@ -22,7 +22,7 @@ export interface SdNotifyOptions {
 
 /**
  * Messages to systemd's service manager. Node has no AF_UNIX datagram sockets, so the `systemd-notify` program sends them (9 to 20 ms,
- * off the event loop); it waits until systemd has read each one, so the unit needs `NotifyAccess=all`. Source: queue-and-io.md 7, sd_notify(3).
+ * off the event loop); it waits until systemd has read each one, so the unit needs `NotifyAccess=all`. See sd_notify(3).
  */
 export function openSdNotify(env: Readonly<Record<string, string | undefined>>, options: SdNotifyOptions = {}): SdNotify {
   const socket = env["NOTIFY_SOCKET"] ?? "";

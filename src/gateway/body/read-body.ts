@@ -23,7 +23,7 @@ export interface RequestBody {
   readonly uploads: readonly Upload[];
 }
 
-/** The whole request (contract, section 1). Single kinds of files have lower limits of their own. */
+/** The whole request. Single kinds of files have lower limits of their own. */
 export const MAX_REQUEST_BYTES: number = 75 * 1024 * 1024;
 /** JSON and urlencoded bodies, and the fields of a form, are held in memory, so they get less. */
 export const MAX_PLAIN_BYTES: number = 4 * 1024 * 1024;

@@ -13,7 +13,7 @@ export interface StatusFacts {
   readonly etaMs: number | null;
 }
 
-/** `data` of GET request-status (contract, section 1). What does not apply is null, never missing. */
+/** `data` of GET request-status. What does not apply is null, never missing. */
 export function statusBody({ record, state, linkOf, position, etaMs }: StatusFacts): Readonly<Record<string, unknown>> {
   const { result, status } = state;
   const main = result?.files.find(({ role }) => role === "main");
