@@ -58,6 +58,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   DEVICE_UNAVAILABLE: ["retry", "fail", "retry"],
   CAPACITY_UNAVAILABLE: ["hand-back", "hand-back", "hand-back"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
+  RECORD_UNREADABLE: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
   SPOOL_FULL: ["hand-back", "hand-back", "hand-back"],
   STORAGE_UNAVAILABLE: ["postpone", "postpone", "postpone"],

@@ -28,8 +28,6 @@ export class QueueWatch {
   readonly #heads = new Map<string, SeenHead | null>();
   #peeking = false;
   #up = true;
-  /** `steadyNow` when Redis last answered. */
-  answeredAt = 0;
 
   constructor(options: QueueWatchOptions) {
     this.#options = options;
@@ -66,7 +64,6 @@ export class QueueWatch {
     try {
       const [peeks, intended] = await Promise.all([queues.peek(models), intents.counts(models, config.workerName)]);
       const now = steadyNow();
-      this.answeredAt = now;
       this.#told(true);
       this.#options.onWork(peeks.map((peek) => this.#view(peek, intended.get(peek.model) ?? 0, now)));
     } catch (thrown) {
