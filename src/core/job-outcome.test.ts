@@ -1,27 +1,35 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ERROR_TABLE, type ErrorCode } from "../protocol/error.ts";
-import { countsAsCrash, decideOutcome, MAX_PASS_ON, type ClaimEnd, type JobOutcome } from "./job-outcome.ts";
+import {
+  decideOutcome,
+  decideRerun,
+  isDeviceFault,
+  MAX_BLAMED_FAULT_CLAIMS,
+  MAX_PASS_ON,
+  MAX_POSTPONED_CLAIMS,
+  mayConcernOthers,
+  NO_FAULTS,
+  type ClaimEnd,
+  type ClaimOutcome,
+} from "./job-outcome.ts";
 
 const half = { random: () => 0.5 };
-const end = (code: ErrorCode | null, more: Partial<ClaimEnd> = {}): ClaimEnd => ({
-  error: code === null ? null : { code, message: `it was ${code}` },
+const end = (code: ErrorCode, more: Partial<ClaimEnd> = {}): ClaimEnd => ({
+  error: { code, message: `it was ${code}` },
   attemptsMade: 0,
   maxAttempts: 3,
-  crashClaims: 0,
+  earlierClaims: 0,
+  deviceBlamed: false,
+  faults: isDeviceFault(code) ? { onJob: 1, onDevice: 0 } : NO_FAULTS,
   passedOn: 0,
   otherLiveWorkers: true,
-  wasAlone: true,
-  afterEviction: false,
-  deviceBlamed: false,
-  cancelled: false,
-  preempted: false,
   ...more,
 });
-const outcome = (code: ErrorCode | null, more: Partial<ClaimEnd> = {}): JobOutcome => decideOutcome(end(code, more), half);
-const errorOf = (value: JobOutcome): ErrorCode | undefined => ("error" in value ? value.error.code : undefined);
+const outcome = (code: ErrorCode, more: Partial<ClaimEnd> = {}): ClaimOutcome => decideOutcome(end(code, more), half);
+const errorOf = (value: ClaimOutcome): ErrorCode | undefined => ("error" in value ? value.error.code : undefined);
 
-type Kinds = readonly [first: JobOutcome["kind"], lastAttempt: JobOutcome["kind"], onlyWorker: JobOutcome["kind"]];
+type Kinds = readonly [first: ClaimOutcome["kind"], lastAttempt: ClaimOutcome["kind"], onlyWorker: ClaimOutcome["kind"]];
 
 /** Ends of a job that ran alone: its first attempt, its last attempt, its first attempt on the only worker. */
 const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
@@ -37,7 +45,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   RUNNER_CRASHED: ["retry", "fail", "retry"],
   POISON_JOB: ["fail", "fail", "fail"],
   STALLED: ["fail", "fail", "fail"],
-  OUT_OF_MEMORY: ["rerun-alone", "rerun-alone", "rerun-alone"],
+  OUT_OF_MEMORY: ["pass-on", "pass-on", "fail"],
   DOES_NOT_FIT: ["pass-on", "pass-on", "fail"],
   PIPELINE_FAILED: ["retry", "fail", "retry"],
   BAD_OUTPUT: ["retry", "fail", "retry"],
@@ -47,12 +55,12 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   MANIFEST_INVALID: ["pass-on", "pass-on", "fail"],
   LOAD_TIMEOUT: ["pass-on", "pass-on", "fail"],
   DEVICE_FAILED: ["retry", "fail", "retry"],
-  DEVICE_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
-  CAPACITY_UNAVAILABLE: ["pass-on", "pass-on", "fail"],
+  DEVICE_UNAVAILABLE: ["retry", "fail", "retry"],
+  CAPACITY_UNAVAILABLE: ["hand-back", "hand-back", "hand-back"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
-  SPOOL_FULL: ["retry", "fail", "retry"],
-  STORAGE_UNAVAILABLE: ["retry", "fail", "retry"],
+  SPOOL_FULL: ["hand-back", "hand-back", "hand-back"],
+  STORAGE_UNAVAILABLE: ["postpone", "postpone", "postpone"],
   STORAGE_REJECTED: ["retry", "fail", "retry"],
   REDIS_UNAVAILABLE: ["retry", "fail", "retry"],
   CONFIG_INVALID: ["fail", "fail", "fail"],
@@ -76,40 +84,43 @@ test("a failure keeps its code and message", () => {
   assert.deepEqual(outcome("IMAGE_UNREADABLE"), { kind: "fail", error: { code: "IMAGE_UNREADABLE", message: "it was IMAGE_UNREADABLE" } });
 });
 
-test("a result completes the job, also while shutting down, but never a cancelled one", () => {
-  assert.deepEqual(outcome(null), { kind: "complete" });
-  assert.deepEqual(outcome(null, { preempted: true }), { kind: "complete" });
-  assert.deepEqual(outcome(null, { cancelled: true }), { kind: "cancelled" });
+test("nothing but a lost lock is abandoned, and a cancelled job is cancelled", () => {
+  assert.deepEqual(outcome("LOCK_LOST"), { kind: "abandon" });
+  assert.deepEqual(outcome("CANCELLED"), { kind: "cancelled" });
 });
 
-test("a lost lock beats everything, cancel beats the rest", () => {
-  assert.deepEqual(outcome("LOCK_LOST", { cancelled: true, preempted: true }), { kind: "abandon" });
-  assert.deepEqual(outcome("RUNNER_CRASHED", { cancelled: true, preempted: true, wasAlone: false }), { kind: "cancelled" });
-});
-
-test("a run that this worker cut short is handed back, whatever it looked like", () => {
-  for (const code of ["RUNNER_CRASHED", "OUT_OF_MEMORY", "INTERNAL", "JOB_TIMEOUT"] as const) {
-    assert.deepEqual(outcome(code, { preempted: true, attemptsMade: 2, wasAlone: false }), { kind: "hand-back" });
+test("what goes wrong within a batch and is not a client's fault has each member run again alone", () => {
+  for (const [code, { blame }] of Object.entries(ERROR_TABLE) as [ErrorCode, { blame: string }][]) {
+    if (code === "OUT_OF_MEMORY") continue;
+    const again = decideRerun({ error: { code, message: "" }, alone: false, afterEviction: false });
+    assert.deepEqual(again, blame === "machine" || blame === "model" ? { evictOthers: false } : null, code);
+    assert.equal(decideRerun({ error: { code, message: "" }, alone: true, afterEviction: false }), null, `${code} alone`);
   }
 });
 
-test("the members of a crashed batch rerun alone and nobody is counted", () => {
-  assert.deepEqual(outcome("RUNNER_CRASHED", { wasAlone: false, crashClaims: 5 }), { kind: "rerun-alone", evictOthers: false });
-  assert.equal(countsAsCrash(end("RUNNER_CRASHED", { wasAlone: false })), false);
+test("out of memory runs again alone after the eviction of others, once; then it does not fit", () => {
+  const error = { code: "OUT_OF_MEMORY", message: "arena" } as const;
+  assert.deepEqual(decideRerun({ error, alone: false, afterEviction: false }), { evictOthers: true });
+  assert.deepEqual(decideRerun({ error, alone: false, afterEviction: true }), { evictOthers: true });
+  assert.deepEqual(decideRerun({ error, alone: true, afterEviction: false }), { evictOthers: true });
+  assert.equal(decideRerun({ error, alone: true, afterEviction: true }), null);
+  const passed = outcome("OUT_OF_MEMORY");
+  assert.deepEqual([passed.kind, errorOf(passed)], ["pass-on", "DOES_NOT_FIT"]);
+  const failed = outcome("OUT_OF_MEMORY", { otherLiveWorkers: false });
+  assert.deepEqual([failed.kind, errorOf(failed)], ["fail", "DOES_NOT_FIT"]);
 });
 
-test("a crash alone counts unless the device is to blame or the worker did it", () => {
-  assert.equal(countsAsCrash(end("RUNNER_CRASHED")), true);
-  for (const more of [{ deviceBlamed: true }, { cancelled: true }, { preempted: true }])
-    assert.equal(countsAsCrash(end("RUNNER_CRASHED", more)), false);
-  assert.equal(countsAsCrash(end("STAGE_TIMEOUT")), false);
-  assert.equal(countsAsCrash(end(null)), false);
+test("a device fault is tried once more on a fresh runner before the job fails", () => {
+  for (const code of ["RUNNER_CRASHED", "STAGE_TIMEOUT", "DEVICE_FAILED", "DEVICE_UNAVAILABLE"] as const) {
+    assert.equal(isDeviceFault(code), true);
+    assert.equal(outcome(code, { otherLiveWorkers: false }).kind, "retry", code);
+    assert.equal(outcome(code, { faults: { onJob: 2, onDevice: 0 }, attemptsMade: 1 }).kind, "fail", code);
+  }
 });
 
 test("a job that crashed runners on two claims is a poison job, with the black box of the last crash", () => {
   const error = { code: "RUNNER_CRASHED" as const, message: "SIGSEGV", blackBox: { signal: "SIGSEGV" } };
-  assert.equal(decideOutcome(end(null, { error, crashClaims: 1 }), half).kind, "retry");
-  assert.deepEqual(decideOutcome(end(null, { error, crashClaims: 2 }), half), {
+  assert.deepEqual(decideOutcome({ ...end("RUNNER_CRASHED"), error, faults: { onJob: 2, onDevice: 0 } }, half), {
     kind: "fail",
     error: {
       code: "POISON_JOB",
@@ -119,19 +130,33 @@ test("a job that crashed runners on two claims is a poison job, with the black b
   });
 });
 
-test("a blamed device passes the job on instead of calling it poison; alone in the fleet it retries", () => {
-  assert.equal(outcome("RUNNER_CRASHED", { deviceBlamed: true, crashClaims: 2 }).kind, "pass-on");
-  assert.equal(outcome("RUNNER_CRASHED", { deviceBlamed: true, crashClaims: 2, otherLiveWorkers: false }).kind, "retry");
-  assert.equal(errorOf(outcome("RUNNER_CRASHED", { deviceBlamed: true, otherLiveWorkers: false, attemptsMade: 2 })), "RUNNER_CRASHED");
+test("a stage that timed out on two claims fails under its own name", () => {
+  assert.equal(errorOf(outcome("STAGE_TIMEOUT", { faults: { onJob: 2, onDevice: 0 } })), "STAGE_TIMEOUT");
 });
 
-test("out of memory: once alone after eviction, then it does not fit here", () => {
-  assert.deepEqual(outcome("OUT_OF_MEMORY", { wasAlone: false }), { kind: "rerun-alone", evictOthers: true });
-  assert.deepEqual(outcome("OUT_OF_MEMORY", { wasAlone: false, afterEviction: true }), { kind: "rerun-alone", evictOthers: true });
-  const passed = outcome("OUT_OF_MEMORY", { afterEviction: true });
-  assert.deepEqual([passed.kind, errorOf(passed)], ["pass-on", "DOES_NOT_FIT"]);
-  const failed = outcome("OUT_OF_MEMORY", { afterEviction: true, otherLiveWorkers: false });
-  assert.deepEqual([failed.kind, errorOf(failed)], ["fail", "DOES_NOT_FIT"]);
+test("what a blamed device did spends no attempt: passed on, or later on this one where there is no other", () => {
+  const blamed = { deviceBlamed: true, faults: { onJob: 1, onDevice: 1 }, attemptsMade: 2 };
+  assert.equal(outcome("RUNNER_CRASHED", blamed).kind, "pass-on");
+  assert.equal(outcome("RUNNER_CRASHED", { ...blamed, otherLiveWorkers: false }).kind, "postpone");
+  assert.equal(outcome("RUNNER_CRASHED", { ...blamed, passedOn: MAX_PASS_ON }).kind, "postpone");
+});
+
+test("however bad the device, a job does not come back to it for ever", () => {
+  const faults = { onJob: 0, onDevice: MAX_BLAMED_FAULT_CLAIMS };
+  assert.equal(errorOf(outcome("RUNNER_CRASHED", { deviceBlamed: true, faults, otherLiveWorkers: false })), "POISON_JOB");
+});
+
+test("an object store that is away costs no attempt, and comes to an end", () => {
+  assert.equal(outcome("STORAGE_UNAVAILABLE", { attemptsMade: 2, earlierClaims: MAX_POSTPONED_CLAIMS - 1 }).kind, "postpone");
+  assert.equal(outcome("STORAGE_UNAVAILABLE", { attemptsMade: 2, earlierClaims: MAX_POSTPONED_CLAIMS }).kind, "fail");
+});
+
+test("an outcome that depends on other workers says so beforehand", () => {
+  for (const code of Object.keys(ERROR_TABLE) as ErrorCode[])
+    for (const deviceBlamed of [false, true]) {
+      const seen = [true, false].map((otherLiveWorkers) => outcome(code, { deviceBlamed, otherLiveWorkers }).kind);
+      if (seen[0] !== seen[1]) assert.equal(mayConcernOthers(end(code, { deviceBlamed })), true, code);
+    }
 });
 
 test("a job is passed on three times at most", () => {

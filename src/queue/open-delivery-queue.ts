@@ -1,3 +1,4 @@
+import { within } from "../lib/within.ts";
 import { AppError } from "../protocol/error.ts";
 import { DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
 import { freeOrphans } from "./free-orphans.ts";
@@ -5,9 +6,9 @@ import { ModelQueue } from "./model-queue.ts";
 import type { QueuesOptions } from "./open-queues.ts";
 import { guarded } from "./queue-errors.ts";
 import { peekQueues } from "./queue-scripts.ts";
-import type { ClaimRef, QueuePeek } from "./queue-types.ts";
+import type { ClaimRef, OrderedClaim, QueuePeek } from "./queue-types.ts";
 
-export interface DeliveryClaim extends ClaimRef {
+export interface DeliveryClaim extends OrderedClaim {
   readonly job: DeliveryJob;
   /** From 1: attempts that a dying courier cut off do not count. */
   readonly attempt: number;
@@ -26,7 +27,7 @@ export interface DeliveryQueue extends AsyncDisposable {
   /** The same attempt after `waitMs`. */
   postpone(claim: ClaimRef, waitMs: number): Promise<void>;
   /** The same attempt at once, by whoever claims it. */
-  handBack(claim: ClaimRef): Promise<void>;
+  handBack(claim: OrderedClaim): Promise<void>;
   /** As `Queues.announceStart`. */
   announceStart(requestId: string, startedAt: number): Promise<void>;
   /** Gives deliveries of dead couriers back (at most once per interval over the fleet). */
@@ -58,7 +59,7 @@ export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<
     done: (claim) => guarded(`ending delivery ${claim.id}`, () => queue.complete(claim, null)),
     fail: (claim, reason) => guarded(`failing delivery ${claim.id}`, () => queue.fail(claim, reason)),
     retry: (claim, reason, waitMs) => guarded(`delaying delivery ${claim.id}`, () => queue.retry(claim, reason, waitMs)),
-    postpone: (claim, waitMs) => guarded(`postponing delivery ${claim.id}`, () => queue.passOn(claim, waitMs)),
+    postpone: (claim, waitMs) => guarded(`postponing delivery ${claim.id}`, () => queue.delay(claim, waitMs)),
     handBack: (claim) => guarded(`handing back delivery ${claim.id}`, () => queue.handBack(claim)),
     announceStart: (requestId, startedAt) =>
       guarded(`announcing the start of job ${requestId}`, () =>
@@ -84,22 +85,17 @@ export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<
 
 /** BullMQ would wait for a Redis that is away without end. */
 async function openedSoon(queue: ModelQueue, ms: number): Promise<void> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new AppError("REDIS_UNAVAILABLE", `no Redis for ${ms} ms`)), ms);
-  timer.unref();
   try {
-    await Promise.race([queue.opened, late]);
+    await within(queue.opened, { ms, late: () => new AppError("REDIS_UNAVAILABLE", `no Redis for ${ms} ms`), unref: true });
   } catch (thrown) {
     await queue[Symbol.asyncDispose]().catch(() => undefined);
     throw thrown;
-  } finally {
-    clearTimeout(timer);
   }
 }
 
 async function claimNext(queue: ModelQueue): Promise<DeliveryClaim | null> {
   const claim = await queue.claim();
   if (claim === null) return null;
-  const { id, queue: name, token, claim: number, attemptsMade } = claim;
-  return { id, queue: name, token, claim: number, attempt: attemptsMade + 1, job: claim.data as DeliveryJob };
+  const { id, queue: name, token, claim: number, order, attemptsMade } = claim;
+  return { id, queue: name, token, claim: number, order, attempt: attemptsMade + 1, job: claim.data as DeliveryJob };
 }

@@ -1,5 +1,5 @@
 import type { Redis } from "ioredis";
-import type { ClaimRef, QueuePeek } from "./queue-types.ts";
+import type { ClaimRef, OrderedClaim, QueuePeek } from "./queue-types.ts";
 
 /**
  * Takes a claim up again: the lock is still ours, or it has expired and the job is still active and was not claimed since.
@@ -17,7 +17,7 @@ return 1`;
 
 /**
  * One look at one queue. KEYS: wait, prioritized, delayed, meta. ARGV: prefix of the job keys. The head's own key is made inside: it is
- * under the same hash tag. Returns waiting, head's time of add, head's priority, next due time, paused; '' = none.
+ * under the same hash tag. Returns waiting, head's id, its time of add, its priority, milliseconds until the next is due, paused; '' = none.
  */
 const PEEK = `
 local waiting = redis.call('LLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])
@@ -30,30 +30,40 @@ if id then priority = '0' else
 end
 local added = id and redis.call('HGET', ARGV[1] .. id, 'timestamp') or ''
 local delayed = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-local due = delayed[2] and string.format('%.0f', math.floor(tonumber(delayed[2]) / 4096)) or ''
-return { waiting, added or '', priority, due, redis.call('HEXISTS', KEYS[4], 'paused') }`;
+local due = ''
+if delayed[2] then
+  local time = redis.call('TIME')
+  due = string.format('%.0f', math.floor(tonumber(delayed[2]) / 4096) - math.floor(time[1] * 1000 + time[2] / 1000))
+end
+return { waiting, id or '', added or '', priority, due, redis.call('HEXISTS', KEYS[4], 'paused') }`;
 
 /**
- * Puts a job that BullMQ has just handed back before all of its priority class. BullMQ gives each the class's lowest score, and Redis orders
- * equal scores by id: several hand-backs would stand in the order of their ids. Below the first counted score (class + 1) lies room for
- * 4,096 places at priorities under 512, fewer above. A job that was claimed meanwhile is left alone.
- * KEYS: prioritized. ARGV: job id. Returns 1 or 0.
+ * Puts a job that BullMQ has just handed back before all of its priority class, in the order of the claims. BullMQ gives each the class's
+ * lowest score, and Redis orders equal scores by id: several hand-backs would stand in the order of their ids. Below the first counted
+ * score (class + 1) lies room for 4,096 places at priorities under 512, fewer above; those that are there are spread anew, the last place
+ * being shared by what does not fit. A job that was claimed meanwhile is left alone.
+ * KEYS: prioritized. ARGV: job id, its order, prefix of the job keys. The job's own key is made inside: it is under the same hash tag.
  */
 const PLACE_FIRST = `
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then return 0 end
-local class = tonumber(score)
+local class = math.floor(tonumber(score))
 if class % 4294967296 ~= 0 then return 0 end
-local from, to = string.format('(%.17g', class), string.format('(%.17g', class + 4294967296)
-local head = redis.call('ZRANGEBYSCORE', KEYS[1], from, to, 'WITHSCORES', 'LIMIT', 0, 1)
+redis.call('HSET', ARGV[3] .. ARGV[1], 'order', ARGV[2])
+local from, to = string.format('%.17g', class), string.format('(%.17g', class + 1)
+local entries = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], from, to)) do
+  entries[#entries + 1] = { id, tonumber(redis.call('HGET', ARGV[3] .. id, 'order') or ARGV[2]) }
+end
+table.sort(entries, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
 local _, exponent = math.frexp(class)
 local step = 2 ^ math.max(-12, exponent - 53)
-local place = math.min(tonumber(head[2] or class + 1), class + 1) - step
-if place <= class then return 0 end
-redis.call('ZADD', KEYS[1], 'XX', string.format('%.17g', place), ARGV[1])
+for n, entry in ipairs(entries) do
+  redis.call('ZADD', KEYS[1], 'XX', string.format('%.17g', math.min(class + n * step, class + 1 - step)), entry[1])
+end
 return 1`;
 
-type PeekAnswer = readonly [waiting: number, added: string, priority: string, due: string, paused: number];
+type PeekAnswer = readonly [waiting: number, id: string, added: string, priority: string, due: string, paused: number];
 
 export async function adoptLock(redis: Redis, prefix: string, ref: ClaimRef, lockMs: number): Promise<boolean> {
   const base = `${prefix}:${ref.queue}`;
@@ -62,9 +72,10 @@ export async function adoptLock(redis: Redis, prefix: string, ref: ClaimRef, loc
   return answer === 1;
 }
 
-/** After BullMQ's own hand-back: see PLACE_FIRST. Two calls take effect in the order in which they are made. */
-export async function placeFirst(redis: Redis, prefix: string, ref: ClaimRef): Promise<void> {
-  await redis.eval(PLACE_FIRST, 1, `${prefix}:${ref.queue}:prioritized`, ref.id);
+/** After BullMQ's own hand-back: see PLACE_FIRST. */
+export async function placeFirst(redis: Redis, prefix: string, claim: OrderedClaim): Promise<void> {
+  const base = `${prefix}:${claim.queue}`;
+  await redis.eval(PLACE_FIRST, 1, `${base}:prioritized`, claim.id, claim.order, `${base}:`);
 }
 
 /** Looks at several queues in one round trip. */
@@ -74,13 +85,13 @@ export async function peekQueues(redis: Redis, prefix: string, models: readonly 
       const base = `${prefix}:${model}`;
       const keys = [`${base}:wait`, `${base}:prioritized`, `${base}:delayed`, `${base}:meta`];
       const answer = (await redis.eval(PEEK, keys.length, ...keys, `${base}:`)) as PeekAnswer;
-      const [waiting, added, priority, due, paused] = answer;
+      const [waiting, id, added, priority, due, paused] = answer;
       return {
         model,
         waiting,
-        oldestAt: numberOrNull(added),
+        head: id === "" ? null : { id, addedAt: numberOrNull(added) },
         topPriority: numberOrNull(priority),
-        nextDueAt: numberOrNull(due),
+        dueInMs: numberOrNull(due),
         paused: paused === 1,
       };
     }),

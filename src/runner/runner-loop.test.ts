@@ -34,7 +34,7 @@ const LOAD: LoadCommand = {
 };
 
 /** A loop with a pipeline whose `run` is given; `next(type)` waits for the next message of that type. */
-function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}) {
+function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs = 60_000) {
   const sent: RunnerMessage[] = [];
   const said: string[] = [];
   const waiting: { readonly type: string; readonly resolve: (message: RunnerMessage) => void }[] = [];
@@ -49,7 +49,7 @@ function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}) {
     exit: (code) => exited.resolve(code),
     load: () =>
       Promise.resolve({ pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more }, providers: { P: 1 } }),
-    ackWaitMs: 20,
+    ackWaitMs,
   });
   const next = <T extends RunnerMessage["type"]>(type: T) =>
     new Promise<Extract<RunnerMessage, { type: T }>>((resolve) => {
@@ -80,7 +80,7 @@ it("a batch ends only after the acks of its done jobs", async () => {
 });
 
 it("an ack that never comes keeps the runner only for a bounded time", async () => {
-  const { loop, said, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)));
+  const { loop, said, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)), {}, 20);
   loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
   await next("batch-done");
   assert.match(said[0] ?? "", /no ack for one/);

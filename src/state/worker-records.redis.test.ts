@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Redis } from "ioredis";
 import { startRedisRig, until, type RedisRig } from "../../test/support/redis-rig.ts";
-import { openCrashLedger } from "./open-crash-ledger.ts";
+import { openFaultLedger } from "./open-fault-ledger.ts";
 import { openRegistry } from "./open-registry.ts";
 import type { WorkerAnnouncement } from "./state-types.ts";
 
@@ -54,48 +54,47 @@ test("long dead workers are removed by whoever lists", async () => {
   assert.equal(await redis.exists(keys.workers), 0);
 });
 
-test("crashes count by claim, each once, per job", async () => {
+test("faults count by claim, each once, per job, and by whom they are blamed on", async () => {
   const keys = rig.namespace();
-  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
-  assert.equal(await ledger.crashes("job-00001"), 0);
-  assert.equal(await ledger.recordCrash("job-00001", 1), 1);
-  assert.equal(await ledger.recordCrash("job-00001", 1), 1, "one claim counted twice");
-  assert.equal(await ledger.recordCrash("job-00001", 3), 2);
-  assert.equal(await ledger.recordCrash("job-00002", 3), 1);
-  assert.equal(await ledger.crashes("job-00001"), 2);
+  const ledger = openFaultLedger({ redis, keys, ttlMs: 60_000 });
+  assert.deepEqual(await ledger.recordFault("job-00001", 1, "job"), { onJob: 1, onDevice: 0 });
+  assert.deepEqual(await ledger.recordFault("job-00001", 1, "job"), { onJob: 1, onDevice: 0 }, "one claim counted twice");
+  assert.deepEqual(await ledger.recordFault("job-00001", 3, "device"), { onJob: 1, onDevice: 1 });
+  assert.deepEqual(await ledger.recordFault("job-00001", 4, "job"), { onJob: 2, onDevice: 1 });
+  assert.deepEqual(await ledger.recordFault("job-00002", 3, "job"), { onJob: 1, onDevice: 0 });
 });
 
-test("two crashes recorded at once are told apart: the second sees both", async () => {
+test("two faults recorded at once are told apart: the second sees both", async () => {
   const keys = rig.namespace();
-  const ledgers = [openCrashLedger({ redis, keys, ttlMs: 60_000 }), openCrashLedger({ redis: await rig.connect(), keys, ttlMs: 60_000 })];
-  const counts = await Promise.all(ledgers.map((ledger, index) => ledger.recordCrash("job-00001", index + 1)));
-  assert.deepEqual(counts.toSorted(), [1, 2]);
+  const ledgers = [openFaultLedger({ redis, keys, ttlMs: 60_000 }), openFaultLedger({ redis: await rig.connect(), keys, ttlMs: 60_000 })];
+  const counts = await Promise.all(ledgers.map((ledger, index) => ledger.recordFault("job-00001", index + 1, "job")));
+  assert.deepEqual(counts.map(({ onJob }) => onJob).toSorted(), [1, 2]);
 });
 
 test("workers that passed a job on are known by name", async () => {
   const keys = rig.namespace();
-  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
+  const ledger = openFaultLedger({ redis, keys, ttlMs: 60_000 });
   assert.deepEqual(await ledger.passedOnBy("job-00001"), new Set());
   assert.equal(await ledger.recordPassOn("job-00001", "w1"), 1);
   assert.equal(await ledger.recordPassOn("job-00001", "w1"), 1);
   assert.equal(await ledger.recordPassOn("job-00001", "w2"), 2);
   assert.deepEqual(await ledger.passedOnBy("job-00001"), new Set(["w1", "w2"]));
-  assert.equal(await ledger.crashes("job-00001"), 0, "a job passed on has not crashed");
+  assert.deepEqual(await ledger.recordFault("job-00001", 1, "job"), { onJob: 1, onDevice: 0 }, "a job passed on has had no fault");
 });
 
 test("the ledger forgets a job when its time is over, counted from the last entry", async () => {
   const keys = rig.namespace();
-  const ledger = openCrashLedger({ redis, keys, ttlMs: 60_000 });
-  await ledger.recordCrash("job-00001", 1);
-  await redis.pexpire(keys.crash("job-00001"), 10_000);
-  await ledger.recordCrash("job-00001", 2);
-  const leftMs = await redis.pttl(keys.crash("job-00001"));
-  assert.ok(leftMs > 50_000 && leftMs <= 60_000, `${leftMs} ms`);
-  const soon = openCrashLedger({ redis, keys, ttlMs: 1 });
-  await soon.recordCrash("job-00001", 3);
+  const ledger = openFaultLedger({ redis, keys, ttlMs: 3_600_000 });
+  await ledger.recordFault("job-00001", 1, "job");
+  await redis.pexpire(keys.faults("job-00001"), 900_000);
+  await ledger.recordFault("job-00001", 2, "job");
+  const leftMs = await redis.pttl(keys.faults("job-00001"));
+  assert.ok(leftMs > 1_800_000 && leftMs <= 3_600_000, `${leftMs} ms`);
+  const soon = openFaultLedger({ redis, keys, ttlMs: 1 });
+  await soon.recordFault("job-00001", 3, "job");
   await soon.recordPassOn("job-00001", "w1");
   await until(
     "the end of the entries",
-    async () => (await ledger.crashes("job-00001")) === 0 && (await ledger.passedOnBy("job-00001")).size === 0,
+    async () => (await redis.exists(keys.faults("job-00001"))) === 0 && (await ledger.passedOnBy("job-00001")).size === 0,
   );
 });

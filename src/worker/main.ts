@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
-import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
 import { startAdminServer } from "../telemetry/admin-server.ts";
@@ -11,6 +11,7 @@ import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
+import { SpoolGuard } from "./spool/spool-guard.ts";
 import { liveness, readiness } from "./worker-health.ts";
 
 /** Longest wait for words to Redis that nobody's job depends on. */
@@ -20,6 +21,8 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Called once jobs are being claimed; with the admin listener's address. */
   readonly onReady?: (adminUrl: string) => void;
+  /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
+  readonly runnerEntry?: string;
 }
 
 /**
@@ -37,8 +40,9 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking } = await openContext({ config, log, metrics, stack });
-  const daemon = new Daemon(context, used);
+  const { context, keys, blocking } = await openContext({ ...options, config, metrics, stack });
+  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
+  const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   metrics.onScrape(() => setGauges(metrics, daemon));
   const admin = stack.use(
     await startAdminServer({
@@ -54,7 +58,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const stop = new AbortController();
   const running = [
     daemon.run(stop.signal),
-    keepHouse(context, daemon, stop.signal),
+    keepHouse(context, { daemon, spool }, stop.signal),
     watchQueues({
       redis: blocking,
       keys,
@@ -65,11 +69,13 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
     feedWatchdog(systemd, daemon, stop.signal),
   ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
   signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
-  await daemon.recover();
-  tellUnserved(context);
-  log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-  await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
-  options.onReady?.(admin.url);
+  await Promise.race([daemon.recover(signals.ending), signals.first]);
+  if (!signals.ending.aborted) {
+    tellUnserved(context);
+    log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
+    await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+    options.onReady?.(admin.url);
+  }
 
   await signals.first;
   log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
@@ -77,23 +83,19 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   await systemd.stopping("draining");
   const announced = announce(context, daemon).catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
-  await atMost(GOODBYE_MS, announced);
+  await endedWithin(GOODBYE_MS, announced);
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
-  await atMost(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
+  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
   log.info("worker ended");
   return signals.crashed ? 1 : 0;
 }
 
-async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  await Promise.race([work, sleep(ms, over.signal).catch(() => undefined)]);
-  over.abort();
-}
-
 interface Signals extends Disposable {
   readonly first: Promise<void>;
+  /** Aborts with the first. */
+  readonly ending: AbortSignal;
   readonly second: AbortSignal;
   /** What SIGHUP does from now on; before, it does nothing. */
   onReload(reload: () => void): void;
@@ -104,7 +106,12 @@ interface Signals extends Disposable {
 
 function listenForSignals(log: Logger): Signals {
   const first = Promise.withResolvers<void>();
+  const ending = new AbortController();
   const second = new AbortController();
+  const end = (): void => {
+    ending.abort();
+    first.resolve();
+  };
   let count = 0;
   let crashed = false;
   let reload = (): void => undefined;
@@ -115,7 +122,7 @@ function listenForSignals(log: Logger): Signals {
   const onSignal = (signal: NodeJS.Signals): void => {
     count += 1;
     log.info({ signal, count }, count === 1 ? "signal: ending after running batches" : "second signal: ending now");
-    if (count === 1) first.resolve();
+    if (count === 1) end();
     else second.abort();
   };
   // Without a terminal nobody hung up: an operator asks (`systemctl reload`).
@@ -125,11 +132,12 @@ function listenForSignals(log: Logger): Signals {
   process.on("SIGHUP", onHangUp);
   return {
     first: first.promise,
+    ending: ending.signal,
     second: second.signal,
     onReload: (wanted) => (reload = wanted),
     fail: () => {
       crashed = true;
-      first.resolve();
+      end();
     },
     get crashed() {
       return crashed;
@@ -168,5 +176,5 @@ function setGauges(metrics: Metrics, daemon: Daemon): void {
   for (const [state, count] of Object.entries(states)) metrics.runners.set({ state }, count);
   for (const device of daemon.loop.state.devices)
     metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
-  metrics.uploadsWaiting.set(daemon.finisher.storing);
+  metrics.uploadsWaiting.set(daemon.carrier.storing);
 }

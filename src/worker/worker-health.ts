@@ -1,3 +1,4 @@
+import { steadyNow } from "../lib/steady-clock.ts";
 import type { HealthCheck, HealthReport } from "../telemetry/admin-server.ts";
 import type { Daemon } from "./daemon.ts";
 
@@ -9,13 +10,13 @@ const PROOF_AGE_MS = 60_000;
 const LOOP_SILENCE_MS = 30_000;
 
 /** Alive: the supervisor's loop alone turns. Nothing outside the process can make this false. */
-export function liveness(daemon: Daemon, now: number = Date.now()): HealthReport {
+export function liveness(daemon: Daemon, now: number = steadyNow()): HealthReport {
   const silentMs = now - daemon.loop.toldAt;
   return report({ loop: { ok: silentMs < LOOP_SILENCE_MS, detail: `last event ${silentMs} ms ago` } });
 }
 
 /** Able to take work now. */
-export function readiness(daemon: Daemon, now: number = Date.now()): HealthReport {
+export function readiness(daemon: Daemon, now: number = steadyNow()): HealthReport {
   const silentMs = now - daemon.queueWatch.answeredAt;
   const { devices, paused } = daemon.loop.state;
   const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);

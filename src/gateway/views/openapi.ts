@@ -240,6 +240,8 @@ const SCHEMAS: Schema = {
           error: nullable("string"),
           queue_position: nullable("integer"),
           eta_ms: nullable("integer"),
+          waiting_reason: nullable("string"),
+          waiting_message: nullable("string"),
           processing_time_ms: nullable("integer"),
           seed: nullable("integer"),
           timings: nullable("object"),

@@ -1,50 +1,43 @@
-import { AppError } from "../../protocol/error.ts";
-import type { JobData } from "../../protocol/job.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
+import { AppError, asAppError } from "../../protocol/error.ts";
+import { JOB_VERSION, parseJobData, type JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 
+/** setTimeout takes no more. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /**
- * A job whose lock this daemon holds, from its claim to its end.
- *
- *   claimed -> prepared -> running -> storing -> (ended)
- *                 ^           |
- *                 '- backlog <'      rerun alone, after a crash or out of memory within a batch
- *
- * Whatever ends it early (cancel, time limit, lost lock, shutdown) aborts `signal` with the reason; the first reason stays. While a
- * runner works on it, `onAbort` passes the reason on to that runner.
+ * A job whose lock this daemon holds, from `ClaimKeeper.hold` to its disposal. Whatever ends it early (cancel, time limit, lost lock,
+ * shutdown) aborts `signal` with the reason, an AppError; the first reason stays.
  */
-export class HeldJob {
+export class HeldJob implements Disposable {
   readonly claim: Claim;
   readonly data: JobData;
+  /** Why `data` could not be read, null when it could. Then `data` only stands in, so that the claim can be ended like any other. */
+  readonly damage: AppError | null;
   readonly log: Logger;
-  readonly claimedAt: number;
-  /** Unix milliseconds of the job's first dispatch over all its claims, null before. */
-  startedAt: number | null;
-  /** It runs by itself because a batch it was in crashed or ran out of memory. */
-  mustRunAlone = false;
-  /** It reruns after everything else on the device was evicted. */
-  afterEviction = false;
-  /** Milliseconds that its batch waited for the model to load. */
-  loadMs = 0;
-  #onAbort: ((reason: AppError) => void) | null = null;
+  /** Milliseconds of `steadyNow`. */
+  readonly heldSince: number = steadyNow();
   readonly #controller = new AbortController();
+  readonly #onRelease: (job: HeldJob) => void;
+  #clock: NodeJS.Timeout | undefined;
 
-  constructor(options: {
-    readonly claim: Claim;
-    readonly data: JobData;
-    readonly log: Logger;
-    readonly claimedAt: number;
-    readonly startedAt: number | null;
-  }) {
-    this.claim = options.claim;
-    this.data = options.data;
+  constructor(claim: Claim, options: { readonly log: Logger; readonly onRelease: (job: HeldJob) => void }) {
+    this.claim = claim;
     this.log = options.log;
-    this.claimedAt = options.claimedAt;
-    this.startedAt = options.startedAt;
+    this.#onRelease = options.onRelease;
+    const read = readData(claim);
+    this.data = read instanceof AppError ? substitute(claim) : read;
+    this.damage = read instanceof AppError ? read : null;
   }
 
   get id(): string {
-    return this.data.id;
+    return this.claim.id;
+  }
+
+  get model(): string {
+    return this.claim.queue;
   }
 
   get signal(): AbortSignal {
@@ -56,26 +49,62 @@ export class HeldJob {
     return this.signal.aborted ? (this.signal.reason as AppError) : null;
   }
 
-  /** Whether the lock is known to be another's: then nothing may be changed any more. */
-  get lockLost(): boolean {
-    return this.abortReason?.code === "LOCK_LOST";
-  }
-
   abort(reason: AppError): void {
-    if (this.signal.aborted) return;
     this.#controller.abort(reason);
-    this.#onAbort?.(reason);
   }
 
-  /** One listener at a time, the part that works on the job now; called at once when the job is aborted already. */
-  whenAborted(listener: ((reason: AppError) => void) | null): void {
-    this.#onAbort = listener;
-    const reason = this.abortReason;
-    if (reason !== null) listener?.(reason);
+  /** Aborts it with JOB_TIMEOUT when its time limit is over, of which `elapsedMs` have passed since its first dispatch ever. */
+  startClock(elapsedMs: number): void {
+    clearTimeout(this.#clock);
+    const limitMs = this.data.timeoutMs;
+    const text = `job ${this.id} took longer than its time limit of ${limitMs} ms, counted from its first start`;
+    const leftMs = Math.min(Math.max(0, limitMs - Math.max(0, elapsedMs)), MAX_TIMER_MS);
+    this.#clock = setTimeout(() => this.abort(new AppError("JOB_TIMEOUT", text)), leftMs);
+  }
+
+  /** Its work is done: what is left (upload, finish) may take as long as an outage lasts. */
+  stopClock(): void {
+    clearTimeout(this.#clock);
+  }
+
+  /** From now on its lock is not renewed. Releasing twice is no error. */
+  release(): void {
+    this.stopClock();
+    this.#onRelease(this);
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
   }
 }
 
-/** The reason of jobs that are given back because this daemon ends or its device is taken out of service. */
-export function preempted(why: string): AppError {
+/** The reason of jobs that are given back because of this worker: it shuts down, or has no runner for them. */
+export function handedBack(why: string): AppError {
   return new AppError("CAPACITY_UNAVAILABLE", why);
+}
+
+function readData(claim: Claim): JobData | AppError {
+  try {
+    const data = parseJobData(claim.data);
+    if (data.id === claim.id && data.model === claim.queue) return data;
+    return new AppError("INVALID_INPUT", `job ${claim.id} of queue ${claim.queue} carries the data of ${data.id} for ${data.model}`);
+  } catch (thrown) {
+    return asAppError(thrown);
+  }
+}
+
+/** Damaged data are never trusted: only the claim's own fields are used, and the client's name, so that its end can be told. */
+function substitute(claim: Claim): JobData {
+  const raw = typeof claim.data === "object" && claim.data !== null ? (claim.data as Readonly<Record<string, unknown>>) : {};
+  return {
+    v: JOB_VERSION,
+    id: claim.id,
+    task: "txt2img",
+    model: claim.queue,
+    client: typeof raw["client"] === "string" ? raw["client"] : "unknown",
+    params: {},
+    inputs: [],
+    timeoutMs: 1,
+    submittedAt: claim.addedAt,
+  };
 }

@@ -27,11 +27,10 @@ function openRelay(): Rig {
     return gate.promise;
   };
   const context = { emitter: { emit }, metrics: { previews: { inc: () => undefined } } } as unknown as WorkerContext;
-  const claim = { id: "job-relay-1", queue: "fake", token: "t", claim: 1, data: {}, attemptsMade: 0, addedAt: 1, deferredFailure: null };
   const data = {
     v: JOB_VERSION,
-    id: claim.id,
-    task: "txt2img" as const,
+    id: "job-relay-1",
+    task: "txt2img",
     model: "fake",
     client: "tester",
     params: {},
@@ -39,8 +38,19 @@ function openRelay(): Rig {
     timeoutMs: 1_000,
     submittedAt: 1,
   };
-  const log = createLogger({ level: "silent" });
-  const job = new HeldJob({ claim: claim as unknown as HeldJob["claim"], data, log, claimedAt: 1, startedAt: 1 });
+  const claim = {
+    id: data.id,
+    queue: "fake",
+    token: "t",
+    claim: 1,
+    order: 1,
+    attemptsMade: 0,
+    addedAt: 1,
+    priority: 1,
+    deferredFailure: null,
+    data,
+  };
+  const job = new HeldJob(claim, { log: createLogger({ level: "silent" }), onRelease: () => undefined });
   return {
     relay: new JobRelay(context, job, () => undefined),
     tried,
@@ -70,7 +80,7 @@ test("events go out in their order, one after the other", async () => {
   await settle(true);
   await settle(true);
   await settle(true);
-  await relay.close();
+  await relay[Symbol.asyncDispose]();
   assert.deepEqual(
     tried.map(({ type }) => type),
     ["processing", "progress", "preview"],
@@ -83,7 +93,7 @@ test("with a Redis that hangs the end of a job waits for one send, not for all t
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
-  const closed = relay.close();
+  const closed = relay[Symbol.asyncDispose]();
   await settle(false);
   await closed;
   assert.deepEqual(
@@ -107,9 +117,26 @@ test("after an outage only the newest event is tried, and then all again", async
   relay.started();
   await turn();
   await settle(true);
-  await relay.close();
+  await relay[Symbol.asyncDispose]();
   assert.deepEqual(
     tried.map(({ type }) => type),
     ["processing", "preview", "processing"],
+  );
+});
+
+test("of previews that come too fast four a second are told, the newest of each quarter", async (t) => {
+  t.mock.timers.enable({ apis: ["Date", "setTimeout"] });
+  const { relay, tried, settle } = openRelay();
+  for (let step = 0; step < 100; step += 1) {
+    const before = tried.length;
+    relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step });
+    t.mock.timers.tick(10);
+    await turn();
+    if (tried.length > before) await settle(true);
+  }
+  await relay[Symbol.asyncDispose]();
+  assert.deepEqual(
+    tried.map(({ step }) => step),
+    [0, 24, 49, 74, 99],
   );
 });

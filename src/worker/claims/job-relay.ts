@@ -17,7 +17,7 @@ type Preview = Extract<RunnerEvent, { type: "preview" }>;
  * Passes a running job's progress and previews on to Redis, each at its own rate, newest first. An event that cannot be sent is dropped:
  * the next one supersedes it. An answer that the lock is not ours, or that the job is cancelled, is told to the keeper.
  */
-export class JobRelay {
+export class JobRelay implements AsyncDisposable {
   readonly #context: WorkerContext;
   readonly #job: HeldJob;
   readonly #onLockDoubt: () => void;
@@ -72,18 +72,18 @@ export class JobRelay {
   }
 
   /** Nothing is sent after this, so that no event follows the terminal one. Resolves when the last send has settled. */
-  async close(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     for (const lane of [this.#progress, this.#preview]) clearTimeout(lane.timer);
     await this.#sending;
   }
 
-  #base(): Pick<JobEventDraft, "id" | "claim" | "at" | "progress"> {
-    return { id: this.#job.id, claim: this.#job.claim.claim, at: Date.now(), progress: this.#percent };
+  #base(): Pick<JobEventDraft, "id" | "claim" | "progress"> {
+    return { id: this.#job.id, claim: this.#job.claim.claim, progress: this.#percent };
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
-    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, draft.at));
+    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, performance.now()));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -92,8 +92,8 @@ export class JobRelay {
     if (step.dueAt === null || lane.timer !== undefined) return;
     lane.timer = setTimeout(() => {
       lane.timer = undefined;
-      this.#take(lane, flush(lane.gate, Date.now()));
-    }, step.dueAt - Date.now());
+      this.#take(lane, flush(lane.gate, performance.now()));
+    }, step.dueAt - performance.now());
   }
 
   #send(draft: JobEventDraft): void {
@@ -103,7 +103,7 @@ export class JobRelay {
 
   async #emit(draft: JobEventDraft): Promise<void> {
     // While Redis is away only the newest is tried, and none for the sake of a job that has ended: nothing must wait for events.
-    if (this.#job.lockLost || (this.#away && (this.#closed || this.#pending > 1))) return;
+    if (this.#job.abortReason?.code === "LOCK_LOST" || (this.#away && (this.#closed || this.#pending > 1))) return;
     const { queue, token, claim } = this.#job.claim;
     try {
       const answer = await this.#context.emitter.emit({ id: this.#job.id, queue, token, claim, client: this.#job.data.client }, draft);

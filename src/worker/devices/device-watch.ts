@@ -1,12 +1,13 @@
-import { HEALTHY, recordCrash, recordProbeFailure, type DeviceHealth } from "../../core/device-health.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
+import { HEALTHY, recordFault, recordProbeFailure, type DeviceHealth } from "../../core/device-health.ts";
 
 export interface QuarantineNote {
   readonly device: string;
-  /** Unix milliseconds. */
+  /** By `steadyNow`. */
   readonly until: number;
 }
 
-/** Remembers which devices crash jobs: a device on which different jobs crashed is taken out of service for a while. */
+/** Remembers on which devices jobs end in faults: one on which different jobs did is taken out of service for a while. */
 export class DeviceWatch {
   readonly #health = new Map<string, DeviceHealth>();
   readonly #onQuarantine: (note: QuarantineNote) => void;
@@ -16,13 +17,13 @@ export class DeviceWatch {
   }
 
   /** True when the device, not the job, is to blame. */
-  crashed(device: string, job: string): boolean {
-    return this.#take(device, recordCrash(this.#of(device), { job, at: Date.now() }));
+  faulted(device: string, job: string): boolean {
+    return this.#take(device, recordFault(this.#of(device), { job, at: steadyNow() }));
   }
 
   /** A runner did not answer a ping, though no job was in it. */
   probeFailed(device: string): void {
-    this.#take(device, recordProbeFailure(this.#of(device), Date.now()));
+    this.#take(device, recordProbeFailure(this.#of(device), steadyNow()));
   }
 
   succeeded(device: string): void {
@@ -33,7 +34,7 @@ export class DeviceWatch {
     return this.#health.get(device) ?? HEALTHY;
   }
 
-  #take(device: string, verdict: ReturnType<typeof recordCrash>): boolean {
+  #take(device: string, verdict: ReturnType<typeof recordFault>): boolean {
     this.#health.set(device, verdict.health);
     if (verdict.quarantineUntil !== null) this.#onQuarantine({ device, until: verdict.quarantineUntil });
     return verdict.blamed;

@@ -1,16 +1,15 @@
-import { AppError, isErrorCode, toErrorData, type ErrorData } from "../../protocol/error.ts";
+import { AppError, isErrorCode, toErrorData } from "../../protocol/error.ts";
 import type { RunnerMessage } from "../../protocol/ipc.ts";
-import type { BatchEnd, BatchOptions, CancelOptions, JobOutcome, RunnerExit } from "./runner-types.ts";
+import type { BatchEnd, BatchOptions, JobEnd, RunnerExit } from "./runner-types.ts";
 
 type JobEndMessage = Extract<RunnerMessage, { type: "job-done" | "job-failed" }>;
 
-/** The books of one batch: which jobs ended how, who was cancelled, which ends the daemon is still recording. */
+/** The books of one batch: which jobs ended how, and which ends the daemon is still recording. */
 export class RunnerBatch {
   readonly options: BatchOptions;
   readonly end: Promise<BatchEnd>;
   readonly #resolve: (end: BatchEnd) => void;
-  readonly #outcomes = new Map<string, JobOutcome>();
-  readonly #cancelled = new Map<string, ErrorData>();
+  readonly #outcomes = new Map<string, JobEnd>();
   readonly #recording = new Set<Promise<void>>();
 
   constructor(options: BatchOptions) {
@@ -34,14 +33,10 @@ export class RunnerBatch {
     return this.#recording.size > 0;
   }
 
-  markCancelled(id: string, options: CancelOptions): void {
-    this.#cancelled.set(id, toErrorData(options.error ?? new AppError("CANCELLED", `job ${id} was cancelled while it ran`)));
-  }
-
   /** Takes a job's end; `onRecorded` follows once the daemon has it. False when the job is none of ours or had ended. */
   report(message: JobEndMessage, onRecorded: () => void): boolean {
     if (!this.isOpen(message.id)) return false;
-    const outcome = this.#outcomeOf(message);
+    const outcome = endOf(message);
     this.#outcomes.set(message.id, outcome);
     const recorded = this.#record(message.id, outcome).finally(() => {
       this.#recording.delete(recorded);
@@ -61,27 +56,18 @@ export class RunnerBatch {
     const error =
       state.exit?.error ?? toErrorData(new AppError("RUNNER_CRASHED", "the runner ended the batch without this job; this is a bug"));
     for (const { id } of this.options.jobs) {
-      if (this.#outcomes.has(id)) continue;
-      const cancelled = this.#cancelled.get(id);
-      const outcome: JobOutcome = cancelled === undefined ? { kind: "unfinished", error } : { kind: "failed", error: cancelled };
-      this.#outcomes.set(id, outcome);
+      if (!this.#outcomes.has(id)) this.#outcomes.set(id, { kind: "unfinished", error });
     }
     void Promise.all(this.#recording).then(() => this.#resolve({ jobs: this.#outcomes, ...state }));
   }
 
-  #outcomeOf(message: JobEndMessage): JobOutcome {
-    if (message.type === "job-done") return { kind: "done", message };
-    const cancelled = this.#cancelled.get(message.id);
-    if (message.error.code === "CANCELLED" && cancelled !== undefined) return { kind: "failed", error: cancelled };
-    const code = isErrorCode(message.error.code) ? message.error.code : "INTERNAL";
-    return { kind: "failed", error: { ...message.error, code } };
+  async #record(id: string, end: JobEnd): Promise<void> {
+    await this.options.onJobEnd?.(id, end);
   }
+}
 
-  async #record(id: string, outcome: JobOutcome): Promise<void> {
-    try {
-      await this.options.onJobEnd?.(id, outcome);
-    } catch (thrown) {
-      this.#outcomes.set(id, { kind: "failed", error: toErrorData(thrown) });
-    }
-  }
+function endOf(message: JobEndMessage): JobEnd {
+  if (message.type === "job-done") return { kind: "done", message };
+  const code = isErrorCode(message.error.code) ? message.error.code : "INTERNAL";
+  return { kind: "failed", error: { ...message.error, code } };
 }

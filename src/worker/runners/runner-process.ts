@@ -8,16 +8,7 @@ import { Deadline, realSchedule } from "./runner-deadline.ts";
 import { forkRunner } from "./runner-fork.ts";
 import { RunnerPings } from "./runner-pings.ts";
 import { explainDeviceError, RunnerRecorder } from "./runner-recorder.ts";
-import type {
-  BatchEnd,
-  BatchOptions,
-  CancelOptions,
-  RunnerExit,
-  RunnerExitReason,
-  RunnerOptions,
-  RunnerState,
-  Schedule,
-} from "./runner-types.ts";
+import type { BatchEnd, BatchOptions, RunnerExit, RunnerExitReason, RunnerOptions, RunnerState, Schedule } from "./runner-types.ts";
 
 /** How long a runner that reported `fatal` may take to exit by itself. */
 const FATAL_WAIT_MS = 2_000;
@@ -106,21 +97,13 @@ export class RunnerProcess implements AsyncDisposable {
     this.#recorder.enter("dispatch");
     this.#armStage("dispatch");
     this.#child.send({ type: "run", batch: options.batch, jobs: options.jobs });
-    const onAbort = (): void => options.jobs.forEach((job) => this.cancel(job.id));
-    if (options.signal?.aborted === true) onAbort();
-    options.signal?.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await batch.end;
-    } finally {
-      options.signal?.removeEventListener("abort", onAbort);
-    }
+    return batch.end;
   }
 
   /** Asks the pipeline to stop work on a job; kills the process if the job has not ended after the grace. False when it is not running here. */
-  cancel(id: string, options: CancelOptions = {}): boolean {
+  cancel(id: string): boolean {
     if (this.#batch?.isOpen(id) !== true) return false;
     if (this.#graces.has(id)) return true;
-    this.#batch.markCancelled(id, options);
     this.#child.send({ type: "cancel", id });
     const stopTimer = this.#schedule(() => {
       this.#end(

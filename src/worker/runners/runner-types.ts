@@ -1,4 +1,4 @@
-import type { AppError, ErrorData } from "../../protocol/error.ts";
+import type { ErrorData } from "../../protocol/error.ts";
 import type { DeviceSpec, JobDoneMessage, RunnerJob, RunnerMessage } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 
@@ -68,7 +68,7 @@ export interface RunnerExit {
  * How one job of a batch ended. `unfinished`: the process ended first; `error` is what it died of. Whether that counts against the job
  * says `exit.crashed` of the batch's end: after a kill for another job's cancel, or by the daemon, it does not.
  */
-export type JobOutcome =
+export type JobEnd =
   | { readonly kind: "done"; readonly message: JobDoneMessage }
   | { readonly kind: "failed"; readonly error: ErrorData }
   | { readonly kind: "unfinished"; readonly error: ErrorData };
@@ -83,16 +83,14 @@ export interface BatchOptions {
   readonly onEvent?: (event: RunnerEvent) => void;
   /**
    * Called once per job as soon as the runner reports its end, while other jobs of the batch may go on. For a job that is done the
-   * runner gets its ack when the promise settles; a rejection makes the job `failed` with that error.
+   * runner gets its ack when the promise settles. Must not reject.
    */
-  readonly onJobEnd?: (id: string, outcome: JobOutcome) => Promise<void> | void;
-  /** Aborting cancels every job of the batch that still runs. */
-  readonly signal?: AbortSignal;
+  readonly onJobEnd?: (id: string, end: JobEnd) => Promise<void> | void;
 }
 
 export interface BatchEnd {
   /** One outcome per job of the batch, by id. */
-  readonly jobs: ReadonlyMap<string, JobOutcome>;
+  readonly jobs: ReadonlyMap<string, JobEnd>;
   /** False = stop this runner (always false when it has ended). */
   readonly reusable: boolean;
   /** Set when the process ended during the batch. */
@@ -100,9 +98,4 @@ export interface BatchEnd {
   readonly rssBytes: number;
   /** What the device last reported as used by the process; null where it cannot be read. */
   readonly deviceBytes: number | null;
-}
-
-export interface CancelOptions {
-  /** What the job's outcome becomes. Default: CANCELLED. A JOB_TIMEOUT uses the same way. */
-  readonly error?: AppError;
 }

@@ -32,6 +32,11 @@ export interface SpoolEntry extends SpoolClaim {
   readonly complete: CompleteRecord | null;
 }
 
+/** A claim whose outputs are whole. */
+export interface CompleteEntry extends SpoolClaim {
+  readonly complete: CompleteRecord;
+}
+
 export interface SpoolUsage {
   readonly usedBytes: number;
   /** On the disk that holds the spool, for this user. */
@@ -123,20 +128,28 @@ export class Spool implements AsyncDisposable {
   }
 
   /** The newest claim of a job whose outputs are whole on this disk, null when there is none. Verify it before use. */
-  async findComplete(id: string): Promise<SpoolEntry | null> {
+  async findComplete(id: string): Promise<CompleteEntry | null> {
     const entries = await this.#scanJob(id);
-    return entries.findLast((entry) => entry.complete !== null) ?? null;
+    return entries.findLast(isComplete) ?? null;
   }
 
-  /** Removes one claim of a job, or all of them. Removing what is not there is no error. */
-  async remove(id: string, claim?: number): Promise<void> {
-    if (!REQUEST_ID.test(id)) throw new AppError("INTERNAL", `spool: ${JSON.stringify(id)} is no request id; this is a bug`);
-    if (claim === undefined) {
-      await rm(join(this.dir, id), { recursive: true, force: true });
-      return;
-    }
-    await rm(join(this.dir, id, String(claim)), { recursive: true, force: true });
-    await removeIfEmpty(join(this.dir, id));
+  /** Empties the folder for outputs, for one more run of the same claim. @throws AppError SPOOL_FULL */
+  async emptyOutputs(entry: SpoolClaim): Promise<void> {
+    await this.#guard(async () => {
+      await rm(entry.outDir, { recursive: true, force: true });
+      await mkdir(entry.outDir);
+    });
+  }
+
+  /** Removes a job's claims up to this one: a later one may be under way again. Removing what is not there is no error. */
+  async removeUpTo(id: string, claim: number): Promise<void> {
+    await this.#removeWhere(id, (number) => number <= claim);
+  }
+
+  /** Removes one claim unless its outputs are whole. */
+  async removeUnfinished(id: string, claim: number): Promise<void> {
+    const entry = await this.#readEntry(id, claim);
+    if (entry === null || !isComplete(entry)) await this.#removeWhere(id, (number) => number === claim);
   }
 
   async usage(): Promise<SpoolUsage> {
@@ -144,14 +157,11 @@ export class Spool implements AsyncDisposable {
     const freeBytes = disk.bavail * disk.bsize;
     const { maxBytes, minFreeBytes } = this.#options;
     let fullReason: string | null = null;
-    if (usedBytes >= maxBytes) fullReason = `spool ${this.dir} holds ${usedBytes} bytes, its limit is ${maxBytes}`;
+    if (freeBytes === 0) fullReason = `the disk of spool ${this.dir} is full`;
+    else if (usedBytes >= maxBytes) fullReason = `spool ${this.dir} holds ${usedBytes} bytes, its limit is ${maxBytes}`;
     else if (freeBytes < minFreeBytes)
       fullReason = `the disk of spool ${this.dir} has ${freeBytes} bytes free, ${minFreeBytes} must stay free`;
     return { usedBytes, freeBytes, fullReason };
-  }
-
-  async isFull(): Promise<boolean> {
-    return (await this.usage()).fullReason !== null;
   }
 
   /**
@@ -175,6 +185,14 @@ export class Spool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lock[Symbol.asyncDispose]();
+  }
+
+  async #removeWhere(id: string, matches: (claim: number) => boolean): Promise<void> {
+    if (!REQUEST_ID.test(id)) throw new AppError("INTERNAL", `spool: ${JSON.stringify(id)} is no request id; this is a bug`);
+    const job = join(this.dir, id);
+    const claims = (await listDirs(job)).filter((name) => CLAIM_DIR.test(name) && matches(Number(name)));
+    await Promise.all(claims.map((name) => rm(join(job, name), { recursive: true, force: true })));
+    await removeIfEmpty(job);
   }
 
   async #sweepJob(path: string, id: string, before: number): Promise<number> {
@@ -243,6 +261,10 @@ export class Spool implements AsyncDisposable {
       throw thrown;
     }
   }
+}
+
+export function isComplete(entry: SpoolEntry): entry is CompleteEntry {
+  return entry.complete !== null;
 }
 
 /** For whoever else writes into the spool: ENOSPC as what it means. */
