@@ -4,6 +4,7 @@ import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
 import { checkDevices } from "./doctor/check-devices.ts";
 import { checkDisk, checkFfmpeg, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
+import { checkLifecycle } from "./doctor/check-lifecycle.ts";
 import { checkModels } from "./doctor/check-models.ts";
 import { checkRedisFacts } from "./doctor/check-redis.ts";
 import { checkObjectStore } from "./doctor/check-store.ts";
@@ -41,6 +42,7 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   add(await checkDisk(config));
   add(await checkRedis(config));
   add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));
+  add(await checkLifecycle(() => openStore(config), config.retentionMs, AbortSignal.timeout(STORE_TIMEOUT_MS)));
   const models = await openConfiguredModels(config);
   add(checkModels(models, config));
   add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));

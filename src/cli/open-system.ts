@@ -1,5 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
+import { modelAvailability, type ModelAvailability } from "../core/model-availability.ts";
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import { keysFor, type Keys } from "../protocol/keys.ts";
@@ -8,6 +9,7 @@ import type { Queues } from "../queue/queue-types.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
 import { openEmitter } from "../state/open-emitter.ts";
+import { openRegistry } from "../state/open-registry.ts";
 import { openRequestIndex, type RequestIndex } from "../state/open-request-index.ts";
 import { openRequests } from "../state/open-requests.ts";
 import { readLive } from "../state/read-live.ts";
@@ -24,6 +26,8 @@ export interface ClientSystem extends AsyncDisposable {
   readonly queues: Queues;
   readonly cancels: CancelChannel;
   readonly emitter: Pick<Emitter, "emitEnd">;
+  /** Whether jobs of a model can run now. */
+  readonly availability: (model: string) => Promise<ModelAvailability>;
   readonly store: ObjectStore;
   readonly readLive: (id: string) => Promise<LiveValue | null>;
   /** Events of one request, the last one first. */
@@ -60,6 +64,7 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
   const { lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName } = config;
   const queues = stack.use(openQueues({ redis, keys, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
   const subscriber = connect("subscriber");
+  const registry = openRegistry({ redis, keys });
   const opened = stack.move();
   return {
     store,
@@ -67,6 +72,7 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
     requests: openRequests({ redis, keys, retentionMs }),
     index: openRequestIndex({ redis, keys }),
     cancels: openCancelChannel({ redis, keys, subscriber }),
+    availability: async (model) => modelAvailability(model, await registry.list()),
     emitter: openEmitter({ redis, keys, ttlMs: retentionMs }),
     readLive: (id) => readLive(redis, keys, id),
     events: (client, id, signal) => subscribeEvents({ subscriber, redis, keys, client, id, signal }),

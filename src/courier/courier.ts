@@ -1,5 +1,6 @@
 import { Bell } from "../lib/bell.ts";
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeliveryClaim } from "../queue/open-delivery-queue.ts";
 import type { CourierContext } from "./courier-context.ts";
@@ -71,9 +72,7 @@ export class Courier {
 
   /** Waits for what is under way; what takes longer than `graceMs` is handed back and delivered by another courier. */
   async drain(graceMs: number): Promise<void> {
-    const over = new AbortController();
-    await Promise.race([this.#allEnded(), sleep(graceMs, over.signal).catch(() => undefined)]);
-    over.abort();
+    await endedWithin(graceMs, this.#allEnded());
     for (const { abort } of this.#held.values()) abort.abort(new AppError("CAPACITY_UNAVAILABLE", "the courier ends"));
     await this.#allEnded();
   }
@@ -140,8 +139,8 @@ export class Courier {
   }
 
   async #untilDue(): Promise<number> {
-    const { nextDueAt } = await this.#context.queue.peek();
-    return Math.max(1, Math.min(LOOK_EVERY_MS, (nextDueAt ?? Number.POSITIVE_INFINITY) - Date.now()));
+    const { dueInMs } = await this.#context.queue.peek();
+    return Math.max(1, Math.min(LOOK_EVERY_MS, dueInMs ?? LOOK_EVERY_MS));
   }
 }
 

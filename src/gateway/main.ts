@@ -2,8 +2,11 @@ import type { AddressInfo } from "node:net";
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
+import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { repairRequests } from "../requests/repair-requests.ts";
+import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
@@ -59,20 +62,25 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
     { url: boundUrl, publicUrl: publicUrl(), models: (await offeredSlugs(context)) ?? "unknown: Redis does not answer" },
     "gateway ready",
   );
+  const sweep = openStoreSweep({ ...context, turn: openSweepTurn(context) });
   const chores = [
     every(SWEEP_EVERY_MS, signal, async () => {
       const onError = (request: string, err: AppError): void => log.warn({ err, request }, "a request without a job could not be repaired");
-      const repaired = await repairRequests({ ...context, onError }, Date.now());
+      const repaired = await repairRequests({ ...context, onError });
       metrics.requestsRepaired.inc(repaired);
       if (repaired > 0) log.warn({ repaired }, "requests were recorded and not queued: their jobs were added");
+    }),
+    every(sweep.everyMs, signal, async () => {
+      await sweep.run(signal).catch((thrown: unknown) => {
+        if (!signal.aborted) log.warn({ err: asAppError(thrown) }, "the sweep of the object store failed; tried again");
+      });
     }),
     every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
   ];
   await options.onReady?.({ url: boundUrl, context });
   await ended(signal);
   log.info("gateway ending: no more requests are accepted");
-  const closed = new AbortController();
-  await Promise.race([app.close().finally(() => closed.abort()), sleep(CLOSE_GRACE_MS, closed.signal).catch(() => undefined)]);
+  await endedWithin(CLOSE_GRACE_MS, app.close());
   await Promise.allSettled(chores);
 
   async function every(intervalMs: number, until: AbortSignal, work: () => Promise<void>): Promise<void> {

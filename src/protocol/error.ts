@@ -1,3 +1,5 @@
+import { clipText } from "../lib/clip-text.ts";
+
 /**
  * The closed table of failures. Every failure that crosses a process (runner -> daemon -> Redis -> client) is one row of it:
  * `code` is the fine reason (`error_reason` in the API), `apiCode` the coarse one that dryAPI's clients know (`error_code`).
@@ -51,6 +53,7 @@ export const ERROR_TABLE = {
   POISON_JOB: row("WORKER_ERROR", "never", "client", 500, "The job crashed the inference process repeatedly."),
   STALLED: row("WORKER_ERROR", "never", "machine", 500, "The workers that held the job were lost repeatedly."),
   OUT_OF_MEMORY: row("WORKER_ERROR", "backoff", "machine", 507, "The device ran out of memory."),
+  DEVICE_FAILED: row("WORKER_ERROR", "backoff", "machine", 500, "The worker's device failed while it ran the job."),
   DOES_NOT_FIT: row("WORKER_ERROR", "elsewhere", "machine", 507, "The job does not fit the device's memory."),
   PIPELINE_FAILED: row("PROCESSING_ERROR", "backoff", "model", 500, "The model failed to process the job."),
   BAD_OUTPUT: row("PROCESSING_ERROR", "backoff", "model", 500, "The model produced an unusable output."),
@@ -127,15 +130,17 @@ export function asAppError(thrown: unknown, fallback: ErrorCode = "INTERNAL"): A
   return new AppError(fallback, message, { cause: thrown });
 }
 
-const MAX_MESSAGE_CHARS = 2_000;
-const MAX_STDERR_CHARS = 4_096;
+/** As JSON; together with the rest of a black box less than the 8 KiB of a failed reason. */
+export const MAX_ERROR_MESSAGE_BYTES: number = 3 * 1024;
+export const MAX_STDERR_BYTES: number = 4 * 1024;
 
+/** A thrown value as data, cut to what a message and a failed reason may hold. */
 export function toErrorData(thrown: unknown, fallback: ErrorCode = "INTERNAL"): ErrorData {
   const error = asAppError(thrown, fallback);
-  const data = { code: error.code, message: error.message.slice(0, MAX_MESSAGE_CHARS) };
+  const data = { code: error.code, message: clipText(error.message, MAX_ERROR_MESSAGE_BYTES) };
   if (error.blackBox === undefined) return data;
   const { stderr, ...rest } = error.blackBox;
-  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: stderr.slice(-MAX_STDERR_CHARS) }) } };
+  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: clipText(stderr, MAX_STDERR_BYTES, "end") }) } };
 }
 
 export function fromErrorData(data: ErrorData): AppError {

@@ -12,7 +12,7 @@ export interface JobEvent {
   readonly seq: number;
   readonly id: string;
   readonly claim: number;
-  /** Unix milliseconds on the worker. */
+  /** Unix milliseconds by Redis' clock, of its publishing. */
   readonly at: number;
   readonly type: "processing" | "progress" | "preview" | "done" | "error" | "requeued";
   /** 0..100; never falls within a claim. */
@@ -26,8 +26,8 @@ export interface JobEvent {
   readonly errorMessage?: string;
 }
 
-/** As a worker hands it to the emit script, which adds `seq`. */
-export type JobEventDraft = Omit<JobEvent, "seq" | "v">;
+/** As a worker hands it to the emit script, which adds the rest. */
+export type JobEventDraft = Omit<JobEvent, "seq" | "v" | "at">;
 
 const TYPES: ReadonlySet<unknown> = new Set<JobEvent["type"]>(["processing", "progress", "preview", "done", "error", "requeued"]);
 
@@ -49,6 +49,6 @@ export function parseEvent(text: string): JobEvent | null {
   return isEvent ? (value as JobEvent) : null;
 }
 
-/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else (peers: kue #1146). */
+/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else. */
 export const MAX_PREVIEW_BYTES: number = 16 * 1024;
 export const MAX_PREVIEWS_PER_SECOND = 4;

@@ -1,11 +1,14 @@
 import { randomUUID } from "node:crypto";
-import { createRedisBackend, FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
+import { FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
+import type { JobView } from "../core/job-state.ts";
+import { serverClock, type ServerClock } from "../lib/server-clock.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
+import { clockedBackend } from "./clocked-backend.ts";
 import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
 import { placeFirst } from "./queue-scripts.ts";
-import type { Claim, ClaimRef, JobView, OrderedClaim } from "./queue-types.ts";
+import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
 export interface ModelQueueOptions {
   readonly redis: Redis;
@@ -47,6 +50,7 @@ export class ModelQueue implements AsyncDisposable {
   readonly #queue: Queue;
   readonly #backend: RedisQueueBackend;
   readonly #options: ModelQueueOptions;
+  readonly #clock: ServerClock;
   /** BullMQ's objects of the jobs we hold, by token: finishing needs their options. */
   readonly #held = new Map<string, Job>();
   /** Opened by the first job that has a delivery. */
@@ -57,10 +61,12 @@ export class ModelQueue implements AsyncDisposable {
   constructor(model: string, options: ModelQueueOptions) {
     const { redis: connection, prefix, lockMs, stalledIntervalMs, maxStalled } = options;
     this.#options = options;
-    this.#queue = new Queue(model, { connection, prefix });
+    this.#clock = serverClock(connection);
+    const factory = clockedBackend(this.#clock);
+    this.#queue = new Queue(model, { connection, prefix }, factory);
     // Errors of the shared connection are its owner's; without a listener here they would be thrown.
     this.#queue.on("error", () => undefined);
-    this.#backend = createRedisBackend(
+    this.#backend = factory(
       model,
       {
         connection,
@@ -78,23 +84,24 @@ export class ModelQueue implements AsyncDisposable {
   }
 
   async add(data: JobData, priority: number): Promise<void> {
-    await this.#queue.add(data.task ?? "job", data, this.#jobOptions(data.id, priority));
+    await this.#queue.add(data.task ?? "job", data, await this.#jobOptions(data.id, priority));
   }
 
   /** The job as the child of the delivery of its end: one atomic step adds both, and the child's end frees the parent. */
   async addWithEnd(data: JobData, priority: number): Promise<void> {
+    const [ofEnd, ofJob] = await Promise.all([this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY), this.#jobOptions(data.id, priority)]);
     await this.#flows().add({
       name: "end",
       queueName: DELIVERY_QUEUE,
       data: { kind: "end", requestId: data.id } satisfies DeliveryJob,
-      opts: this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY),
+      opts: ofEnd,
       children: [
         {
           name: data.task ?? "job",
           queueName: this.#queue.name,
           data,
           // Without it a failed child would hold its parent for ever.
-          opts: { ...this.#jobOptions(data.id, priority), ignoreDependencyOnFailure: true },
+          opts: { ...ofJob, ignoreDependencyOnFailure: true },
         },
       ],
     });
@@ -102,7 +109,7 @@ export class ModelQueue implements AsyncDisposable {
 
   /** Idempotent by id. */
   async addDelivery(id: string, data: DeliveryJob): Promise<void> {
-    await this.#queue.add(data.kind, data, this.#jobOptions(id, DELIVERY_PRIORITY));
+    await this.#queue.add(data.kind, data, await this.#jobOptions(id, DELIVERY_PRIORITY));
   }
 
   async claim(): Promise<Claim | null> {
@@ -191,7 +198,10 @@ export class ModelQueue implements AsyncDisposable {
 
   async sweep(): Promise<number> {
     const { retentionMs } = this.#options;
-    const removed = await Promise.all((["completed", "failed"] as const).map((state) => this.#queue.clean(retentionMs, 1_000, state)));
+    const before = (await this.#clock()) - retentionMs;
+    const removed = await Promise.all(
+      (["completed", "failed"] as const).map((state) => this.#backend.cleanJobsByState(state, before, 1_000)),
+    );
     return removed.flat().length;
   }
 
@@ -200,10 +210,11 @@ export class ModelQueue implements AsyncDisposable {
     await Promise.all([this.#queue.close(), this.#backend.close(), this.#producer?.close()]);
   }
 
-  #jobOptions(jobId: string, priority: number): JobsOptions {
+  async #jobOptions(jobId: string, priority: number): Promise<JobsOptions> {
     const age = Math.ceil(this.#options.retentionMs / 1_000);
     return {
       jobId,
+      timestamp: await this.#clock(),
       // Priority 0 beats every other and hand-backs go to the front of their own class.
       priority: Math.max(1, Math.floor(priority)),
       attempts: NO_LIMIT,
@@ -222,7 +233,7 @@ export class ModelQueue implements AsyncDisposable {
   }
 
   async #moveToDelayed(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {
-    await this.#backend.moveToDelayed(ref.id, Date.now(), Math.max(1, Math.round(delayMs)), ref.token, options);
+    await this.#backend.moveToDelayed(ref.id, await this.#clock(), Math.max(1, Math.round(delayMs)), ref.token, options);
     this.#held.delete(ref.token);
   }
 

@@ -1,3 +1,4 @@
+import { within } from "../lib/within.ts";
 import { AppError } from "../protocol/error.ts";
 import { DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
 import { freeOrphans } from "./free-orphans.ts";
@@ -84,16 +85,11 @@ export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<
 
 /** BullMQ would wait for a Redis that is away without end. */
 async function openedSoon(queue: ModelQueue, ms: number): Promise<void> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new AppError("REDIS_UNAVAILABLE", `no Redis for ${ms} ms`)), ms);
-  timer.unref();
   try {
-    await Promise.race([queue.opened, late]);
+    await within(queue.opened, { ms, late: () => new AppError("REDIS_UNAVAILABLE", `no Redis for ${ms} ms`), unref: true });
   } catch (thrown) {
     await queue[Symbol.asyncDispose]().catch(() => undefined);
     throw thrown;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -22,7 +22,5 @@ export async function readState(deps: StateDeps, id: string): Promise<RequestSta
   if (record === null) return null;
   const [job, live] = await Promise.all([deps.queues.job(record.queue, id), deps.readLive(id)]);
   const event = live === null ? null : live.preview === null ? live.event : { ...live.event, preview: live.preview };
-  const view =
-    job === null ? null : { state: job.state, failedReason: job.failedReason, returnvalue: job.result, finishedOn: job.finishedAt };
-  return { record, state: deriveStatus({ record, job: view, live: event }), seq: live?.event.seq ?? 0 };
+  return { record, state: deriveStatus({ record, job, live: event }), seq: live?.event.seq ?? 0 };
 }

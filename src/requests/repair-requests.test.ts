@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AppError } from "../protocol/error.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { repairRequests, type RepairDeps } from "./repair-requests.ts";
 
 const record = (id: string, change: Partial<RequestRecord> = {}): RequestRecord => ({
@@ -42,6 +42,7 @@ function rigWith(records: Readonly<Record<string, RequestRecord | AppError | nul
     failed,
     unqueued,
     requests: {
+      now: async () => 100_000,
       get: async (id) => {
         const found = records[id] ?? null;
         if (found instanceof AppError) throw found;
@@ -59,26 +60,26 @@ function rigWith(records: Readonly<Record<string, RequestRecord | AppError | nul
 
 test("a record without a job gets one, as it was submitted", async () => {
   const rig = rigWith({ a: record("a"), b: record("b", { webhookUrl: "https://x.example/" }) });
-  assert.equal(await repairRequests(rig, 100_000), 2);
+  assert.equal(await repairRequests(rig), 2);
   assert.deepEqual(rig.added, ['a {"priority":7}', 'b {"priority":7,"webhook":true}']);
   assert.equal(rig.unqueued.size, 0);
 });
 
 test("a request that is queued, was cancelled or was never recorded needs no job", async () => {
   const rig = rigWith({ a: record("a"), b: record("b", { cancelledAt: 5 }), c: null }, ["a"]);
-  assert.equal(await repairRequests(rig, 100_000), 0);
+  assert.equal(await repairRequests(rig), 0);
   assert.deepEqual([rig.added, rig.unqueued.size], [[], 0]);
 });
 
 test("one that cannot be read does not keep the others waiting, and is tried again", async () => {
   const rig = rigWith({ a: new AppError("JOB_VERSION_UNSUPPORTED", "newer"), b: record("b") });
-  assert.equal(await repairRequests(rig, 100_000), 1);
+  assert.equal(await repairRequests(rig), 1);
   assert.deepEqual(rig.failed, ["a JOB_VERSION_UNSUPPORTED"]);
   assert.deepEqual([...rig.unqueued], ["a"]);
 });
 
 test("without Redis it ends at once", async () => {
   const rig = rigWith({ a: new AppError("REDIS_UNAVAILABLE", "away"), b: record("b") });
-  await assert.rejects(repairRequests(rig, 100_000), { code: "REDIS_UNAVAILABLE" });
+  await assert.rejects(repairRequests(rig), { code: "REDIS_UNAVAILABLE" });
   assert.deepEqual([rig.added, rig.failed], [[], []]);
 });

@@ -5,7 +5,7 @@ import type { Requests } from "../state/state-types.ts";
 import { addOptionsOf, jobOf } from "./submit-job.ts";
 
 export interface RepairDeps {
-  readonly requests: Pick<Requests, "get">;
+  readonly requests: Pick<Requests, "get" | "now">;
   readonly queues: Pick<Queues, "add" | "job">;
   readonly index: Pick<RequestIndex, "unqueued" | "queued">;
   /** Told of a request that cannot be repaired here; it is tried again the next time. */
@@ -20,8 +20,8 @@ const MOST_AT_ONCE = 500;
  * Adds the jobs of requests whose record was written and whose submitter died before the add. Adding is idempotent by the id, so that two
  * gateways may do it at the same time. Returns how many jobs were missing. @throws AppError REDIS_UNAVAILABLE
  */
-export async function repairRequests(deps: RepairDeps, now: number): Promise<number> {
-  const ids = await deps.index.unqueued(now - MIN_AGE_MS, MOST_AT_ONCE);
+export async function repairRequests(deps: RepairDeps): Promise<number> {
+  const ids = await deps.index.unqueued((await deps.requests.now()) - MIN_AGE_MS, MOST_AT_ONCE);
   let repaired = 0;
   for (const id of ids) {
     try {

@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
@@ -35,11 +36,16 @@ day = redis.call('INCR', KEYS[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return {minute, day}`);
 
-export function openRateLimits(options: { readonly redis: Redis; readonly keys: Keys; readonly now?: () => number }): RateLimits {
-  const { redis, keys, now = Date.now } = options;
+export function openRateLimits(options: {
+  readonly redis: Redis;
+  readonly keys: Keys;
+  readonly now?: () => number | Promise<number>;
+}): RateLimits {
+  const { redis, keys } = options;
+  const now = options.now ?? serverClock(redis);
   return {
     take: async (client, { perMinute, perDay }) => {
-      const at = now();
+      const at = await onRedis("counting a submit", async () => now());
       const left = { minute: MINUTE_MS - (at % MINUTE_MS), daily: DAY_MS - (at % DAY_MS) };
       const names = [keys.rate(client, `m${Math.floor(at / MINUTE_MS)}`), keys.rate(client, `d${Math.floor(at / DAY_MS)}`)];
       const counts = (await onRedis("counting a submit", () =>

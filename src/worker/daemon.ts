@@ -1,5 +1,7 @@
 import { initialState, type Effect, type Model } from "../core/scheduler-state.ts";
+import { steadyNow } from "../lib/steady-clock.ts";
 import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
 import { Carrier } from "./claims/carrier.ts";
 import { ClaimKeeper } from "./claims/claim-keeper.ts";
@@ -131,12 +133,12 @@ export class Daemon {
     this.loop.tell({ type: "drain" });
     this.#reruns.close(why);
     const done = this.#allSettled();
-    await within(graceMs, done, now);
+    await endedWithin(graceMs, done, now);
     this.keeper.close(why);
     const killed = this.pool.killAll("the worker shuts down");
-    await within(GIVE_BACK_MS, Promise.all([done, killed]));
+    await endedWithin(GIVE_BACK_MS, Promise.all([done, killed]));
     this.#stop.abort(new AppError("REDIS_UNAVAILABLE", "the worker ended before the queue had taken the job back"));
-    await within(GIVE_BACK_MS, Promise.all([done, killed]));
+    await endedWithin(GIVE_BACK_MS, Promise.all([done, killed]));
     this.loop.close();
   }
 
@@ -173,13 +175,13 @@ export class Daemon {
     }
     const { reusable } = await ran;
     stages.stop();
-    if (reusable) runner.provenAt = performance.now();
+    if (reusable) runner.provenAt = steadyNow();
     this.loop.tell({ type: "batch-done", runner: id, reusable, ...memoryOf(runner) });
   }
 
   /** A model that cannot be loaded for its files or its kind is no use here: jobs that wait for it are another worker's, or fail. */
   async #loadFailed({ model, device }: { readonly model: string; readonly device: string }, error: AppError): Promise<void> {
-    if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message);
+    if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message, error.code);
     if (error.code === "DEVICE_UNAVAILABLE") this.#watch.probeFailed(device);
     this.#reruns.refuse(model, handedBack("its model could not be loaded again"));
     this.modelsChanged();
@@ -220,12 +222,4 @@ function memoryOf({ device, process }: PooledRunner): { readonly memoryBytes?: n
   const { rssBytes, deviceBytes } = process.memory;
   if (device.kind === "cpu") return { memoryBytes: rssBytes };
   return deviceBytes === null ? {} : { memoryBytes: deviceBytes };
-}
-
-/** Waits for the work, at most so long, or until the signal aborts. */
-async function within(ms: number, work: Promise<unknown>, signal?: AbortSignal): Promise<void> {
-  const over = new AbortController();
-  const timeUp = sleep(ms, signal === undefined ? over.signal : AbortSignal.any([signal, over.signal])).catch(() => undefined);
-  await Promise.race([work, timeUp]);
-  over.abort();
 }

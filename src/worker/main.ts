@@ -1,6 +1,6 @@
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
-import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
 import { startAdminServer } from "../telemetry/admin-server.ts";
@@ -21,6 +21,8 @@ export interface WorkerOptions {
   readonly log: Logger;
   /** Called once jobs are being claimed; with the admin listener's address. */
   readonly onReady?: (adminUrl: string) => void;
+  /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
+  readonly runnerEntry?: string;
 }
 
 /**
@@ -38,7 +40,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking } = await openContext({ config, log, metrics, stack });
+  const { context, keys, blocking } = await openContext({ ...options, config, metrics, stack });
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   metrics.onScrape(() => setGauges(metrics, daemon));
@@ -81,19 +83,13 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   await systemd.stopping("draining");
   const announced = announce(context, daemon).catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
-  await atMost(GOODBYE_MS, announced);
+  await endedWithin(GOODBYE_MS, announced);
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
-  await atMost(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
+  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
   log.info("worker ended");
   return signals.crashed ? 1 : 0;
-}
-
-async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
-  const over = new AbortController();
-  await Promise.race([work, sleep(ms, over.signal).catch(() => undefined)]);
-  over.abort();
 }
 
 interface Signals extends Disposable {

@@ -6,6 +6,7 @@ import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import { AppError } from "../protocol/error.ts";
 import { keysFor, type Keys } from "../protocol/keys.ts";
 import { openQueues } from "../queue/open-queues.ts";
+import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
 import { openFaultLedger } from "../state/open-fault-ledger.ts";
@@ -13,6 +14,7 @@ import { openEmitter } from "../state/open-emitter.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openRegistry } from "../state/open-registry.ts";
 import { openRunTimes } from "../state/open-run-times.ts";
+import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { openRequests } from "../state/open-requests.ts";
 import { openObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -34,8 +36,9 @@ export async function openContext(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly stack: AsyncDisposableStack;
+  readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
-  const { config, log, metrics, stack } = options;
+  const { config, log, metrics, stack, runnerEntry } = options;
   const url = config.redisUrl;
   if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
   const keys = keysFor(config.namespace);
@@ -74,12 +77,13 @@ export async function openContext(options: {
     },
   });
   const shared = { redis, keys };
+  const requests = openRequests({ ...shared, retentionMs });
   const context: WorkerContext = {
     config,
     log,
     metrics,
     queues,
-    requests: openRequests({ ...shared, retentionMs }),
+    requests,
     emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
     intents: openIntents(shared),
     registry: openRegistry(shared),
@@ -88,10 +92,12 @@ export async function openContext(options: {
     store,
     spool,
     uploader,
+    storeSweep: openStoreSweep({ turn: openSweepTurn(shared), store, requests, queues, config, log, metrics }),
     models,
     runTimes: openRunTimes(shared),
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
     guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
+    ...(runnerEntry !== undefined && { runnerEntry }),
   };
   return { context, keys, blocking: connect("blocking") };
 }

@@ -1,3 +1,4 @@
+import { steadyNow } from "../lib/steady-clock.ts";
 import type { HealthCheck, HealthReport } from "../telemetry/admin-server.ts";
 import type { Daemon } from "./daemon.ts";
 
@@ -9,17 +10,17 @@ const PROOF_AGE_MS = 60_000;
 const LOOP_SILENCE_MS = 30_000;
 
 /** Alive: the supervisor's loop alone turns. Nothing outside the process can make this false. */
-export function liveness(daemon: Daemon, now: number = Date.now()): HealthReport {
+export function liveness(daemon: Daemon, now: number = steadyNow()): HealthReport {
   const silentMs = now - daemon.loop.toldAt;
   return report({ loop: { ok: silentMs < LOOP_SILENCE_MS, detail: `last event ${silentMs} ms ago` } });
 }
 
 /** Able to take work now. */
-export function readiness(daemon: Daemon, now: number = Date.now()): HealthReport {
+export function readiness(daemon: Daemon, now: number = steadyNow()): HealthReport {
   const silentMs = now - daemon.queueWatch.answeredAt;
   const { devices, paused } = daemon.loop.state;
   const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);
-  const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && performance.now() - runner.provenAt > PROOF_AGE_MS);
+  const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis: { ok: silentMs < REDIS_SILENCE_MS, detail: `last answer ${silentMs} ms ago` },

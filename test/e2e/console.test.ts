@@ -5,9 +5,10 @@ import { after, before, describe, test } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
+import { paced } from "../support/pace.ts";
 import { startSwift } from "../support/swift.ts";
 import { babble, wavOf } from "../support/whisper-audio.ts";
-import { startSystem, type TestSystem } from "../support/system.ts";
+import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
 
 const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(import.meta.dirname, "..", "..", ".dryapi", "screenshots");
 const MODELS = "fake,tiny-flux-schnell,tiny-flux-dev,tiny-kokoro,tiny-vits,tiny-whisper,tiny-ltx-video";
@@ -54,7 +55,7 @@ describe("the console", () => {
       NODE_EXTRA_CA_CERTS: receiver.caFile,
     });
     key = await addClient(system);
-    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   });
   after(async () => {
     await browser.close();
@@ -67,7 +68,7 @@ describe("the console", () => {
   async function open(options: BrowserContextOptions = {}): Promise<{ readonly page: Page; readonly problems: string[] }> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(WAIT_MS);
     const problems: string[] = [];
     page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
     page.on("pageerror", (error) => void problems.push(error.message));
@@ -108,9 +109,9 @@ describe("the console", () => {
     const { page, problems } = await open();
     await enter(page);
     await fill(page, "fake", { Prompt: "slow", Width: "64", Height: "64", Steps: "10000" });
-    // The fake model's own parameters have no field.
+    // The fake model's own parameters have no field. It goes on until it is cancelled, at any pace.
     await page.evaluate(
-      `find = document.getElementById("fields"); find.append(Object.assign(document.createElement("input"), { name: "step_ms", value: "20" }))`,
+      `find = document.getElementById("fields"); find.append(Object.assign(document.createElement("input"), { name: "step_ms", value: "${paced(200)}" }))`,
     );
     await page.getByRole("button", { name: "Submit" }).click();
     const card = page.locator("article").filter({ hasText: "slow" });
@@ -291,9 +292,9 @@ test("results of an s3: store are shown from the store", async () => {
   await using system = await startSystem(store);
   await system.startWorker();
   await using gateway = await startGateway(system);
-  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   const page = await browser.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(WAIT_MS);
   const problems: string[] = [];
   page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
   await page.goto(gateway.url);

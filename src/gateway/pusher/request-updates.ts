@@ -1,4 +1,5 @@
 import { sleep } from "../../lib/backoff.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { readUnfinished } from "../../state/read-unfinished.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
@@ -10,7 +11,7 @@ import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
 export interface RequestUpdates {
   /** Null for an event that changes nothing for a client. Never rejects: a result whose link cannot be read now goes without. */
   ofEvent(event: JobEvent): UpdatePayload | null | Promise<UpdatePayload | null>;
-  /** The client's requests that run, oldest first, then those that ended after `since` (unix ms). @throws AppError REDIS_UNAVAILABLE */
+  /** The client's requests that run, oldest first, then those that ended after `since` (`steadyNow`). @throws AppError REDIS_UNAVAILABLE */
   present(client: string, since: number): Promise<readonly PresentUpdate[]>;
 }
 
@@ -33,7 +34,8 @@ const LINK_RETRIES_MS = [100, 400, 1_600];
 export function openRequestUpdates(context: UpdatesContext): RequestUpdates {
   return {
     ofEvent: (event) => (event.type === "done" ? doneOf(context, event) : updateOf(event, null)),
-    present: async (client, since) => {
+    present: async (client, from) => {
+      const since = from - steadyNow() + (await context.requests.now());
       const { ids } = await context.index.page(client, { cursor: null, limit: MOST_LOOKED_AT });
       const candidates = await readUnfinished(context.redis, context.keys, ids, since);
       const states = await Promise.all(candidates.slice(0, MOST_PRESENT).map((id) => readState(context, id)));

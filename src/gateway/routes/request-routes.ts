@@ -2,10 +2,12 @@ import type { FastifyInstance } from "fastify";
 import { TASKS } from "../../protocol/task.ts";
 import { cancelJob } from "../../requests/cancel-job.ts";
 import { readState } from "../../requests/read-state.ts";
+import { whyWaiting } from "../../requests/why-waiting.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { describeRequest, ownRequest } from "../views/request-view.ts";
+import { describeRequest, ownRequest, type FoundRequest } from "../views/request-view.ts";
+import { waitFields } from "../views/status-body.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;
@@ -47,21 +49,23 @@ async function listRequests(
 ): Promise<unknown> {
   const page = await context.index.page(client, { cursor, limit });
   const found = await Promise.all(page.ids.map((id) => readState(context, id)));
-  const data = found.flatMap((each) => {
-    if (each === null || (wanted !== null && each.state.status !== wanted)) return [];
-    const { record, state } = each;
-    return {
-      request_id: record.id,
-      task: record.task,
-      inference_type: TASKS[record.task],
-      model: record.model,
-      status: state.status,
-      progress: Math.round(state.progress * 100) / 100,
-      created_at: new Date(record.createdAt).toISOString(),
-      ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
-    };
-  });
+  const shown = found.flatMap((each) => (each === null || (wanted !== null && each.state.status !== wanted) ? [] : [each]));
+  const data = await Promise.all(shown.map((each) => rowOf(context, each)));
   return { data, meta: { next_cursor: page.cursor, per_page: limit } };
+}
+
+async function rowOf(context: GatewayContext, { record, state }: FoundRequest): Promise<Readonly<Record<string, unknown>>> {
+  return {
+    request_id: record.id,
+    task: record.task,
+    inference_type: TASKS[record.task],
+    model: record.model,
+    status: state.status,
+    progress: Math.round(state.progress * 100) / 100,
+    created_at: new Date(record.createdAt).toISOString(),
+    ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
+    ...waitFields(await whyWaiting(context.offered, { record, state })),
+  };
 }
 
 function pageSize(given: unknown): number {

@@ -2,6 +2,7 @@ import type { JobState } from "../../core/job-state.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
 import { readState } from "../../requests/read-state.ts";
+import { whyWaiting } from "../../requests/why-waiting.ts";
 import { notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { statusBody } from "./status-body.ts";
@@ -29,7 +30,8 @@ export async function describeRequest(
   const links = new Map(await Promise.all(files.map(async (file) => [file.name, await linkToFile(context, record, file)] as const)));
   const position = state.status === "pending" ? await context.queues.position(record.queue, record.id) : null;
   const etaMs = await estimate(context, { record, state }, position);
-  return statusBody({ record, state, linkOf: (file) => links.get(file.name) ?? "", position, etaMs });
+  const waits = await whyWaiting(context.offered, { record, state });
+  return statusBody({ record, state, linkOf: (file) => links.get(file.name) ?? "", position, etaMs, waits });
 }
 
 /** Milliseconds until the end, from what jobs of the model took lately; null when nothing is known, or it has ended. */

@@ -1,9 +1,10 @@
+import type { AppError } from "../../protocol/error.ts";
 import type { JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
 import type { Seat } from "../runners/batch-seat.ts";
 import type { CompleteEntry, SpoolEntry } from "../spool/spool.ts";
-import { admit } from "./admit.ts";
+import { admit, refuseEnded } from "./admit.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
 import { handedBack, type HeldJob } from "./held-job.ts";
 import { runJob, type RunParts } from "./run-job.ts";
@@ -51,6 +52,14 @@ export class Carrier {
     });
     void carried.then(() => offered.resolve("ended"));
     return offered.promise;
+  }
+
+  /** Ends a claim without a run, for the reason that is given or will be. A job that was cancelled is cancelled. */
+  endWith(claim: Claim, reason: AppError | Promise<AppError>): Promise<void> {
+    return this.#carry(claim, async (job) => {
+      await refuseEnded(this.#context, job);
+      throw await reason;
+    });
   }
 
   /** Takes up a claim of an earlier daemon: outputs that are whole are stored, anything else goes back to the front of its queue. */

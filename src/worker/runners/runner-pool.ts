@@ -1,3 +1,4 @@
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
@@ -15,9 +16,9 @@ export interface PooledRunner {
   readonly manifest: Manifest;
   readonly process: RunnerProcess;
   readonly loadMs: number;
-  /** Milliseconds of performance.now(). */
+  /** Milliseconds of `steadyNow`. */
   readonly loadedAt: number;
-  /** Milliseconds of performance.now(), of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
+  /** Milliseconds of `steadyNow`, of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
   provenAt: number;
 }
 
@@ -70,7 +71,7 @@ export class RunnerPool {
     try {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });
       slot.abort.signal.throwIfAborted();
-      const { config } = this.#context;
+      const { config, runnerEntry } = this.#context;
       const child = await startRunner({
         manifest: entry.manifest,
         modelDir: entry.dir,
@@ -79,6 +80,7 @@ export class RunnerPool {
         embeddingCacheBytes: config.embeddingCacheBytes,
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
+        ...(runnerEntry !== undefined && { entry: runnerEntry }),
       });
       slot.process = child;
       if (slot.abort.signal.aborted) void child.kill("it is no longer needed");
@@ -89,7 +91,7 @@ export class RunnerPool {
         { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
         "model loaded",
       );
-      const now = performance.now();
+      const now = steadyNow();
       const runner = { id, model, device, manifest: entry.manifest, process: child, loadMs, loadedAt: now, provenAt: now };
       this.#slots.set(id, { phase: "up", runner });
       this.#events.ready(runner);
@@ -143,7 +145,7 @@ export class RunnerPool {
       if (process.state !== "ready") continue;
       try {
         await process.ping({ timeoutMs: PING_TIMEOUT_MS });
-        runner.provenAt = performance.now();
+        runner.provenAt = steadyNow();
       } catch (thrown) {
         this.#events.pingFailed(runner.device.id, asAppError(thrown));
         return;

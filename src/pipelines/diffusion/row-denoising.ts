@@ -1,15 +1,26 @@
-import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
-import type { TransformerRun } from "./transformer-run.ts";
+import { eulerStep, guide } from "./euler.ts";
+import type { FlowMatchSchedule } from "./flow-match-schedule.ts";
+
+/** The transformer with all that stays the same over the steps of a batch. */
+export interface RowVelocity {
+  /**
+   * @param latents packed `[rows, tokens, features]` of the rows that are left @param timestep 0..1
+   * @returns velocity, same shape; valid until the next step
+   */
+  step(latents: Float32Array, timestep: number): Promise<Float32Array>;
+  /** Removes a row; those behind it move up. */
+  dropRow(row: number): void;
+}
 
 /**
  * Latents of a batch on their way from noise to picture, packed `[rows, tokens, features]`. Rows are pictures; one can be dropped between
  * steps without touching the others.
  */
-export class Denoising {
+export class RowDenoising {
   readonly #schedule: FlowMatchSchedule;
   readonly #rowSize: number;
-  readonly #conditioned: TransformerRun;
-  readonly #negative: TransformerRun | null;
+  readonly #conditioned: RowVelocity;
+  readonly #negative: RowVelocity | null;
   readonly #trueCfgScale: number;
   #latents: Float32Array;
 
@@ -17,9 +28,9 @@ export class Denoising {
     readonly schedule: FlowMatchSchedule;
     readonly latents: Float32Array;
     readonly rowSize: number;
-    readonly conditioned: TransformerRun;
+    readonly conditioned: RowVelocity;
     /** Runs as well, for the negative prompts, when classifier-free guidance is on. */
-    readonly negative: TransformerRun | null;
+    readonly negative: RowVelocity | null;
     readonly trueCfgScale: number;
   }) {
     this.#schedule = options.schedule;
@@ -38,19 +49,13 @@ export class Denoising {
   async velocity(index: number): Promise<Float32Array> {
     const timestep = Math.fround(this.#schedule.timesteps[index]! / 1000);
     const velocity = await this.#conditioned.step(this.#latents, timestep);
-    if (this.#negative === null) return velocity;
-    const negative = await this.#negative.step(this.#latents, timestep);
-    for (let i = 0; i < velocity.length; i++)
-      velocity[i] = negative[i]! + Math.fround(this.#trueCfgScale * Math.fround(velocity[i]! - negative[i]!));
+    if (this.#negative !== null) guide(velocity, await this.#negative.step(this.#latents, timestep), this.#trueCfgScale);
     return velocity;
   }
 
-  /** Euler: `x += (sigma of the next step - sigma) * velocity`. */
   advance(index: number, velocity: Float32Array): void {
     const { sigmas } = this.#schedule;
-    const delta = Math.fround(sigmas[index + 1]! - sigmas[index]!);
-    const latents = this.#latents;
-    for (let i = 0; i < latents.length; i++) latents[i] = latents[i]! + Math.fround(delta * velocity[i]!);
+    eulerStep(this.#latents, velocity, sigmas[index + 1]! - sigmas[index]!);
   }
 
   /** Removes a row; those behind it move up. */

@@ -1,7 +1,7 @@
 import type { RgbImage } from "../media/rgb-image.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
-import { fromPixels } from "../diffusion/pixels.ts";
+import { fromPixels } from "./pixels.ts";
 
 /** Pixels -> the posterior's parameters `[2 * channels, height / 8, width / 8]`: means, then logarithms of variances. */
 export class VaeEncoder {
@@ -17,17 +17,9 @@ export class VaeEncoder {
     requireSize(graph, this.#parameters, 1, 2 * channels, "mean and logarithm of the variance of every latent channel");
   }
 
-  get runMs(): number {
-    return this.#graph.session.runMs;
-  }
-
   async encode(image: RgbImage): Promise<Float32Array> {
     const { type, name } = this.#sample;
     const feeds = { [name]: floatTensor(type, toFloatData(fromPixels(image), type), [1, 3, image.height, image.width]) };
     return asFloat32(outputOf(await this.#graph.session.run(feeds), this.#parameters, this.#graph.part));
-  }
-
-  release(): Promise<void> {
-    return this.#graph.session.release();
   }
 }

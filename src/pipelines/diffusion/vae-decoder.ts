@@ -1,7 +1,7 @@
-import type { LatentShape } from "../diffusion/latents.ts";
+import type { LatentShape } from "./latents.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
-import type { DecodedPixels } from "../diffusion/pixels.ts";
+import type { DecodedPixels } from "./pixels.ts";
 
 /** Latents -> pixels, one picture at a time: its activations are the largest memory of a job. */
 export class VaeDecoder {
@@ -17,18 +17,10 @@ export class VaeDecoder {
     requireSize(graph, this.#latent, 1, channels, "the autoencoder's latent channels");
   }
 
-  get runMs(): number {
-    return this.#graph.session.runMs;
-  }
-
   async decode(latents: Float32Array, { channels, height, width }: LatentShape): Promise<DecodedPixels> {
     const { type, name } = this.#latent;
     const feeds = { [name]: floatTensor(type, toFloatData(latents, type), [1, channels, height, width]) };
     const tensor = outputOf(await this.#graph.session.run(feeds), this.#sample, this.#graph.part);
     return { data: asFloat32(tensor), height: tensor.dims[2] ?? 0, width: tensor.dims[3] ?? 0 };
-  }
-
-  release(): Promise<void> {
-    return this.#graph.session.release();
   }
 }

@@ -1,15 +1,12 @@
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import { stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { firstStep } from "../diffusion/flow-match-schedule.ts";
+import { firstStep } from "./flow-match-schedule.ts";
 import { invalidParam, ParamReader } from "../job-params.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 
-/** Latent pixels come in 2 x 2 blocks of 8 x 8 picture pixels each. */
-export const SIZE_STEP = 16;
-
 /** A job's parameters, checked, with the manifest's defaults filled in. */
-export interface FluxJob {
+export interface PictureJob {
   readonly id: string;
   readonly outDir: string;
   readonly prompt: string;
@@ -29,21 +26,23 @@ export interface FluxJob {
   readonly image: RgbImage | null;
 }
 
-export interface FluxJobSource {
+export interface PictureJobSource {
   readonly job: RunnerJob;
   readonly manifest: Manifest;
   readonly hasGuidance: boolean;
+  /** Pixels that sides are multiples of. */
+  readonly sizeStep: number;
   /** Decoded input of image-to-image; null for text-to-image. */
   readonly image: RgbImage | null;
 }
 
 /** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
-export function parseFluxJob({ job, manifest, hasGuidance, image }: FluxJobSource): FluxJob {
+export function parsePictureJob({ job, manifest, hasGuidance, sizeStep, image }: PictureJobSource): PictureJob {
   const params = new ParamReader(job.params, manifest);
   const steps = params.whole("steps", 1);
   const strength = image === null ? null : params.number("strength", 0.6);
   const start = strength === null ? 0 : startOf(steps, strength);
-  const { width, height } = sizeOf(manifest, image, params);
+  const { width, height } = params.size(sizeStep, image);
   const scale = params.number("true_cfg_scale", 1);
   return {
     id: job.id,
@@ -64,7 +63,7 @@ export function parseFluxJob({ job, manifest, hasGuidance, image }: FluxJobSourc
 }
 
 /** Jobs with equal keys can share a run. */
-export function groupKey(job: FluxJob): string {
+export function groupKey(job: PictureJob): string {
   return [job.width, job.height, job.steps, job.start, job.guidance, job.trueCfgScale].join("|");
 }
 
@@ -73,31 +72,4 @@ function startOf(steps: number, strength: number): number {
   const start = firstStep(steps, strength);
   if (start < steps) return start;
   throw invalidParam("strength", strength, `at least ${1 / steps}, so that one of ${steps} steps runs`);
-}
-
-function sizeOf(manifest: Manifest, image: RgbImage | null, params: ParamReader): { readonly width: number; readonly height: number } {
-  if (image !== null && !params.has("width") && !params.has("height")) return fitted(manifest, image);
-  const width = alignDown(params.number("width"));
-  const height = alignDown(params.number("height"));
-  if (width < SIZE_STEP || height < SIZE_STEP) throw invalidParam("width x height", `${width} x ${height}`, `at least ${SIZE_STEP} a side`);
-  return { width, height };
-}
-
-/** The picture's own size, brought within the model's limits with its proportions kept as far as they allow. */
-function fitted(manifest: Manifest, image: RgbImage): { readonly width: number; readonly height: number } {
-  const { limits } = manifest;
-  const most = Math.min(1, (limits["max_width"] ?? Infinity) / image.width, (limits["max_height"] ?? Infinity) / image.height);
-  const least = Math.max(1, (limits["min_width"] ?? SIZE_STEP) / image.width, (limits["min_height"] ?? SIZE_STEP) / image.height);
-  const scale = most < 1 ? most : least;
-  const side = (name: "width" | "height"): number => {
-    const low = limits[`min_${name}`] ?? SIZE_STEP;
-    const high = limits[`max_${name}`] ?? Infinity;
-    // The small addend undoes a product a rounding error below a whole number.
-    return Math.max(SIZE_STEP, alignDown(Math.min(high, Math.max(low, image[name] * scale + 1e-6))));
-  };
-  return { width: side("width"), height: side("height") };
-}
-
-function alignDown(size: number): number {
-  return Math.floor(size / SIZE_STEP) * SIZE_STEP;
 }

@@ -1,5 +1,5 @@
-import { packLatents, type LatentShape } from "../diffusion/latents.ts";
-import type { TorchRandom } from "../diffusion/torch-random.ts";
+import { packLatents, type LatentShape } from "./latents.ts";
+import type { TorchRandom } from "./torch-random.ts";
 
 /** Text-to-image starts from noise alone: `randn(channels, height, width)`, packed into `row`. */
 export function startFromNoise(random: TorchRandom, shape: LatentShape, row: Float32Array): void {

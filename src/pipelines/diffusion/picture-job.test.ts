@@ -5,7 +5,7 @@ import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { JobParams } from "../../protocol/job.ts";
 import { parseManifest, type Manifest } from "../../protocol/manifest.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
-import { groupKey, parseFluxJob, type FluxJob } from "./flux-job.ts";
+import { groupKey, parsePictureJob, type PictureJob } from "./picture-job.ts";
 
 const manifest: Manifest = parseManifest(
   {
@@ -33,11 +33,14 @@ const manifest: Manifest = parseManifest(
 );
 const REQUIRED = { prompt: "a", seed: 1 };
 
-function parse(params: JobParams, options: { readonly image?: readonly [number, number]; readonly hasGuidance?: boolean } = {}): FluxJob {
+function parse(
+  params: JobParams,
+  options: { readonly image?: readonly [number, number]; readonly hasGuidance?: boolean } = {},
+): PictureJob {
   const image: RgbImage | null =
     options.image === undefined ? null : { width: options.image[0], height: options.image[1], data: new Uint8Array(0) };
   const job: RunnerJob = { id: "job-0001", task: image === null ? "txt2img" : "img2img", params, inputs: [], outDir: "/nowhere" };
-  return parseFluxJob({ job, manifest, hasGuidance: options.hasGuidance ?? true, image });
+  return parsePictureJob({ job, manifest, hasGuidance: options.hasGuidance ?? true, sizeStep: 16, image });
 }
 
 function refused(params: JobParams, text: RegExp, image?: readonly [number, number]): void {
@@ -98,9 +101,9 @@ test("image-to-image takes the picture's size, within the limits and with its pr
   assert.deepEqual(sized(5000, 100), [1024, 256], "proportions that the limits do not allow give way");
 });
 
-test("one given side takes the other from the defaults", () => {
-  const { width, height } = parse({ ...REQUIRED, width: 640 }, { image: [500, 400] });
-  assert.deepEqual([width, height], [640, 512]);
+test("one given side sets the scale of the picture for the other", () => {
+  const { width, height } = parse({ ...REQUIRED, width: 640 }, { image: [1000, 700] });
+  assert.deepEqual([width, height], [640, 448]);
 });
 
 test("jobs share a run when size, steps, start, guidance and true-CFG scale agree", () => {

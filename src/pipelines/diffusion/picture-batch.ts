@@ -1,20 +1,17 @@
 import { AppError, asAppError } from "../../protocol/error.ts";
-import { flowMatchSchedule, type FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
-import { FLUX_LATENT_RGB } from "../diffusion/latent-rgb.ts";
-import { packedShape, unpackLatents, type LatentShape } from "../diffusion/latents.ts";
-import { LatentPreview } from "../diffusion/preview.ts";
-import { TorchRandom } from "../diffusion/torch-random.ts";
 import { resizeLanczos } from "../media/resize-lanczos.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 import type { JobEnd, RunContext } from "../pipeline.ts";
-import { Denoising } from "./denoise.ts";
-import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import type { FluxJob } from "./flux-job.ts";
-import type { FluxModel } from "./flux-model.ts";
-import { writePicture } from "./flux-output.ts";
-import { toPixels } from "../diffusion/pixels.ts";
+import { flowMatchSchedule, type FlowMatchSchedule } from "./flow-match-schedule.ts";
+import { packedShape, unpackLatents, type LatentShape } from "./latents.ts";
+import type { PictureJob } from "./picture-job.ts";
+import type { PictureModel } from "./picture-model.ts";
+import { writePicture } from "./picture-output.ts";
+import { toPixels } from "./pixels.ts";
+import { LatentPreview } from "./preview.ts";
+import { RowDenoising, type RowVelocity } from "./row-denoising.ts";
 import { startFromImage, startFromNoise } from "./start-latents.ts";
-import { TransformerRun } from "./transformer-run.ts";
+import { TorchRandom } from "./torch-random.ts";
 
 /** Share of a job's work that is done after each stage, for the progress bar; steps divide the middle. */
 const AFTER_TEXT = 0.05;
@@ -23,20 +20,21 @@ const AFTER_DECODE = 0.95;
 
 /** One picture of a batch on its way. */
 export interface Member {
-  readonly job: FluxJob;
+  readonly job: PictureJob;
   /** Time that reading and preparing its inputs took, milliseconds. */
   readonly inputMs: number;
 }
 
-interface Conditioned extends Member {
-  readonly embedding: PromptEmbedding;
-  readonly negative: PromptEmbedding | null;
+interface Conditioned<Text> extends Member {
+  readonly text: Text;
+  /** Null without classifier-free guidance. */
+  readonly negative: Text | null;
   readonly cached: boolean;
 }
 
 /** Jobs of one size, number of steps and guidance, run as one. Each ends by itself; a cancelled one leaves between two steps. */
-export class FluxBatch {
-  readonly #model: FluxModel;
+export class PictureBatch<Text> {
+  readonly #model: PictureModel<Text>;
   readonly #slug: string;
   readonly #context: RunContext;
   readonly #end: (id: string, end: JobEnd) => void;
@@ -45,23 +43,22 @@ export class FluxBatch {
   readonly #startedAt = performance.now();
   readonly #sessionMsBefore: number;
   #preview: LatentPreview | null = null;
-  readonly #painting = new Map<string, Promise<void>>();
 
   constructor(options: {
-    readonly model: FluxModel;
+    readonly model: PictureModel<Text>;
     readonly slug: string;
     readonly context: RunContext;
     readonly end: (id: string, end: JobEnd) => void;
-    readonly first: FluxJob;
+    readonly first: PictureJob;
   }) {
     const { model, first } = options;
-    const { config } = model;
+    const { channels, factor } = model.latents;
     this.#model = model;
     this.#slug = options.slug;
     this.#context = options.context;
     this.#end = options.end;
-    this.#shape = { channels: config.latentChannels, height: first.height / config.vaeFactor, width: first.width / config.vaeFactor };
-    this.#schedule = flowMatchSchedule(config.schedule, first.steps, packedShape(this.#shape).tokens);
+    this.#shape = { channels, height: first.height / factor, width: first.width / factor };
+    this.#schedule = flowMatchSchedule(model.schedule, first.steps, packedShape(this.#shape).tokens);
     this.#sessionMsBefore = model.sessionMs();
   }
 
@@ -74,26 +71,27 @@ export class FluxBatch {
     await this.#finish(denoised.members, denoised.denoising);
   }
 
-  async #encodeTexts(members: readonly Member[]): Promise<Conditioned[]> {
-    const { prompts } = this.#model;
+  async #encodeTexts(members: readonly Member[]): Promise<Conditioned<Text>[]> {
     const announce = (): Promise<void> => this.#context.stage("text");
-    const done: Conditioned[] = [];
+    const done: Conditioned<Text>[] = [];
     for (const member of members) {
       if (this.#dropCancelled(member)) continue;
       const { job } = member;
-      const { embedding, cached } = await prompts.encode(job.prompt, announce);
-      const negative = job.trueCfgScale > 1 ? (await prompts.encode(job.negativePrompt, announce)).embedding : null;
-      done.push({ ...member, embedding, negative, cached });
+      const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
+      const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
+      done.push({ ...member, text: embedding, negative, cached });
       this.#progress(job, "text", { fraction: AFTER_TEXT, step: 0, stepMs: 0 });
     }
     return done;
   }
 
   /** One generator per job, drawn from in the order of diffusers; rows are packed side by side. */
-  async #startLatents(members: readonly Conditioned[]): Promise<{ readonly members: Conditioned[]; readonly latents: Float32Array }> {
+  async #startLatents(
+    members: readonly Conditioned<Text>[],
+  ): Promise<{ readonly members: Conditioned<Text>[]; readonly latents: Float32Array }> {
     const rowSize = this.#rowSize();
     const latents = new Float32Array(members.length * rowSize);
-    const going: Conditioned[] = [];
+    const going: Conditioned<Text>[] = [];
     for (const member of members) {
       const { job } = member;
       const row = latents.subarray(going.length * rowSize, (going.length + 1) * rowSize);
@@ -104,7 +102,7 @@ export class FluxBatch {
         await this.#context.stage("encode_input");
         if (this.#dropCancelled(member)) continue;
         const parameters = await this.#encodeImage(job.image, job);
-        const { vaeScale: scale, vaeShift: shift } = this.#model.config;
+        const { scale, shift } = this.#model.latents;
         startFromImage(random, this.#shape, { parameters, scale, shift }, this.#schedule.sigmas[job.start]!, row);
       }
       going.push(member);
@@ -112,7 +110,7 @@ export class FluxBatch {
     return { members: going, latents: latents.subarray(0, going.length * rowSize) };
   }
 
-  async #encodeImage(image: RgbImage, { width, height }: FluxJob): Promise<Float32Array> {
+  async #encodeImage(image: RgbImage, { width, height }: PictureJob): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null)
       throw new AppError("INVALID_INPUT", `model ${this.#slug} has no image-to-image (its manifest does not list img2img)`);
@@ -120,9 +118,9 @@ export class FluxBatch {
   }
 
   async #denoise(
-    members: Conditioned[],
+    members: Conditioned<Text>[],
     latents: Float32Array,
-  ): Promise<{ readonly members: readonly Conditioned[]; readonly denoising: Denoising }> {
+  ): Promise<{ readonly members: readonly Conditioned<Text>[]; readonly denoising: RowDenoising }> {
     const { start, steps } = members[0]!.job;
     const denoising = this.#openDenoising(members, latents);
     const going = [...members];
@@ -139,35 +137,25 @@ export class FluxBatch {
       const stepMs = performance.now() - startedAt;
       for (const { job } of going) this.#progress(job, "denoise", { fraction, step: paintedAt, stepMs });
     }
-    await Promise.all(this.#painting.values());
     return { members: going, denoising };
   }
 
-  #openDenoising(members: readonly Conditioned[], latents: Float32Array): Denoising {
-    const { transformer } = this.#model;
+  #openDenoising(members: readonly Conditioned<Text>[], latents: Float32Array): RowDenoising {
     const { guidance, trueCfgScale } = members[0]!.job;
-    const { height, width } = this.#shape;
-    const shape = {
-      rows: members.length,
-      gridHeight: height / 2,
-      gridWidth: width / 2,
-      textTokens: members[0]!.embedding.sequenceShape[0],
-    };
-    const start = (embeddings: readonly PromptEmbedding[]): TransformerRun =>
-      new TransformerRun(transformer, shape, embeddings, guidance ?? 0);
-    const negatives = members.flatMap(({ negative }) => negative ?? []);
-    return new Denoising({
+    const start = (texts: readonly Text[]): RowVelocity => this.#model.openRun(this.#shape, texts, guidance ?? 0);
+    const negatives = members.flatMap(({ negative }) => (negative === null ? [] : [negative]));
+    return new RowDenoising({
       schedule: this.#schedule,
       latents,
       rowSize: this.#rowSize(),
-      conditioned: start(members.map(({ embedding }) => embedding)),
+      conditioned: start(members.map(({ text }) => text)),
       negative: trueCfgScale > 1 ? start(negatives) : null,
       trueCfgScale,
     });
   }
 
   /** Takes cancelled members and their rows out. */
-  #leave(going: Conditioned[], denoising: Denoising): void {
+  #leave(going: Conditioned<Text>[], denoising: RowDenoising): void {
     for (let row = going.length - 1; row >= 0; row--) {
       if (!this.#dropCancelled(going[row]!)) continue;
       going.splice(row, 1);
@@ -175,25 +163,20 @@ export class FluxBatch {
     }
   }
 
-  /** Encoded beside the next steps; a member whose last preview is still being encoded gets none. */
-  #showPreviews(going: readonly Conditioned[], denoising: Denoising, velocity: Float32Array, index: number, step: number): void {
-    if (this.#shape.channels !== FLUX_LATENT_RGB.factors.length) return;
+  #showPreviews(going: readonly Conditioned<Text>[], denoising: RowDenoising, velocity: Float32Array, index: number, step: number): void {
+    const { rgb } = this.#model.latents;
+    if (this.#shape.channels !== rgb.factors.length) return;
     for (const [row, { job }] of going.entries()) {
-      if (!this.#context.previewDue(job.id) || this.#painting.has(job.id)) continue;
-      this.#preview ??= new LatentPreview(this.#shape, FLUX_LATENT_RGB);
-      const rowVelocity = velocity.subarray(row * this.#rowSize(), (row + 1) * this.#rowSize());
-      const painting = this.#preview.render(denoising.row(row), rowVelocity, this.#schedule.sigmas[index]!).then((jpeg) => {
-        this.#painting.delete(job.id);
-        this.#context.preview(job.id, jpeg, step);
+      this.#context.preview(job.id, step, () => {
+        this.#preview ??= new LatentPreview(this.#shape, rgb);
+        const rowVelocity = velocity.subarray(row * this.#rowSize(), (row + 1) * this.#rowSize());
+        return this.#preview.render(denoising.row(row), rowVelocity, this.#schedule.sigmas[index]!);
       });
-      // Told when all are waited for.
-      painting.catch(() => undefined);
-      this.#painting.set(job.id, painting);
     }
   }
 
   /** Decodes one picture after the other; encoding runs beside the next decoding, off the JS thread. */
-  async #finish(members: readonly Conditioned[], denoising: Denoising): Promise<void> {
+  async #finish(members: readonly Conditioned<Text>[], denoising: RowDenoising): Promise<void> {
     const writing: Promise<void>[] = [];
     try {
       for (const [row, member] of members.entries()) {
@@ -211,10 +194,10 @@ export class FluxBatch {
   }
 
   /** Null when the output holds values that are not finite. */
-  async #decode(latents: Float32Array, { width, height }: FluxJob): Promise<RgbImage | AppError> {
-    const { vaeScale, vaeShift } = this.#model.config;
+  async #decode(latents: Float32Array, { width, height }: PictureJob): Promise<RgbImage | AppError> {
+    const { scale, shift } = this.#model.latents;
     const planes = new Float32Array(latents.length);
-    unpackLatents(latents, this.#shape, planes, vaeScale, vaeShift);
+    unpackLatents(latents, this.#shape, planes, scale, shift);
     const pixels = await this.#model.decoder.decode(planes, this.#shape);
     if (pixels.width !== width || pixels.height !== height) {
       return new AppError("BAD_OUTPUT", `part vae_decoder gave ${pixels.width} x ${pixels.height} pixels, expected ${width} x ${height}`);
@@ -222,7 +205,7 @@ export class FluxBatch {
     return toPixels(pixels) ?? notFinite(planes);
   }
 
-  async #write(member: Conditioned, image: RgbImage | AppError): Promise<void> {
+  async #write(member: Conditioned<Text>, image: RgbImage | AppError): Promise<void> {
     const { job, inputMs, cached } = member;
     const runMs = performance.now() - this.#startedAt;
     const sessionMs = this.#model.sessionMs() - this.#sessionMsBefore;
@@ -242,11 +225,11 @@ export class FluxBatch {
     return true;
   }
 
-  #progress(job: FluxJob, stage: string, at: { readonly fraction: number; readonly step: number; readonly stepMs: number }): void {
+  #progress(job: PictureJob, stage: string, at: { readonly fraction: number; readonly step: number; readonly stepMs: number }): void {
     this.#context.progress(job.id, { ...at, stage, steps: this.#stepsOf(job) });
   }
 
-  #stepsOf({ start, steps }: FluxJob): number {
+  #stepsOf({ start, steps }: PictureJob): number {
     return steps - start;
   }
 

@@ -1,10 +1,10 @@
 import type { SpoolFile } from "../../protocol/result.ts";
 import { encodeImage } from "../media/encode-image.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
-import type { FluxJob } from "./flux-job.ts";
+import type { PictureJob } from "./picture-job.ts";
 
 /** What the PNG says about how it was made. */
-export function pictureTexts(job: FluxJob, model: string): Record<string, string> {
+export function pictureTexts(job: PictureJob, model: string): Record<string, string> {
   return {
     prompt: job.prompt,
     ...(job.trueCfgScale > 1 ? { negative_prompt: job.negativePrompt, true_cfg_scale: String(job.trueCfgScale) } : {}),
@@ -18,7 +18,7 @@ export function pictureTexts(job: FluxJob, model: string): Record<string, string
 }
 
 export async function writePicture(
-  job: FluxJob,
+  job: PictureJob,
   model: string,
   image: RgbImage,
 ): Promise<{ readonly files: readonly SpoolFile[]; readonly encodeMs: number }> {
