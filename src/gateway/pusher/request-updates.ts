@@ -61,13 +61,19 @@ async function presentUpdate(context: UpdatesContext, { record, state, seq }: Re
 async function doneOf(context: UpdatesContext, event: JobEvent): Promise<UpdatePayload | null> {
   for (const delayMs of [...LINK_RETRIES_MS, null]) {
     try {
-      const found = await readState(context, event.id);
-      return updateOf(event, found === null ? null : await linkOf(context, found));
+      return updateOf(event, await linkOfEnd(context, event));
     } catch {
       if (delayMs !== null) await sleep(delayMs);
     }
   }
   return updateOf(event, null);
+}
+
+/** An event of an older worker does not say where its result is. */
+async function linkOfEnd(context: UpdatesContext, { id, result }: JobEvent): Promise<string | null> {
+  if (result !== undefined) return linkToFile(context, { id, createdAt: result.createdAt }, result);
+  const found = await readState(context, id);
+  return found === null ? null : linkOf(context, found);
 }
 
 /** Null for a request without a result. */
