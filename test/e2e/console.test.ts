@@ -49,7 +49,8 @@ describe("the console", () => {
     await system.startWorker({ DRYAPI_MODELS: MODELS });
     receiver = await startReceiver();
     gateway = await startGateway(system, {
-      DRYAPI_MODELS: MODELS,
+      // The last one is on no worker.
+      DRYAPI_MODELS: `${MODELS},fake-b`,
       DRYAPI_ADMIN_KEY: ADMIN_KEY,
       DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
       NODE_EXTRA_CA_CERTS: receiver.caFile,
@@ -102,6 +103,19 @@ describe("the console", () => {
     assert.match((await page.locator("#announcer").textContent()) ?? "", /^a lighthouse at dusk: Done in/);
     assert.equal(await page.locator("#history li").first().locator(".state").textContent(), "done");
     await page.screenshot({ path: join(SCREENSHOTS, "console-desktop.png"), fullPage: true });
+    assert.deepEqual(problems, []);
+  });
+
+  test("a request that no worker can take says so", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await fill(page, "fake-b", { Prompt: "nobody", Width: "64", Height: "64", Steps: "1" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "nobody" });
+    await card.getByText("Waiting, place 1. No worker that serves the model is up.").waitFor();
+    await page.locator('#history [title="No worker that serves the model is up."]').first().waitFor();
+    await card.getByRole("button", { name: "Cancel" }).click();
+    await card.getByText("The request was cancelled.").waitFor();
     assert.deepEqual(problems, []);
   });
 
@@ -176,7 +190,7 @@ describe("the console", () => {
     const { page, problems } = await open();
     await enter(page);
     await page.getByLabel("Task").selectOption("img2video");
-    const values = { Prompt: "a red fox runs", Width: "256", Height: "192", Frames: "41", Steps: "8", Fps: "20" };
+    const values = { Prompt: "a red fox runs", Width: "256", Height: "192", Frames: "17", Steps: "4", Fps: "10" };
     await fill(page, "tiny-ltx-video", values);
     const picture = join(import.meta.dirname, "..", "fixtures", "ltx-video", "first-100x80.png");
     await page.getByLabel("First frame image").setInputFiles(picture);
@@ -186,7 +200,7 @@ describe("the console", () => {
     await card.getByText(/^Done in/).waitFor();
     assert.deepEqual(await card.getByRole("link").allTextContents(), ["Original", "JPG", "WEBP"]);
     const facts = await page.evaluate<Readonly<Record<string, number>>>(PLAY);
-    assert.deepEqual(facts, { width: 256, height: 192, seconds: 41 / 20, poster: 256 });
+    assert.deepEqual(facts, { width: 256, height: 192, seconds: 1.7, poster: 256 });
     await page.screenshot({ path: join(SCREENSHOTS, "console-clip.png"), fullPage: true });
     assert.deepEqual(problems, []);
   });
