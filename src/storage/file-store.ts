@@ -3,6 +3,7 @@ import { mkdir, open, readFile, realpath, rename, rm, writeFile, type FileHandle
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { allDone } from "../lib/all-done.ts";
 import { isMissing } from "../lib/errno.ts";
 import { partialPath, syncDir } from "../lib/write-atomic.ts";
 import { AppError } from "../protocol/error.ts";
@@ -201,10 +202,7 @@ class FileStore implements ObjectStore {
         );
       }
       // The sidecar is not flushed: one that a power cut tears counts as none, and the type is told by the name.
-      const work = [file.sync(), writeFile(object.metaPath, JSON.stringify(meta))];
-      // Nothing is under way any more when the caller cleans up after a failure.
-      await Promise.allSettled(work);
-      await Promise.all(work);
+      await allDone([file.sync(), writeFile(object.metaPath, JSON.stringify(meta))]);
       const found = await file.stat({ bigint: true });
       if (Number(found.size) === meta.sizeBytes) return found;
       throw new AppError(
