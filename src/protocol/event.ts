@@ -24,6 +24,16 @@ export interface JobEvent {
   readonly preview?: string;
   readonly errorCode?: ErrorCode;
   readonly errorMessage?: string;
+  /** Only on `done`, and not of every worker's version: what a link to the result is made of, so that nobody asks Redis for it. */
+  readonly result?: EventResult;
+}
+
+export interface EventResult {
+  /** Name and object key of the main file. */
+  readonly name: string;
+  readonly key: string;
+  /** Of the request, unix milliseconds. */
+  readonly createdAt: number;
 }
 
 /** As a worker hands it to the emit script, which adds the rest. */
@@ -40,15 +50,22 @@ export function parseEvent(text: string): JobEvent | null {
     return null;
   }
   if (typeof value !== "object" || value === null) return null;
-  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps } = value as Readonly<Record<string, unknown>>;
+  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps, result } = value as Readonly<Record<string, unknown>>;
   const isEvent =
     v === EVENT_VERSION &&
     typeof id === "string" &&
     [seq, claim, at, progress].every((number) => typeof number === "number") &&
     [step, steps].every((number) => number === undefined || typeof number === "number") &&
     [preview, stage].every((text) => text === undefined || typeof text === "string") &&
-    TYPES.has(type);
+    TYPES.has(type) &&
+    (result === undefined || isEventResult(result));
   return isEvent ? (value as JobEvent) : null;
+}
+
+function isEventResult(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const { name, key, createdAt } = value as Readonly<Record<string, unknown>>;
+  return typeof name === "string" && typeof key === "string" && typeof createdAt === "number";
 }
 
 /** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else. */

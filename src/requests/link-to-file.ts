@@ -17,7 +17,11 @@ export interface LinkDeps {
 const MAX_DIRECT_MS = 7 * 86_400_000;
 
 /** A link of ours that lives as long as the result, or the store's own where the operator wants that. */
-export async function linkToFile(deps: LinkDeps, record: Pick<RequestRecord, "id" | "createdAt">, file: ResultFile): Promise<string> {
+export async function linkToFile(
+  deps: LinkDeps,
+  record: Pick<RequestRecord, "id" | "createdAt">,
+  file: Pick<ResultFile, "key" | "name">,
+): Promise<string> {
   const { config } = deps;
   if (config.resultLinks === "direct") {
     const expiresInMs = Math.min(config.retentionMs, MAX_DIRECT_MS);

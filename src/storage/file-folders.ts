@@ -13,11 +13,8 @@ export async function folderOf(root: string, key: string, create: boolean): Prom
   let folder = root;
   for (const segment of key.split("/").slice(0, -1)) {
     folder = join(folder, segment);
-    if (create) {
-      await mkdir(folder).catch((thrown: unknown) => {
-        if (errnoOf(thrown) !== "EEXIST") throw thrown;
-      });
-    }
+    // What was made just now is a plain folder.
+    if (create && (await makeFolder(folder))) continue;
     const found = await lstat(folder).catch((thrown: unknown) => {
       if (isMissing(thrown)) return null;
       throw thrown;
@@ -32,6 +29,17 @@ export async function folderOf(root: string, key: string, create: boolean): Prom
     }
   }
   return folder;
+}
+
+/** False when something is there already. */
+async function makeFolder(path: string): Promise<boolean> {
+  try {
+    await mkdir(path);
+    return true;
+  } catch (thrown) {
+    if (errnoOf(thrown) === "EEXIST") return false;
+    throw thrown;
+  }
 }
 
 /** Removes the folders above a deleted object that became empty, up to the root. A put that needs one makes it again. */

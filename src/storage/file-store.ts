@@ -1,9 +1,9 @@
-import { createHash } from "node:crypto";
-import { constants } from "node:fs";
-import { mkdir, open, readFile, realpath, rename, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
+import { constants, type BigIntStats } from "node:fs";
+import { mkdir, open, readFile, realpath, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
+import { allDone } from "../lib/all-done.ts";
 import { isMissing } from "../lib/errno.ts";
 import { partialPath, syncDir } from "../lib/write-atomic.ts";
 import { AppError } from "../protocol/error.ts";
@@ -11,6 +11,7 @@ import { checkRange } from "./byte-range.ts";
 import { checkStore } from "./check-store.ts";
 import { asFileStoreError } from "./file-error.ts";
 import { folderOf, removeEmptyFolders, walkObjects } from "./file-folders.ts";
+import { copyHashed } from "./copy-hashed.ts";
 import { contentTypeOf, parseFileMeta, type FileMeta } from "./file-meta.ts";
 import { removeUnfinishedFiles } from "./file-unfinished.ts";
 import { getToFile } from "./get-to-file.ts";
@@ -30,7 +31,6 @@ import type {
   StoredObject,
 } from "./object-store.ts";
 
-const COPY_CHUNK_BYTES = 256 * 1024;
 const MAX_FOLDER_TRIES = 50;
 
 /** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID */
@@ -175,30 +175,43 @@ class FileStore implements ObjectStore {
   async #write(key: string, source: FileHandle, meta: FileMeta, signal: AbortSignal | undefined): Promise<ObjectHead> {
     const { folder, partial, file } = await this.#openPartial(key);
     try {
-      try {
-        const { sha256, sizeBytes } = await copy(source, file, signal);
-        if (sha256 !== meta.sha256 || sizeBytes !== meta.sizeBytes) {
-          throw new AppError(
-            "BAD_OUTPUT",
-            `the file for ${key} has ${sizeBytes} bytes with sha256 ${sha256}, expected ${meta.sizeBytes} with ${meta.sha256}`,
-          );
-        }
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      // Not flushed: a sidecar that a power cut tears counts as none, and the type is told by the name.
-      await writeFile(metaPath(folder, key), JSON.stringify(meta));
+      const found = await this.#fill(file, { key, source, meta, metaPath: metaPath(folder, key) }, signal);
       await rename(partial, join(folder, basename(key)));
+      await syncDir(folder);
+      return headOf(key, meta.sizeBytes, meta, found);
     } catch (thrown) {
       await rm(partial, { force: true });
       if (signal?.aborted === true) await removeEmptyFolders(this.#root, folder);
       throw thrown;
     }
-    await syncDir(folder);
-    const found = await stat(join(folder, basename(key)), { bigint: true });
-    if (Number(found.size) === meta.sizeBytes) return headOf(key, meta.sizeBytes, meta, found);
-    throw new AppError("STORAGE_UNAVAILABLE", `${this.label}: after the upload of ${key} (${meta.sizeBytes} bytes) it holds ${found.size}`);
+  }
+
+  /** Copies, compares and flushes; returns what the file system says of the file. Closes it. */
+  async #fill(
+    file: FileHandle,
+    object: { readonly key: string; readonly source: FileHandle; readonly meta: FileMeta; readonly metaPath: string },
+    signal: AbortSignal | undefined,
+  ): Promise<BigIntStats> {
+    const { key, source, meta } = object;
+    try {
+      const { sha256, sizeBytes } = await copyHashed(source, file, meta.sizeBytes, signal);
+      if (sha256 !== meta.sha256 || sizeBytes !== meta.sizeBytes) {
+        throw new AppError(
+          "BAD_OUTPUT",
+          `the file for ${key} has ${sizeBytes} bytes with sha256 ${sha256}, expected ${meta.sizeBytes} with ${meta.sha256}`,
+        );
+      }
+      // The sidecar is not flushed: one that a power cut tears counts as none, and the type is told by the name.
+      await allDone([file.sync(), writeFile(object.metaPath, JSON.stringify(meta))]);
+      const found = await file.stat({ bigint: true });
+      if (Number(found.size) === meta.sizeBytes) return found;
+      throw new AppError(
+        "STORAGE_UNAVAILABLE",
+        `${this.label}: ${key} has ${meta.sizeBytes} bytes, after its flush it holds ${found.size}`,
+      );
+    } finally {
+      await file.close();
+    }
   }
 
   /** A delete next door may remove the folder between its making and its use: then once more. */
@@ -278,23 +291,4 @@ function clampRange(range: ByteRange | undefined, sizeBytes: number): { readonly
   if (range === undefined) return { start: 0, end: sizeBytes - 1 };
   if (range.start >= sizeBytes) return null;
   return { start: range.start, end: Math.min(range.end ?? sizeBytes - 1, sizeBytes - 1) };
-}
-
-async function copy(
-  from: FileHandle,
-  to: FileHandle,
-  signal: AbortSignal | undefined,
-): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
-  const hash = createHash("sha256");
-  const buffer = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
-  let sizeBytes = 0;
-  for (;;) {
-    signal?.throwIfAborted();
-    const { bytesRead } = await from.read(buffer, 0, buffer.length, sizeBytes);
-    if (bytesRead === 0) return { sha256: hash.digest("hex"), sizeBytes };
-    const chunk = buffer.subarray(0, bytesRead);
-    hash.update(chunk);
-    await to.writeFile(chunk);
-    sizeBytes += bytesRead;
-  }
 }

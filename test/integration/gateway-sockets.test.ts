@@ -72,6 +72,7 @@ describe("sockets", () => {
     assert.match(previews[0]?.preview ?? "", /^data:image\/jpeg;base64,\/9j\//);
     for (const { progress } of own) assert.match(progress, /^\d{1,3}\.\d\d$/);
     assert.equal(done.progress, "100.00");
+    assert.equal(done.result_url, (await api.status(id))["result_url"]);
     const file = await fetch(done.result_url ?? "");
     assert.equal(file.status, 200);
     assert.equal(file.headers.get("content-type"), "image/png");

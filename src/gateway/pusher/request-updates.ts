@@ -65,14 +65,20 @@ async function presentUpdate(context: UpdatesContext, { record, state, seq }: Re
 async function doneOf(context: UpdatesContext, event: JobEvent): Promise<UpdatePayload | null> {
   for (const delayMs of [...LINK_RETRIES_MS, null]) {
     try {
-      const found = await orUnreadable(readState(context, event.id));
-      if (isUnreadable(found)) context.log.warn({ request: event.id, why: found.unreadable }, "an end is told without its result");
-      return updateOf(event, found === null || isUnreadable(found) ? null : await linkOf(context, found));
+      return updateOf(event, await linkOfEnd(context, event));
     } catch {
       if (delayMs !== null) await sleep(delayMs);
     }
   }
   return updateOf(event, null);
+}
+
+/** An event of an older worker does not say where its result is. */
+async function linkOfEnd(context: UpdatesContext, { id, result }: JobEvent): Promise<string | null> {
+  if (result !== undefined) return linkToFile(context, { id, createdAt: result.createdAt }, result);
+  const found = await orUnreadable(readState(context, id));
+  if (isUnreadable(found)) context.log.warn({ request: id, why: found.unreadable }, "an end is told without its result");
+  return found === null || isUnreadable(found) ? null : linkOf(context, found);
 }
 
 /** Null for a request without a result. */

@@ -47,8 +47,7 @@ export class Carrier {
       using seat = offer(job.data);
       offered.resolve(seat === null ? "refused" : "seated");
       if (seat === null) throw handedBack("it does not share the batch's parameters");
-      const made = await runJob(this.#context, this.#parts, job, seat);
-      return made.kind === "outputs" ? await this.#store(job, made.entry) : made;
+      return await runJob(this.#context, this.#parts, job, seat, (entry, signal) => this.#store(job, entry, signal));
     });
     void carried.then(() => offered.resolve("ended"));
     return offered.promise;
@@ -111,11 +110,11 @@ export class Carrier {
     await this.#context.runTimes.learn(job.model, runMs + encodeMs + uploadMs).catch(() => undefined);
   }
 
-  async #store(job: HeldJob, entry: CompleteEntry): Promise<Ending> {
+  async #store(job: HeldJob, entry: CompleteEntry, signal: AbortSignal = job.signal): Promise<Ending> {
     job.stopClock();
     this.#storing += 1;
     try {
-      return { kind: "done", result: await storeOutputs(this.#context, job, entry) };
+      return { kind: "done", result: await storeOutputs(this.#context, job, entry, signal) };
     } finally {
       this.#storing -= 1;
     }

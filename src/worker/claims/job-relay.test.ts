@@ -52,7 +52,7 @@ function openRelay(): Rig {
   };
   const job = new HeldJob(claim, { log: createLogger({ level: "silent" }), onRelease: () => undefined });
   return {
-    relay: new JobRelay(context, job, () => undefined),
+    relay: new JobRelay(context, job, () => undefined, Date.now),
     tried,
     settle: async (ok) => {
       const gate = waiting.shift();
@@ -69,7 +69,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 test("events go out in their order, one after the other", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -89,7 +89,7 @@ test("events go out in their order, one after the other", async () => {
 
 test("with a Redis that hangs the end of a job waits for one send, not for all that queued up behind it", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -104,7 +104,7 @@ test("with a Redis that hangs the end of a job waits for one send, not for all t
 
 test("after an outage only the newest event is tried, and then all again", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -114,7 +114,7 @@ test("after an outage only the newest event is tried, and then all again", async
     ["processing", "preview"],
   );
   await settle(true);
-  relay.started();
+  relay.started(Promise.resolve());
   await turn();
   await settle(true);
   await relay[Symbol.asyncDispose]();

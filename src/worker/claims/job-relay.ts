@@ -1,4 +1,5 @@
 import { flush, MAX_PROGRESS_PER_SECOND, offer, openGate, type GateStep, type RateGate } from "../../core/rate-gate.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError } from "../../protocol/error.ts";
 import { MAX_PREVIEW_BYTES, MAX_PREVIEWS_PER_SECOND, type JobEventDraft } from "../../protocol/event.ts";
 import type { HeldJob } from "./held-job.ts";
@@ -21,6 +22,7 @@ export class JobRelay implements AsyncDisposable {
   readonly #context: WorkerContext;
   readonly #job: HeldJob;
   readonly #onLockDoubt: () => void;
+  readonly #now: () => number;
   readonly #progress: Lane = { gate: openGate(MAX_PROGRESS_PER_SECOND), timer: undefined };
   readonly #preview: Lane = { gate: openGate(MAX_PREVIEWS_PER_SECOND), timer: undefined };
   #percent = 0;
@@ -32,7 +34,9 @@ export class JobRelay implements AsyncDisposable {
   /** Sends follow one another, so that events reach Redis in their order. */
   #sending: Promise<void> = Promise.resolve();
 
-  constructor(context: WorkerContext, job: HeldJob, onLockDoubt: () => void) {
+  /** `now`: milliseconds of a clock that never goes back. */
+  constructor(context: WorkerContext, job: HeldJob, onLockDoubt: () => void, now: () => number = steadyNow) {
+    this.#now = now;
     this.#context = context;
     this.#job = job;
     this.#onLockDoubt = onLockDoubt;
@@ -42,8 +46,9 @@ export class JobRelay implements AsyncDisposable {
     return this.#percent;
   }
 
-  /** `processing`: once, when the job is dispatched. */
-  started(): void {
+  /** `processing`: once, when the job is dispatched. No event is sent before the start is recorded: what a poll says must not fall behind. */
+  started(recorded: Promise<unknown>): void {
+    this.#sending = this.#sending.then(() => recorded).then(() => undefined);
     this.#send({ ...this.#base(), type: "processing" });
   }
 
@@ -83,7 +88,7 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
-    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, performance.now()));
+    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, this.#now()));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -92,8 +97,8 @@ export class JobRelay implements AsyncDisposable {
     if (step.dueAt === null || lane.timer !== undefined) return;
     lane.timer = setTimeout(() => {
       lane.timer = undefined;
-      this.#take(lane, flush(lane.gate, performance.now()));
-    }, step.dueAt - performance.now());
+      this.#take(lane, flush(lane.gate, this.#now()));
+    }, step.dueAt - this.#now());
   }
 
   #send(draft: JobEventDraft): void {

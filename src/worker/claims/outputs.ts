@@ -1,7 +1,7 @@
 import { asAppError } from "../../protocol/error.ts";
 import type { JobDoneMessage } from "../../protocol/ipc.ts";
 import { RESULT_VERSION, type JobResult } from "../../protocol/result.ts";
-import type { CompleteEntry, SpoolClaim, SpoolEntry } from "../spool/spool.ts";
+import type { CompleteEntry, SpoolEntry } from "../spool/spool.ts";
 import { isComplete } from "../spool/spool.ts";
 import { SPOOL_VERSION, type CompleteRecord } from "../spool/spool-record.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -19,16 +19,11 @@ export interface RunNotes {
 }
 
 /** Checks the runner's files and records that they are whole: from here on the work is not repeated on this host. @throws AppError BAD_OUTPUT | SPOOL_FULL */
-export async function recordOutputs(
-  context: WorkerContext,
-  job: HeldJob,
-  entry: SpoolClaim,
-  made: { readonly done: JobDoneMessage; readonly notes: RunNotes },
-): Promise<CompleteEntry> {
-  await context.spool.verify(entry, made.done.files, job.signal);
-  const complete = completeRecord(made.done, made.notes);
+export async function recordOutputs(context: WorkerContext, job: HeldJob, entry: CompleteEntry, done: JobDoneMessage): Promise<void> {
+  const { complete } = entry;
+  await context.spool.verify(entry, complete.files, job.signal);
   await context.spool.complete(entry, complete);
-  const { runMs, encodeMs, sessionMs } = made.done;
+  const { runMs, encodeMs, sessionMs } = done;
   job.log.debug({ runMs, encodeMs, sessionMs }, "the runner reported the job done");
   const { stageSeconds } = context.metrics;
   for (const [stage, ms] of [
@@ -37,10 +32,9 @@ export async function recordOutputs(
     ["encode", encodeMs],
   ] as const)
     stageSeconds.observe({ model: job.model, stage }, ms / 1_000);
-  return { ...entry, complete };
 }
 
-function completeRecord(done: JobDoneMessage, notes: RunNotes): CompleteRecord {
+export function completeRecord(done: JobDoneMessage, notes: RunNotes): CompleteRecord {
   const { files, seed, info, text } = done;
   return {
     v: SPOOL_VERSION,
@@ -79,10 +73,15 @@ export async function verifiedEntry(context: WorkerContext, job: HeldJob, entry:
 }
 
 /** Uploads, however long the store is away. @throws AppError BAD_OUTPUT; `signal.reason` */
-export async function storeOutputs(context: WorkerContext, job: HeldJob, { outDir, complete }: CompleteEntry): Promise<JobResult> {
+export async function storeOutputs(
+  context: WorkerContext,
+  job: HeldJob,
+  { outDir, complete }: CompleteEntry,
+  signal: AbortSignal,
+): Promise<JobResult> {
   const startedAt = performance.now();
   const { claim } = job.claim;
-  const files = await context.uploader.upload({ id: job.id, claim, outDir, files: complete.files, signal: job.signal });
+  const files = await context.uploader.upload({ id: job.id, claim, outDir, files: complete.files, signal });
   const uploadMs = performance.now() - startedAt;
   context.metrics.stageSeconds.observe({ model: job.model, stage: "upload" }, uploadMs / 1_000);
   const { seed, info, text, device } = complete;

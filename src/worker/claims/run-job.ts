@@ -1,6 +1,6 @@
 import { decideRerun, isDeviceFault, NO_FAULTS, type FaultCount } from "../../core/job-outcome.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
-import { asAppError, fromErrorData, type ErrorData } from "../../protocol/error.ts";
+import { AppError, asAppError, fromErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { DeviceWatch } from "../devices/device-watch.ts";
 import type { Member, RunOutcome, Seat } from "../runners/batch-seat.ts";
 import type { RunnerEvent } from "../runners/runner-types.ts";
@@ -11,7 +11,7 @@ import type { WorkerContext } from "../worker-context.ts";
 import type { HeldJob } from "./held-job.ts";
 import { fetchInputs } from "./inputs.ts";
 import { JobRelay } from "./job-relay.ts";
-import { recordOutputs } from "./outputs.ts";
+import { completeRecord, recordOutputs, type RunNotes } from "./outputs.ts";
 import type { Ending } from "./settler.ts";
 
 export interface RunParts {
@@ -21,13 +21,14 @@ export interface RunParts {
   readonly onLockDoubt: () => void;
 }
 
-export type Made = { readonly kind: "outputs"; readonly entry: CompleteEntry } | Extract<Ending, { kind: "failed" }>;
+/** Stores outputs. A reason of `signal` that is not the job's own takes back what was put. */
+type Store = (entry: CompleteEntry, signal: AbortSignal) => Promise<Ending>;
 
 /**
- * From a seat to outputs in the spool: inputs, a run, and further runs under the same claim where one says nothing about the job (its
+ * From a seat to outputs in the store: inputs, a run, and further runs under the same claim where one says nothing about the job (its
  * runner ended, or it was one of a batch that failed). Rejects with what went wrong around the runs.
  */
-export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJob, first: Seat): Promise<Made> {
+export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJob, first: Seat, store: Store): Promise<Ending> {
   const beganAt = steadyNow();
   const entry = await createEntry(context, job, first.runner.device.id);
   const inputs = await fetchInputs(context, job, entry);
@@ -35,28 +36,47 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
   const inputMs = steadyNow() - beganAt;
   await using relay = new JobRelay(context, job, parts.onLockDoubt);
   const { task, params } = job.data;
-  let isStarted = false;
-  let queuedMs = 0;
+  let start: Promise<number> | null = null;
   const member: Member = {
     job: { id: job.id, task, params, inputs, outDir: entry.outDir },
     signal: job.signal,
     onStart: async () => {
-      if (!isStarted) queuedMs = await recordStart(context, job);
-      if (!isStarted) relay.started();
-      isStarted = true;
+      if (start !== null) return;
+      // Not waited for before the run, but before the end.
+      start = recordStart(context, job);
+      relay.started(start);
     },
     onEvent: (event) => tell(relay, event, (ms) => context.metrics.stepSeconds.observe({ model: job.model }, ms / 1_000)),
   };
 
+  try {
+    return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started: () => start, store });
+  } finally {
+    await start;
+  }
+}
+
+interface Running {
+  readonly job: HeldJob;
+  readonly first: Seat;
+  readonly entry: SpoolClaim;
+  readonly member: Member;
+  readonly inputMs: number;
+  /** Resolves to how long the job was queued, milliseconds; null before its first start. */
+  readonly started: () => Promise<number> | null;
+  readonly store: Store;
+}
+
+async function runUntilEnd(context: WorkerContext, parts: RunParts, running: Running): Promise<Ending> {
+  const { job, first, entry, member, inputMs, store } = running;
   let afterEviction = false;
   for (let next = first; ; next = await parts.reruns.next(job, afterEviction ? next.runner : null)) {
     using seat = next;
     if (seat !== first) await context.spool.emptyOutputs(entry);
     const outcome = await seat.run(member);
     if (outcome.kind === "done") {
-      const whole = await record(context, job, { outcome, seat, entry, queuedMs, inputMs });
-      parts.watch.succeeded(seat.runner.device.id);
-      return { kind: "outputs", entry: whole };
+      const queuedMs = (await running.started()) ?? 0;
+      return await keep(context, { job, outcome, seat, entry, queuedMs, inputMs, watch: parts.watch }, store);
     }
     job.signal.throwIfAborted();
     if (outcome.kind === "not-run") continue;
@@ -102,26 +122,48 @@ async function recordStart(context: WorkerContext, job: HeldJob): Promise<number
 }
 
 interface DoneRun {
+  readonly job: HeldJob;
   readonly outcome: Extract<RunOutcome, { kind: "done" }>;
   readonly seat: Seat;
   readonly entry: SpoolClaim;
   readonly queuedMs: number;
   readonly inputMs: number;
+  readonly watch: DeviceWatch;
 }
 
-async function record(context: WorkerContext, job: HeldJob, run: DoneRun): Promise<CompleteEntry> {
-  const { done, recorded } = run.outcome;
-  const { queuedMs, inputMs } = run;
-  const { device, loadedAt, loadMs } = run.seat.runner;
+/** Records that the outputs are whole, and stores them meanwhile: the store compares the digests too. Both are done when this resolves. */
+async function keep(context: WorkerContext, run: DoneRun, store: Store): Promise<Ending> {
+  const { job, entry, outcome } = run;
+  const whole: CompleteEntry = { ...entry, complete: completeRecord(outcome.done, notesOf(run)) };
+  const stop = new AbortController();
+  const stored = store(whole, AbortSignal.any([job.signal, stop.signal]));
+  // Waited for below, in any case.
+  stored.catch(() => undefined);
+  try {
+    await record(context, run, whole);
+  } catch (thrown) {
+    stop.abort(new AppError("CANCELLED", "outputs that could not be recorded are not stored"));
+    await stored.catch(() => undefined);
+    throw thrown;
+  }
+  return await stored;
+}
+
+function notesOf({ job, seat, queuedMs, inputMs }: DoneRun): RunNotes {
+  const { device, loadedAt, loadMs } = seat.runner;
   // The part of the load that the job waited for: it may have been submitted in the middle of it, or long after.
   const submittedAt = job.heldSince - queuedMs;
   const waitedMs = job.claim.claim > 1 ? 0 : Math.max(0, loadedAt - Math.max(submittedAt, loadedAt - loadMs));
+  return { device: device.id, queuedMs, loadMs: waitedMs, inputMs };
+}
+
+async function record(context: WorkerContext, { job, outcome, seat, watch }: DoneRun, whole: CompleteEntry): Promise<void> {
   try {
-    const notes = { device: device.id, queuedMs, loadMs: waitedMs, inputMs };
-    return await recordOutputs(context, job, run.entry, { done, notes });
+    await recordOutputs(context, job, whole, outcome.done);
   } finally {
-    recorded();
+    outcome.recorded();
   }
+  watch.succeeded(seat.runner.device.id);
 }
 
 /** A device fault is counted against the job and against the device, which may turn out to be the one to blame. */

@@ -65,7 +65,9 @@ export class Settler {
       act: () => this.#context.queues.complete(job.claim, result),
       proof: ({ state, result: stored }) => state === "completed" && stored?.claim === result.claim,
     });
-    await this.#told(job, "completed", { type: "done", progress: 100 });
+    const main = result.files.find(({ role }) => role === "main");
+    const where = main === undefined ? {} : { result: { name: main.name, key: main.key, createdAt: job.data.submittedAt } };
+    await this.#told(job, "completed", { type: "done", progress: 100, ...where });
     job.log.info({ timings: result.timings, files: result.files.length, info: result.info }, "job completed");
     return true;
   }

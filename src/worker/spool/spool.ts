@@ -1,5 +1,6 @@
 import { mkdir, readdir, readFile, rm, rmdir, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { allDone } from "../../lib/all-done.ts";
 import { errnoOf, isMissing, isNoSpace } from "../../lib/errno.ts";
 import { sha256File } from "../../lib/sha256-file.ts";
 import { AppError } from "../../protocol/error.ts";
@@ -92,8 +93,7 @@ export class Spool implements AsyncDisposable {
         await rm(made.dir, { recursive: true, force: true });
         await mkdir(made.dir);
       }
-      await mkdir(made.outDir);
-      await writeFile(join(made.dir, "claim.json"), JSON.stringify(claim));
+      await allDone([mkdir(made.outDir), writeFile(join(made.dir, "claim.json"), JSON.stringify(claim))]);
     });
     return made;
   }
