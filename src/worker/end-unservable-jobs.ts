@@ -1,6 +1,7 @@
 import { modelAvailability } from "../core/model-availability.ts";
 import { AppError } from "../protocol/error.ts";
-import { endUnservable } from "./claims/end-unservable.ts";
+import type { Claim } from "../queue/queue-types.ts";
+import { endUnservable, type UnservableJobs } from "./claims/end-unservable.ts";
 import type { Daemon } from "./daemon.ts";
 import type { UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
@@ -22,8 +23,20 @@ export async function endUnservableJobs(context: WorkerContext, daemon: Daemon, 
   for (const { model, code, message } of own) {
     if (modelAvailability(model, workers).kind !== "unusable") continue;
     const error = new AppError(code, `no live worker can load the model: ${message}`);
-    const due = await context.queues.longUnservable(model, { boundMs: context.config.unservableMs, forgetMs: FORGET_MS });
-    const ended = await endUnservable({ queues: context.queues, carrier: daemon.carrier }, model, { due, error });
+    const ended = await endUnservable(jobsOf(model, context, daemon), error);
     if (ended > 0) context.log.error({ model, jobs: ended, err: error }, "jobs waited too long for a model that no worker can load");
   }
+}
+
+function jobsOf(model: string, context: WorkerContext, { carrier }: Daemon): UnservableJobs<Claim> {
+  const { queues, metrics, config } = context;
+  return {
+    due: () => queues.longUnservable(model, { boundMs: config.unservableMs, forgetMs: FORGET_MS }),
+    claim: async () => {
+      const claim = await queues.claim(model);
+      if (claim !== null) metrics.claims.inc({ model });
+      return claim;
+    },
+    end: (claim, why) => carrier.end(claim, why),
+  };
 }

@@ -3,8 +3,8 @@ import type { UnusableModel } from "../core/model-availability.ts";
 import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Daemon } from "./daemon.ts";
-import type { SpoolGuard } from "./spool/spool-guard.ts";
 import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
+import type { SpoolGuard } from "./spool/spool-guard.ts";
 import { unservedModels, UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 

@@ -49,7 +49,8 @@ describe("the console", () => {
     await system.startWorker({ DRYAPI_MODELS: MODELS });
     receiver = await startReceiver();
     gateway = await startGateway(system, {
-      DRYAPI_MODELS: MODELS,
+      // The last one is on no worker.
+      DRYAPI_MODELS: `${MODELS},fake-b`,
       DRYAPI_ADMIN_KEY: ADMIN_KEY,
       DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
       NODE_EXTRA_CA_CERTS: receiver.caFile,
@@ -102,6 +103,19 @@ describe("the console", () => {
     assert.match((await page.locator("#announcer").textContent()) ?? "", /^a lighthouse at dusk: Done in/);
     assert.equal(await page.locator("#history li").first().locator(".state").textContent(), "done");
     await page.screenshot({ path: join(SCREENSHOTS, "console-desktop.png"), fullPage: true });
+    assert.deepEqual(problems, []);
+  });
+
+  test("a request that no worker can take says so", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await fill(page, "fake-b", { Prompt: "nobody", Width: "64", Height: "64", Steps: "1" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "nobody" });
+    await card.getByText("Waiting, place 1. No worker that serves the model is up.").waitFor();
+    await page.locator('#history [title="No worker that serves the model is up."]').first().waitFor();
+    await card.getByRole("button", { name: "Cancel" }).click();
+    await card.getByText("The request was cancelled.").waitFor();
     assert.deepEqual(problems, []);
   });
 

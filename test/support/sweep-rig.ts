@@ -119,8 +119,8 @@ export async function fillStore(
   await put(goes, `inputs/${failed.id}/0.png`, `outputs/${failed.id}/1/image.png`);
 
   const cancelledLate = await rig.running();
-  await rig.requests.markCancelled(cancelledLate.id);
-  await rig.redis.hset(rig.keys.request(cancelledLate.id), "cancelled_at", Date.now() - 10_000);
+  // Redis' clock need not have moved on since: the mark is set before the end by its number, too.
+  await rig.redis.hset(rig.keys.request(cancelledLate.id), "cancelled_at", Date.now() - 3_600_000);
   await rig.completes(cancelledLate.claim, `outputs/${cancelledLate.id}/1/image.png`);
   await put(goes, `outputs/${cancelledLate.id}/1/image.png`, `inputs/${cancelledLate.id}/0.png`);
 

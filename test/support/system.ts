@@ -136,6 +136,11 @@ export class TestSystem implements AsyncDisposable {
     return worker;
   }
 
+  /** One that is not waited for; its end is the test's. */
+  spawnWorker(env: Record<string, string> = {}): Omit<WorkerProcess, "admin"> {
+    return spawnWorker(this.#cli, { ...this.env, ...env });
+  }
+
   /** Writes record and job as a gateway does; returns the id. */
   async submit(job: {
     readonly model: string;
@@ -285,6 +290,13 @@ export async function startSystem(env: Record<string, string> = {}, cli: string 
 }
 
 async function startWorker(cli: string, env: Record<string, string>): Promise<WorkerProcess> {
+  const worker = spawnWorker(cli, env);
+  const { admin } = await worker.line(({ msg }) => msg === "worker ready");
+  assert.ok(typeof admin === "string");
+  return { ...worker, admin };
+}
+
+function spawnWorker(cli: string, env: Record<string, string>): Omit<WorkerProcess, "admin"> {
   const child = spawn(process.execPath, [cli, "worker"], { env, stdio: ["ignore", "pipe", "pipe"] });
   const lines: LogLine[] = [];
   const waiters = new Set<{ readonly matches: (line: LogLine) => boolean; readonly resolve: (line: LogLine) => void }>();
@@ -312,12 +324,9 @@ async function startWorker(cli: string, env: Record<string, string>): Promise<Wo
       waiters.delete(waiter);
     });
   };
-  const ready = await line(({ msg }) => msg === "worker ready");
-  assert.equal(typeof ready["admin"], "string");
   return {
     process: child,
     pid: child.pid ?? 0,
-    admin: ready["admin"] as string,
     lines,
     line,
     stop: async () => {

@@ -30,7 +30,7 @@ export async function admit(context: WorkerContext, job: HeldJob): Promise<Admis
 }
 
 /** @throws AppError STALLED (its hosts were lost too often) | CANCELLED */
-export async function refuseEnded({ requests }: Pick<WorkerContext, "requests">, { claim }: HeldJob): Promise<void> {
+async function refuseEnded({ requests }: Pick<WorkerContext, "requests">, { claim }: HeldJob): Promise<void> {
   const { id, deferredFailure } = claim;
   if (deferredFailure !== null) throw new AppError("STALLED", `${deferredFailure}: the workers that held it were lost`);
   const cancelled = await requests.cancelledAmong([id]).catch(() => new Set<string>());

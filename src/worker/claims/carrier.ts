@@ -4,7 +4,7 @@ import type { Claim } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
 import type { Seat } from "../runners/batch-seat.ts";
 import type { CompleteEntry, SpoolEntry } from "../spool/spool.ts";
-import { admit, refuseEnded } from "./admit.ts";
+import { admit } from "./admit.ts";
 import type { ClaimKeeper } from "./claim-keeper.ts";
 import { handedBack, type HeldJob } from "./held-job.ts";
 import { runJob, type RunParts } from "./run-job.ts";
@@ -54,11 +54,16 @@ export class Carrier {
     return offered.promise;
   }
 
-  /** Ends a claim without a run, for the reason that is given or will be. A job that was cancelled is cancelled. */
-  endWith(claim: Claim, reason: AppError | Promise<AppError>): Promise<void> {
+  /**
+   * Holds a claim that is not to run here, and ends it with what `why` resolves to: an error of the job, or `handedBack`. One that has ended
+   * already (cancelled, its outputs whole on this disk) ends so. Resolves when the claim is settled.
+   */
+  end(claim: Claim, why: Promise<AppError>): Promise<void> {
     return this.#carry(claim, async (job) => {
-      await refuseEnded(this.#context, job);
-      throw await reason;
+      const admission = await admit(this.#context, job);
+      if (admission.kind === "not-here") return admission;
+      if (admission.kind === "outputs") return this.#store(job, admission.entry);
+      throw await why;
     });
   }
 

@@ -1,39 +1,45 @@
 import type { AppError } from "../../protocol/error.ts";
-import type { Queues } from "../../queue/queue-types.ts";
-import type { Carrier } from "./carrier.ts";
 import { handedBack } from "./held-job.ts";
 
-export interface EndUnservableParts {
-  readonly queues: Pick<Queues, "claim">;
-  readonly carrier: Pick<Carrier, "endWith">;
+/** How the waiting jobs of one model are claimed and ended. */
+export interface UnservableJobs<Claim extends { readonly id: string }> {
+  /** Ids of waiting jobs that no live worker could run for as long as a job may wait. */
+  due(): Promise<readonly string[]>;
+  /** The next job of the queue, null when none waits. */
+  claim(): Promise<Claim | null>;
+  /** Holds the claim until it is known why it ends, then settles it. Never rejects. */
+  end(claim: Claim, why: Promise<AppError>): Promise<void>;
 }
 
 /** Claims beyond the jobs that are due, in one call: younger jobs may stand before them. */
 const MAX_YOUNGER = 100;
 
 /**
- * Ends the jobs of a model that no live worker can load, each with `error`, once they have waited long enough (`due`, their ids). A queue
- * gives its jobs in its own order, so that younger ones of a higher priority may come first: they go back to where they were. Returns how
- * many were due. @throws AppError REDIS_UNAVAILABLE; what was claimed until then is settled all the same
+ * Ends the jobs of a model that no live worker can load, each with `error`, once they have waited long enough. A queue gives its jobs in its
+ * own order, so that younger ones of a higher priority may come first: they go back to where they were. Returns how many were ended.
+ * @throws AppError REDIS_UNAVAILABLE; the claims that it held are handed back then
  */
-export async function endUnservable(
-  { queues, carrier }: EndUnservableParts,
-  model: string,
-  { due, error }: { readonly due: readonly string[]; readonly error: AppError },
-): Promise<number> {
-  const left = new Set(due);
-  const looked = Promise.withResolvers<AppError>();
-  const younger: Promise<void>[] = [];
+export async function endUnservable<Claim extends { readonly id: string }>(jobs: UnservableJobs<Claim>, error: AppError): Promise<number> {
+  const due = new Set(await jobs.due());
+  const most = due.size + MAX_YOUNGER;
+  const younger = Promise.withResolvers<AppError>();
+  const goBack: Promise<void>[] = [];
+  let ended = 0;
   try {
-    for (let claims = 0; left.size > 0 && claims < due.length + MAX_YOUNGER; claims += 1) {
-      const claim = await queues.claim(model);
+    for (let claims = 0; due.size > 0 && claims < most; claims += 1) {
+      const claim = await jobs.claim();
       if (claim === null) break;
-      if (left.delete(claim.id)) await carrier.endWith(claim, error);
-      else younger.push(carrier.endWith(claim, looked.promise));
+      if (due.delete(claim.id)) {
+        await jobs.end(claim, Promise.resolve(error));
+        ended += 1;
+      } else {
+        goBack.push(jobs.end(claim, younger.promise));
+      }
     }
   } finally {
-    looked.resolve(handedBack("no worker can load its model, and it has not waited long enough to fail for it"));
-    await Promise.all(younger);
+    // Not before: they would be claimed again at once.
+    younger.resolve(handedBack("no worker can load its model, and it has not waited long enough to fail for it"));
+    await Promise.all(goBack);
   }
-  return due.length - left.size;
+  return ended;
 }
