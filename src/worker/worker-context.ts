@@ -25,7 +25,7 @@ export interface WorkerContext {
   readonly store: ObjectStore;
   readonly spool: Spool;
   readonly uploader: Uploader;
-  readonly models: Models;
+  readonly models: Pick<Models, "ensureVerified" | "get" | "invalid" | "list" | "markCorrupt" | "rescan">;
   readonly runTimes: RunTimes;
   /** The only way to URLs of clients. */
   readonly guardedFetch: GuardedFetch;

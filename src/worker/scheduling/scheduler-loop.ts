@@ -15,6 +15,7 @@ export class SchedulerLoop {
   #state: SchedulerState;
   #running = false;
   #wake: NodeJS.Timeout | undefined;
+  #closed = false;
   /** Unix milliseconds of the last event: liveness. */
   toldAt: number = Date.now();
 
@@ -38,7 +39,9 @@ export class SchedulerLoop {
     }
   }
 
+  /** No timer of its own any more; what is told is still applied. */
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#wake);
   }
 
@@ -54,6 +57,7 @@ export class SchedulerLoop {
 
   #wakeAt(at: number): void {
     clearTimeout(this.#wake);
+    if (this.#closed) return;
     this.#wake = setTimeout(() => this.tell({ type: "tick" }), Math.max(1, Math.min(at - Date.now(), 60_000)));
   }
 }
