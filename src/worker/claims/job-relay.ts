@@ -83,7 +83,8 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
-    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, draft.at));
+    if (this.#closed) return;
+    this.#take(lane, offer(lane.gate, draft, draft.at));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -97,6 +98,7 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #send(draft: JobEventDraft): void {
+    if (this.#closed) return;
     this.#pending += 1;
     this.#sending = this.#sending.then(() => this.#emit(draft)).finally(() => (this.#pending -= 1));
   }
