@@ -179,3 +179,7 @@ test("the delay is exponential with full jitter and capped", () => {
     [100, 50, 100, 400, 500, 500],
   );
 });
+
+test("a full disk makes no member of a batch run again: it would meet the same", () => {
+  assert.equal(decideRerun({ error: { code: "SPOOL_FULL", message: "" }, alone: false, afterEviction: false }), null);
+});

@@ -27,7 +27,9 @@ export class JobRelay implements AsyncDisposable {
   readonly #preview: Lane = { gate: openGate(MAX_PREVIEWS_PER_SECOND), timer: undefined };
   #percent = 0;
   #stage = "";
+  #isRecorded = false;
   #closed = false;
+  readonly #closing = Promise.withResolvers<void>();
   /** The last send failed: Redis is away, or hangs and makes every send wait. */
   #away = false;
   #pending = 0;
@@ -48,7 +50,7 @@ export class JobRelay implements AsyncDisposable {
 
   /** `processing`: once, when the job is dispatched. No event is sent before the start is recorded: what a poll says must not fall behind. */
   started(recorded: Promise<unknown>): void {
-    this.#sending = this.#sending.then(() => recorded).then(() => undefined);
+    this.#sending = Promise.race([recorded.then(() => (this.#isRecorded = true)), this.#closing.promise]).then(() => undefined);
     this.#send({ ...this.#base(), type: "processing" });
   }
 
@@ -79,6 +81,7 @@ export class JobRelay implements AsyncDisposable {
   /** Nothing is sent after this, so that no event follows the terminal one. Resolves when the last send has settled. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    this.#closing.resolve();
     for (const lane of [this.#progress, this.#preview]) clearTimeout(lane.timer);
     await this.#sending;
   }
@@ -88,7 +91,8 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
-    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, this.#now()));
+    if (this.#closed) return;
+    this.#take(lane, offer(lane.gate, draft, this.#now()));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -102,6 +106,7 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #send(draft: JobEventDraft): void {
+    if (this.#closed) return;
     this.#pending += 1;
     this.#sending = this.#sending.then(() => this.#emit(draft)).finally(() => (this.#pending -= 1));
   }
@@ -109,6 +114,8 @@ export class JobRelay implements AsyncDisposable {
   async #emit(draft: JobEventDraft): Promise<void> {
     // While Redis is away only the newest is tried, and none for the sake of a job that has ended: nothing must wait for events.
     if (this.#job.abortReason?.code === "LOCK_LOST" || (this.#away && (this.#closed || this.#pending > 1))) return;
+    // Its end is told before its start was recorded: then it never started for anybody.
+    if (this.#closed && !this.#isRecorded) return;
     const { queue, token, claim } = this.#job.claim;
     try {
       const answer = await this.#context.emitter.emit({ id: this.#job.id, queue, token, claim, client: this.#job.data.client }, draft);
