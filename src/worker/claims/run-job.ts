@@ -142,7 +142,7 @@ async function keep(context: WorkerContext, run: DoneRun, store: Store): Promise
     await stored.catch(() => undefined);
     throw thrown;
   }
-  return await stored;
+  return stored;
 }
 
 function notesOf({ job, seat, queuedMs, inputMs }: DoneRun): RunNotes {
