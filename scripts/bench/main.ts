@@ -3,6 +3,7 @@
  * measured in this one run; the machine is noisy, so read the ratios and not the milliseconds.
  */
 import { parseArgs } from "node:util";
+import { endRows } from "./end-rows.ts";
 import { fluxRows } from "./flux-rows.ts";
 import { gatewayRows } from "./gateway-rows.ts";
 import { memoryRows } from "./memory-rows.ts";
@@ -19,6 +20,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   queue: queueRows,
   flux: fluxRows,
   memory: memoryRows,
+  end: endRows,
   gateway: gatewayRows,
   sockets: socketRows,
   webhooks: webhookRows,

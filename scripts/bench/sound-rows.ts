@@ -1,7 +1,7 @@
+import type { JobOutput } from "../../src/protocol/ipc.ts";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import { loadShipped, runJob } from "../../test/support/pipeline-rig.ts";

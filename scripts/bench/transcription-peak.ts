@@ -14,9 +14,8 @@ try {
   const path = join(dir, "speech.wav");
   const args = ["-f", "s16le", "-ar", String(RATE), "-ac", "1", "-i", "pipe:0", path];
   await using ffmpeg = openFfmpeg({ what: "making speech", args, failure: "INTERNAL" });
-  for (let minute = 0; minute < minutes; minute++) ffmpeg.stdin.write(Buffer.from(MINUTE.buffer));
-  ffmpeg.stdin.end();
-  await ffmpeg.ended;
+  for (let minute = 0; minute < minutes; minute++) await ffmpeg.write(Buffer.from(MINUTE.buffer));
+  await ffmpeg.finish();
   const { pipeline } = await loadShipped("tiny-whisper", { limits: { max_duration: 36_000 } });
   const inputs = [{ name: "audio", path, contentType: "audio/wav" }];
   const { end } = await runJob(pipeline, { id: "peak", task: "audiofile2txt", params: { include_ts: true }, inputs, outDir: dir });

@@ -1,9 +1,11 @@
-import { readConfig, type Config } from "../config/config.ts";
+import { readConfig, secretValues, type Config } from "../config/config.ts";
+import { createRedactor } from "../lib/redact.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
 import { checkDevices } from "./doctor/check-devices.ts";
 import { checkDisk, checkFfmpeg, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
+import { checkLifecycle } from "./doctor/check-lifecycle.ts";
 import { checkModels } from "./doctor/check-models.ts";
 import { checkRedisFacts } from "./doctor/check-redis.ts";
 import { checkObjectStore } from "./doctor/check-store.ts";
@@ -26,8 +28,10 @@ const STORE_TIMEOUT_MS = 20_000;
 /** `dryapi doctor`: every check runs, whatever the ones before it found. Exits 1 when one failed. */
 export async function runDoctor(env: Env, options: DoctorOptions, terminal: Terminal): Promise<number> {
   const findings: Finding[] = [];
+  const redact = createRedactor(secretValues(env));
   const add = (found: Finding | readonly Finding[]): void => {
-    for (const finding of [found].flat()) {
+    for (const each of [found].flat()) {
+      const finding = { ...each, message: redact(each.message) };
       findings.push(finding);
       if (!options.json) print(finding, terminal);
     }
@@ -41,6 +45,7 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   add(await checkDisk(config));
   add(await checkRedis(config));
   add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));
+  add(await checkLifecycle(() => openStore(config), config.retentionMs, AbortSignal.timeout(STORE_TIMEOUT_MS)));
   const models = await openConfiguredModels(config);
   add(checkModels(models, config));
   add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));
@@ -59,7 +64,7 @@ async function checkRedis(config: Config): Promise<readonly Finding[]> {
     return [warn("redis", asAppError(thrown).message, "set REDIS_URL for `dryapi worker`; `dryapi up` starts its own")];
   }
   try {
-    return checkRedisFacts(await readRedisFacts(redisUrl));
+    return checkRedisFacts(await readRedisFacts(redisUrl, config.namespace));
   } catch (thrown) {
     return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
   }

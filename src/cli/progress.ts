@@ -1,3 +1,4 @@
+import { steadyNow } from "../lib/steady-clock.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import { formatMs, type Terminal } from "./terminal.ts";
 
@@ -13,7 +14,7 @@ const LINE_STEP_PERCENT = 20;
 
 export function createProgress(terminal: Terminal, options: { readonly quiet: boolean; readonly now?: () => number }): Progress {
   if (options.quiet) return { note: () => undefined, event: () => undefined, [Symbol.dispose]: () => undefined };
-  const now = options.now ?? Date.now;
+  const now = options.now ?? steadyNow;
   return terminal.isLive ? liveProgress(terminal, now) : plainProgress(terminal, now);
 }
 

@@ -1,9 +1,8 @@
-import { createHash } from "node:crypto";
-import { createWriteStream, openAsBlob } from "node:fs";
-import { mkdir, rename } from "node:fs/promises";
+import { openAsBlob } from "node:fs";
+import { mkdir } from "node:fs/promises";
 import { basename, extname, resolve } from "node:path";
-import { Readable, Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import { Readable } from "node:stream";
+import { saveStream } from "../lib/save-stream.ts";
 import { AppError } from "../protocol/error.ts";
 import type { Task } from "../protocol/task.ts";
 import type { ApiAccess } from "./api-access.ts";
@@ -21,6 +20,8 @@ export interface RemoteStatus {
   readonly error_reason: string | null;
   readonly error_message: string | null;
   readonly queue_position: number | null;
+  /** Absent in the answers of older gateways. */
+  readonly waiting_message?: string | null;
   readonly seed: number | null;
   readonly timings: Readonly<Record<string, number>> | null;
 }
@@ -99,17 +100,7 @@ async function download(
   const path = resolve(outDir, `${id}${extname(name)}`);
   const response = await fetch(url, { signal });
   if (!response.ok || response.body === null) throw new AppError("STORAGE_UNAVAILABLE", `${url} answered ${response.status}`);
-  const hash = createHash("sha256");
-  let sizeBytes = 0;
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      hash.update(chunk);
-      sizeBytes += chunk.length;
-      done(null, chunk);
-    },
-  });
-  await pipeline(Readable.fromWeb(response.body), meter, createWriteStream(`${path}.partial`));
-  await rename(`${path}.partial`, path);
+  const { sizeBytes, sha256 } = await saveStream(Readable.fromWeb(response.body), path, { signal });
   const contentType = response.headers.get("content-type") ?? "application/octet-stream";
-  return { name, role, path, url, content_type: contentType, size_bytes: sizeBytes, sha256: hash.digest("hex") };
+  return { name, role, path, url, content_type: contentType, size_bytes: sizeBytes, sha256 };
 }

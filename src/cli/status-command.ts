@@ -2,6 +2,7 @@ import { readConfig } from "../config/config.ts";
 import { AppError } from "../protocol/error.ts";
 import { cancelJob } from "../requests/cancel-job.ts";
 import { readState } from "../requests/read-state.ts";
+import { whyWaiting } from "../requests/why-waiting.ts";
 import { EXIT } from "./exit-codes.ts";
 import { openSystem } from "./open-system.ts";
 import { resultUrl } from "./save-files.ts";
@@ -20,6 +21,7 @@ export async function runStatus(env: Env, id: string, options: { readonly json: 
   const { record, state } = found;
   const main = state.result?.files.find(({ role }) => role === "main");
   const url = main === undefined ? null : await resultUrl(system.store, main, { id, ...config });
+  const waits = await whyWaiting(system, found);
   const exitCode = state.status === "error" ? EXIT.failed : EXIT.ok;
   if (options.json) {
     const timings = state.result === null ? null : timingsJson(state.result.timings);
@@ -33,6 +35,7 @@ export async function runStatus(env: Env, id: string, options: { readonly json: 
         status,
         progress,
         stage,
+        waiting: waits === null ? null : { code: waits.code, message: waits.message },
         result_url: url,
         seed,
         timings,
@@ -42,6 +45,7 @@ export async function runStatus(env: Env, id: string, options: { readonly json: 
     return exitCode;
   }
   terminal.out(`${id}  ${state.status}  ${record.task} with ${record.model}`);
+  if (waits !== null) terminal.out(`waits    ${waits.message} [${waits.code}]`);
   if (state.status === "processing")
     terminal.out(`progress ${Math.round(state.progress)} %${state.stage === null ? "" : `, ${state.stage}`}`);
   if (url !== null) terminal.out(`url      ${url}`);

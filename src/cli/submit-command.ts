@@ -6,6 +6,7 @@ import type { JobEvent } from "../protocol/event.ts";
 import type { Timings } from "../protocol/result.ts";
 import { isTask, TASK_NAMES, type Task } from "../protocol/task.ts";
 import type { JobState } from "../core/job-state.ts";
+import { waitReason, type WaitReason } from "../core/model-availability.ts";
 import { cancelJob } from "../requests/cancel-job.ts";
 import { followJob } from "../requests/follow-job.ts";
 import { readState } from "../requests/read-state.ts";
@@ -52,6 +53,7 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
   const manifest = await chooseManifest(config, task, wanted);
   using progress = createProgress(terminal, { quiet: args.json });
   await using system = await openSystem(config);
+  await refuseUnusable(system, manifest.slug);
   using interrupt = onInterrupt();
   const { id, params } = await submitJob(system, {
     manifest,
@@ -76,6 +78,12 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
   return await follow({ config, args, terminal, system, progress, id, seed, interrupt });
 }
 
+/** As the gateway does. @throws AppError with the code and the words of a worker when every live one that has the model cannot load it */
+async function refuseUnusable({ availability }: ClientSystem, model: string): Promise<void> {
+  const found = await availability(model);
+  if (found.kind === "unusable") throw new AppError(found.code, `model ${model}: ${waitReason(found).message}`);
+}
+
 interface FollowContext {
   readonly config: Config;
   readonly args: SubmitArguments;
@@ -94,10 +102,11 @@ async function follow(context: FollowContext): Promise<Outcome> {
     if (event.preview !== undefined) ({ preview } = event);
     progress.event(event);
   };
+  const onWait = ({ message }: WaitReason): void => progress.note(`waits: ${message}`);
   const timeout = args.timeout === undefined ? null : AbortSignal.timeout(args.timeout);
   const signal = AbortSignal.any([interrupt.signal, ...(timeout === null ? [] : [timeout])]);
   try {
-    const state = await followJob({ ...system, events: (stop) => system.events(args.client, id, stop) }, { id, onEvent, signal });
+    const state = await followJob({ ...system, events: (stop) => system.events(args.client, id, stop) }, { id, onEvent, onWait, signal });
     if (args.preview && preview !== null) await savePreview(context, preview);
     return await finish(context, state);
   } catch (thrown) {

@@ -61,6 +61,7 @@ async function follow(
   signal: AbortSignal,
 ): Promise<{ readonly status: RemoteStatus; readonly preview: string | null }> {
   let preview: string | null = null;
+  let waits: string | null = null;
   for (let seq = 1; ; seq += 1) {
     signal.throwIfAborted();
     const status = await api.status(id, signal).catch((thrown: unknown) => {
@@ -70,6 +71,9 @@ async function follow(
     });
     preview = status?.preview ?? preview;
     if (status?.status === "done" || status?.status === "error") return { status, preview };
+    const why = status?.waiting_message ?? null;
+    if (why !== null && why !== waits) progress.note(`waits: ${why}`);
+    waits = why;
     if (status?.status === "processing")
       progress.event({ v: EVENT_VERSION, seq, id, claim: 1, at: Date.now(), type: "progress", progress: status.progress });
     await sleep(POLL_MS, signal);

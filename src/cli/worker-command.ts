@@ -1,7 +1,6 @@
 import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
-import { AppError } from "../protocol/error.ts";
 import { createLogger } from "../telemetry/logger.ts";
-import { runWorker } from "../worker/main.ts";
+import { runWorker, type WorkerOptions } from "../worker/main.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -9,14 +8,8 @@ type Env = Readonly<Record<string, string | undefined>>;
 const LINGER_MS = 500;
 
 /** `dryapi worker`: the daemon, until it is signalled. Logs go to stdout. */
-export async function runWorkerCommand(env: Env): Promise<number> {
+export async function runWorkerCommand(env: Env, options: Pick<WorkerOptions, "runnerEntry"> = {}): Promise<number> {
   const config = readConfig(env);
-  if (config.redisUrl === null) {
-    throw new AppError(
-      "CONFIG_INVALID",
-      "REDIS_URL is unset: set it to the Redis of the queue, or use `dryapi up`, which starts a private one",
-    );
-  }
   const log = createLogger({
     level: config.logLevel,
     format: config.logFormat,
@@ -24,7 +17,7 @@ export async function runWorkerCommand(env: Env): Promise<number> {
     secrets: secretValues(env),
   });
   for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
-  const code = await runWorker(config, { log });
+  const code = await runWorker(config, { ...options, log });
   // Commands that wait for a Redis that is away keep their timers for ten seconds: they have nothing to add any more.
   setTimeout(() => process.exit(code), LINGER_MS).unref();
   return code;

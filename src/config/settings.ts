@@ -116,6 +116,15 @@ export const SETTINGS = {
     meaning: "Region of an s3: store.",
     programs: REDIS,
   }),
+  sweepMs: has<number | null>({
+    env: "DRYAPI_SWEEP_MS",
+    group: "Object store",
+    parser: durationOrNever(1_000),
+    fallback: "1h",
+    meaning:
+      "Pause between two sweeps, which delete from the store what no request needs any more; one gateway or worker at a time sweeps. never turns it off.",
+    programs: ["worker", "gateway", "up"],
+  }),
   maxConcurrentUploads: has<number>({
     env: "DRYAPI_MAX_CONCURRENT_UPLOADS",
     group: "Object store",
@@ -269,6 +278,15 @@ export const SETTINGS = {
     fallback: "30m",
     meaning: "Longest run of a job, from its first dispatch on; written into the job at submit.",
     programs: ["up", "submit"],
+  }),
+  unservableMs: has<number>({
+    env: "DRYAPI_UNSERVABLE_MS",
+    group: "Jobs",
+    parser: duration(100),
+    fallback: "10m",
+    meaning:
+      "How long a job waits for a model that every live worker with it reports as unusable, before it fails with their reason. Repair the files meanwhile and it runs.",
+    programs: RUN,
   }),
   cancelGraceMs: has<number>({
     env: "DRYAPI_CANCEL_GRACE_MS",

@@ -54,9 +54,11 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   MODEL_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
   MANIFEST_INVALID: ["pass-on", "pass-on", "fail"],
   LOAD_TIMEOUT: ["pass-on", "pass-on", "fail"],
+  DEVICE_FAILED: ["retry", "fail", "retry"],
   DEVICE_UNAVAILABLE: ["retry", "fail", "retry"],
   CAPACITY_UNAVAILABLE: ["hand-back", "hand-back", "hand-back"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
+  RECORD_UNREADABLE: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
   SPOOL_FULL: ["hand-back", "hand-back", "hand-back"],
   STORAGE_UNAVAILABLE: ["postpone", "postpone", "postpone"],
@@ -110,7 +112,7 @@ test("out of memory runs again alone after the eviction of others, once; then it
 });
 
 test("a device fault is tried once more on a fresh runner before the job fails", () => {
-  for (const code of ["RUNNER_CRASHED", "STAGE_TIMEOUT", "DEVICE_UNAVAILABLE"] as const) {
+  for (const code of ["RUNNER_CRASHED", "STAGE_TIMEOUT", "DEVICE_FAILED", "DEVICE_UNAVAILABLE"] as const) {
     assert.equal(isDeviceFault(code), true);
     assert.equal(outcome(code, { otherLiveWorkers: false }).kind, "retry", code);
     assert.equal(outcome(code, { faults: { onJob: 2, onDevice: 0 }, attemptsMade: 1 }).kind, "fail", code);

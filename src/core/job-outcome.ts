@@ -15,7 +15,12 @@ export const MAX_POSTPONED_CLAIMS = 200;
 export const DEFAULT_BACKOFF: BackoffPolicy = Object.freeze({ firstMs: 1_000, maxMs: 60_000, factor: 2, jitter: 1 });
 
 /** Ends of a run that may be the device's fault as well as the job's: counted against both. */
-const DEVICE_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["RUNNER_CRASHED", "STAGE_TIMEOUT", "DEVICE_UNAVAILABLE"]);
+const DEVICE_FAULTS: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "RUNNER_CRASHED",
+  "STAGE_TIMEOUT",
+  "DEVICE_FAILED",
+  "DEVICE_UNAVAILABLE",
+]);
 
 export function isDeviceFault(code: ErrorCode): boolean {
   return DEVICE_FAULTS.has(code);

@@ -3,21 +3,31 @@ import type { JobEvent } from "../protocol/event.ts";
 import type { RequestRecord, Status } from "../protocol/request.ts";
 import type { JobResult } from "../protocol/result.ts";
 
-/** States of a BullMQ job; `unknown` is its word for a job that is nowhere. */
-export type QueueState = "waiting" | "prioritized" | "delayed" | "waiting-children" | "active" | "completed" | "failed" | "unknown";
-
+/** A job as its queue has it. */
 export interface JobView {
-  readonly state: QueueState;
+  readonly state: "waiting" | "delayed" | "active" | "completed" | "failed" | "waiting-children";
+  /** Set when it has failed. */
   readonly failedReason: string | null;
-  readonly returnvalue: JobResult | null;
-  /** Unix milliseconds; null until the job has ended. */
-  readonly finishedOn: number | null;
+  /** Set when it has completed. */
+  readonly result: JobResult | null;
+  /** Why the result of a completed job cannot be read. */
+  readonly unreadable?: string;
+  readonly attemptsMade: number;
+  /** Number of its last claim. */
+  readonly claim: number;
+  /** Times are unix ms by Redis' clock. */
+  readonly addedAt: number;
+  readonly processedAt: number | null;
+  readonly finishedAt: number | null;
 }
+
+/** What a request's status needs of it. */
+export type EndView = Pick<JobView, "state" | "failedReason" | "result" | "unreadable" | "finishedAt">;
 
 export interface StateInput {
   readonly record: RequestRecord;
   /** Null when the queue has no such job. */
-  readonly job: JobView | null;
+  readonly job: EndView | null;
   /** The last event of the request; null when there was none or it has expired. */
   readonly live: JobEvent | null;
 }
@@ -35,8 +45,6 @@ export interface JobState {
   readonly result: JobResult | null;
   /** End of the request, unix ms; null while it goes on. */
   readonly endedAt: number | null;
-  /** The record stands without a job: the add was lost and is to be repeated. */
-  readonly jobMissing: boolean;
 }
 
 /**
@@ -47,29 +55,29 @@ export interface JobState {
  *    or lost its worker never looks pending again.
  */
 export function deriveStatus({ record, job, live }: StateInput): JobState {
-  const known = job !== null && job.state !== "unknown" ? job : null;
-  const endedAt = known?.finishedOn ?? null;
-  const hasEnded = known?.state === "completed" || known?.state === "failed";
+  const endedAt = job?.finishedAt ?? null;
+  const hasEnded = job?.state === "completed" || job?.state === "failed";
   if (record.cancelledAt !== null && !(hasEnded && endedAt !== null && endedAt <= record.cancelledAt)) {
     return failed({ code: "CANCELLED", message: ERROR_TABLE.CANCELLED.publicText }, live, record.cancelledAt);
   }
-  if (known?.state === "completed") return completed(known, live);
-  if (known?.state === "failed") return failed(parseFailedReason(known.failedReason ?? "the queue keeps no reason"), live, endedAt);
+  if (job?.state === "completed") return completed(job, live);
+  if (job?.state === "failed") return failed(parseFailedReason(job.failedReason ?? "the queue keeps no reason"), live, endedAt);
 
-  const open = { error: null, result: null, endedAt: null, jobMissing: known === null };
+  const open = { error: null, result: null, endedAt: null };
   if (record.startedAt === null) return { ...open, status: "pending", progress: 0, preview: null, stage: null };
   return { ...open, status: "processing", progress: progressOf(live), preview: live?.preview ?? null, stage: live?.stage ?? null };
 }
 
-function completed(job: JobView, live: JobEvent | null): JobState {
-  const result = job.returnvalue;
-  if (result === null) return failed({ code: "INTERNAL", message: "the job is completed but has no result record" }, live, job.finishedOn);
-  const endedAt = job.finishedOn ?? result.finishedAt;
-  return { status: "done", progress: 100, preview: null, stage: null, error: null, result, endedAt, jobMissing: false };
+function completed(job: EndView, live: JobEvent | null): JobState {
+  const { result, finishedAt, unreadable } = job;
+  if (unreadable !== undefined) return failed({ code: "RECORD_UNREADABLE", message: unreadable }, live, finishedAt);
+  if (result === null) return failed({ code: "INTERNAL", message: "the job is completed but has no result record" }, live, finishedAt);
+  const endedAt = finishedAt ?? result.finishedAt;
+  return { status: "done", progress: 100, preview: null, stage: null, error: null, result, endedAt };
 }
 
 function failed(error: ErrorData, live: JobEvent | null, endedAt: number | null): JobState {
-  return { status: "error", progress: progressOf(live), preview: null, stage: null, error, result: null, endedAt, jobMissing: false };
+  return { status: "error", progress: progressOf(live), preview: null, stage: null, error, result: null, endedAt };
 }
 
 function progressOf(live: JobEvent | null): number {

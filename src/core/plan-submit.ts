@@ -15,7 +15,7 @@ import {
   type Bounds,
   type FieldValue,
 } from "./field-value.ts";
-import { fitSize } from "./fit-size.ts";
+import { alignDown, fitSize } from "./fit-size.ts";
 import { ENVELOPE_FIELDS, TASK_ROWS, type Field } from "./task-fields.ts";
 import { fileProblems, taskFiles, type NamedFile } from "./task-files.ts";
 
@@ -116,7 +116,7 @@ function readField(input: SubmitInput, field: Field, given: unknown): FieldValue
     case "integer": {
       const read = readNumber(given, { ...bounds, integer: true });
       if (read.ok && field.values?.includes(read.value) === false) return { ok: false, problem: oneOf(field.values) };
-      return read.ok && field.aligned === true ? { ok: true, value: alignDown(manifest, read.value, bounds) } : read;
+      return read.ok && field.aligned === true ? { ok: true, value: alignDown(read.value, stepOf(manifest), bounds) } : read;
     }
     case "seed": {
       const read = readSeed(given);
@@ -146,19 +146,22 @@ function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" |
   return { min: limits[`min_${name}`] ?? min, max: limits[`max_${name}`] ?? max };
 }
 
-/** Down to a multiple of the model's step, but not below the smallest multiple that its minimum allows. */
-function alignDown({ limits }: Manifest, value: number, { min = 1 }: Bounds): number {
-  const step = limits["resolution_step"] ?? 1;
-  return Math.max(Math.floor(value / step), Math.ceil(min / step)) * step;
+/** Sides are multiples of it. */
+function stepOf({ limits }: Manifest): number {
+  return limits["resolution_step"] ?? 1;
 }
 
 /** Fills in a size that was left out, where the first image's is known; else the pipeline takes the image's own. */
 function sizeFromImage({ manifest, task, files = [] }: SubmitInput, params: Map<string, ParamValue>): void {
   const { width, height } = taskFiles(manifest, task, files)[0] ?? {};
   if (width === undefined || height === undefined) return;
-  const bounds = { width: boundsOf(manifest, { name: "width", min: 1 }), height: boundsOf(manifest, { name: "height", min: 1 }) };
-  const fitted = fitSize({ width, height }, bounds, { width: params.get("width"), height: params.get("height") });
+  const rule = {
+    width: boundsOf(manifest, { name: "width", min: 1 }),
+    height: boundsOf(manifest, { name: "height", min: 1 }),
+    step: stepOf(manifest),
+  };
+  const fitted = fitSize({ width, height }, rule, { width: params.get("width"), height: params.get("height") });
   for (const side of ["width", "height"] as const) {
-    if (!params.has(side)) params.set(side, alignDown(manifest, fitted[side], bounds[side]));
+    if (!params.has(side)) params.set(side, fitted[side]);
   }
 }

@@ -15,16 +15,6 @@ test("the first item passes at once, a hasty one is held and due after the inter
   assert.equal(flush(due.gate, 9_000).item, null);
 });
 
-test("at the end what is held passes at once", () => {
-  const { gate } = offer(offer(openGate<string>(10), "a", 0).gate, "last", 1);
-  assert.equal(flush(gate, 2, { force: true }).item, "last");
-});
-
-test("a clock that was set back does not close the gate", () => {
-  const { gate } = offer(openGate<string>(10), "a", 1_000_000);
-  assert.equal(offer(gate, "b", 5).item, "b");
-});
-
 test("no second holds more than its number of items, they come in order, and the last one comes out", () => {
   fc.assert(
     fc.property(fc.array(fc.nat(400), { minLength: 1 }), fc.integer({ min: 1, max: 12 }), (pauses, perSecond) => {

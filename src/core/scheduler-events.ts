@@ -1,12 +1,9 @@
-import { foreignBytes, needBytes } from "./scheduler-memory.ts";
-import { backoffKey, type Runner, type SchedulerEvent } from "./scheduler-state.ts";
+import { foreignBytes, needBytes, provenForeignBytes } from "./scheduler-memory.ts";
+import { backoffKey, type Device, type Runner, type SchedulerEvent } from "./scheduler-state.ts";
 import type { Turn } from "./scheduler-turn.ts";
 
 type EventOf<T extends SchedulerEvent["type"]> = Extract<SchedulerEvent, { type: T }>;
 type Handlers = { readonly [T in SchedulerEvent["type"]]: (turn: Turn, event: EventOf<T>) => void };
-
-/** A measurement that is older than an exit by no more than this was under way then; by more, the clock was set back. */
-const STALE_MEASURE_MS = 5_000;
 
 /** What each event changes by itself; what follows from it is decided afterwards. Events of unknown runners and devices are late: ignored. */
 const HANDLERS: Handlers = {
@@ -33,18 +30,12 @@ const HANDLERS: Handlers = {
     if (runner === undefined) return;
     turn.withdrawIntent(runner);
     turn.dropRunner(runner.id);
+    lowerPeak(turn, runner);
     if (runner.phase === "starting" && event.crashed) turn.backOff(runner.model, runner.device);
     const device = turn.device(runner.device);
     if (device === undefined || !device.reportsMemory) return;
-    if (event.freeBytes === undefined) {
-      turn.patchDevice(device.id, { unmeasuredSince: turn.at });
-      turn.emit({ type: "measure-device", device: device.id });
-    } else {
-      turn.patchDevice(device.id, {
-        unmeasuredSince: null,
-        foreignBytes: foreignBytes(turn.state, device, event.freeBytes),
-      });
-    }
+    turn.patchDevice(device.id, { unmeasuredSince: turn.at });
+    turn.emit({ type: "measure-device", device: device.id });
   },
 
   claimed(turn, event) {
@@ -53,7 +44,7 @@ const HANDLERS: Handlers = {
     turn.withdrawIntent(runner);
     if (event.count > 0) {
       turn.patch({ servedAt: { ...turn.state.servedAt, [runner.model]: turn.at } });
-      turn.patchRunner(runner.id, { phase: "busy", jobs: event.count });
+      turn.patchRunner(runner.id, { phase: "busy" });
     } else {
       turn.patchRunner(runner.id, { phase: "ready" });
     }
@@ -67,27 +58,19 @@ const HANDLERS: Handlers = {
     const runner = turn.runner(event.runner);
     if (runner === undefined || (runner.phase !== "busy" && runner.phase !== "claiming")) return;
     seen(turn, runner, event.memoryBytes);
-    turn.patchRunner(runner.id, { phase: "ready", jobs: 0, lastUsedAt: turn.at });
-    if (event.reusable) turn.patchDevice(runner.device, { quarantineCount: 0 });
-    else turn.stop(runner, "not-reusable");
+    turn.patchRunner(runner.id, { phase: "ready", lastUsedAt: turn.at });
+    if (!event.reusable) turn.stop(runner, "not-reusable");
   },
 
   "device-measured"(turn, event) {
     const device = turn.device(event.device);
     if (device === undefined) return;
-    const lead = (device.unmeasuredSince ?? event.at) - event.at;
-    if (lead > 0 && lead < STALE_MEASURE_MS) {
+    // It was under way before a runner ended: that one's memory is in it.
+    if (event.at < (device.unmeasuredSince ?? event.at)) {
       turn.emit({ type: "measure-device", device: device.id });
       return;
     }
-    const believed = event.freeBytes === null ? device.foreignBytes : foreignBytes(turn.state, device, event.freeBytes);
-    turn.patchDevice(device.id, { unmeasuredSince: null, foreignBytes: believed });
-  },
-
-  "model-measured"(turn, event) {
-    turn.patch({
-      peaks: { ...turn.state.peaks, [backoffKey(event.model, event.device)]: event.peakBytes },
-    });
+    turn.patchDevice(device.id, { unmeasuredSince: null, ...foreignOf(turn, device, event.freeBytes) });
   },
 
   quarantine(turn, event) {
@@ -96,7 +79,6 @@ const HANDLERS: Handlers = {
     turn.cancelReservation(device);
     turn.patchDevice(device.id, {
       quarantinedUntil: event.until,
-      quarantineCount: device.quarantineCount + 1,
     });
     stopWhere(turn, "evict", (runner) => runner.device === device.id && isIdleOrStarting(runner));
   },
@@ -165,13 +147,37 @@ function stopWhere(turn: Turn, reason: "evict" | "drain", condition: (runner: Ru
   for (const runner of turn.state.runners.filter(condition)) turn.stop(runner, reason);
 }
 
-/** A measurement of one process only ever raises what is reckoned for it: after a small job it says nothing about a large one. */
-function seen(turn: Turn, runner: Runner, bytes: number | undefined): void {
-  if (bytes === undefined) return;
+/** Without a measurement the belief about others stays, but nothing proves it any more. */
+function foreignOf(turn: Turn, device: Device, freeBytes: number | null): Pick<Device, "foreignBytes" | "provenForeignBytes"> {
+  if (freeBytes === null) return { foreignBytes: device.foreignBytes, provenForeignBytes: 0 };
+  return {
+    foreignBytes: foreignBytes(turn.state, device, freeBytes),
+    provenForeignBytes: provenForeignBytes(turn.state, device, freeBytes),
+  };
+}
+
+/**
+ * While a process lives, its measurements only raise what is reckoned for it: after a small job they say nothing about a large one. No
+ * process holds more than its device has.
+ */
+function seen(turn: Turn, runner: Runner, measured: number | undefined): void {
+  const device = turn.device(runner.device);
+  if (measured === undefined || device === undefined) return;
+  const bytes = Math.min(measured, device.memoryBytes);
   turn.patchRunner(runner.id, { seenBytes: Math.max(runner.seenBytes, bytes) });
   const model = turn.state.models.find(({ slug }) => slug === runner.model);
-  const device = turn.device(runner.device);
-  const need = model === undefined || device === undefined ? null : needBytes(turn.state, model, device);
+  const need = model === undefined ? null : needBytes(turn.state, model, device);
   if (need === null || bytes <= need) return;
   turn.patch({ peaks: { ...turn.state.peaks, [backoffKey(runner.model, runner.device)]: bytes } });
+}
+
+/** A process that ends after it was seen with less halves what the peak has too much: a wrong peak fades, one after a run of small jobs stays a while. */
+function lowerPeak(turn: Turn, runner: Runner): void {
+  const key = backoffKey(runner.model, runner.device);
+  const { [key]: peak, ...others } = turn.state.peaks;
+  if (peak === undefined || runner.seenBytes === 0 || runner.seenBytes >= peak) return;
+  const lower = Math.floor((peak + runner.seenBytes) / 2);
+  const model = turn.state.models.find(({ slug }) => slug === runner.model);
+  const stated = model?.memoryBytes[turn.device(runner.device)?.kind ?? "cpu"] ?? 0;
+  turn.patch({ peaks: lower > stated ? { ...others, [key]: lower } : others });
 }

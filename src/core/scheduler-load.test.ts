@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { GPU, Host, model, types } from "../../test/fixtures/scheduler-host.ts";
-import { neverFits } from "./scheduler-memory.ts";
 import type { DeviceInit } from "./scheduler-state.ts";
 
 test("rule 2: a load in place of another model waits for its exit and for the measurement of the freed memory", () => {
@@ -48,7 +47,7 @@ test("rule 2: a reserved load is given up when its jobs are gone", () => {
   host.work("b", 1);
   assert.deepEqual(host.work("b", 0), [{ type: "withdraw-intent", model: "b", device: "gpu" }]);
   host.work("a", 1);
-  assert.deepEqual(types(host.send({ type: "runner-exited", runner, crashed: false, freeBytes: 24 })), ["start-runner"]);
+  assert.deepEqual(types(host.exited(runner, { crashed: false, freeBytes: 24 })), ["start-runner"]);
 });
 
 test("rule 5: the model with the highest pressure that fits is loaded, on the smallest device that costs no eviction", () => {
@@ -85,14 +84,6 @@ test("rule 5: no second load while the resident, starting and elsewhere intended
   assert.deepEqual(host.work("a", 9), []);
 });
 
-test("rule 5: a load waits loadHoldMs for a host where the model is resident", () => {
-  const host = new Host([GPU], [model("a", 20)], { loadHoldMs: 250 });
-  assert.deepEqual(host.work("a", 1), []);
-  assert.equal(host.wakeAt, host.now + 250);
-  host.now += 250;
-  assert.deepEqual(types(host.send({ type: "tick" })), ["declare-intent", "start-runner"]);
-});
-
 test("rule 5: failed loads back off for longer each time, and a good one forgets them", () => {
   const host = new Host([GPU], [model("a", 20)], { loadBackoffMs: 1_000, loadBackoffMaxMs: 3_000 });
   host.work("a", 1);
@@ -101,9 +92,7 @@ test("rule 5: failed loads back off for longer each time, and a good one forgets
     ["r2", 2_000],
     ["r3", 3_000],
   ] as const) {
-    assert.deepEqual(host.send({ type: "runner-exited", runner, crashed: true, freeBytes: 24 }), [
-      { type: "withdraw-intent", model: "a", device: "gpu" },
-    ]);
+    assert.deepEqual(host.exited(runner, { crashed: true, freeBytes: 24 }), [{ type: "withdraw-intent", model: "a", device: "gpu" }]);
     assert.equal(host.wakeAt, host.now + delayMs);
     host.now += delayMs;
     assert.deepEqual(types(host.send({ type: "tick" })), ["declare-intent", "start-runner"]);
@@ -118,12 +107,11 @@ test("rule 5: a refused intent gives the load up without withdrawing it", () => 
   assert.deepEqual(host.send({ type: "intent-refused", model: "a", device: "gpu" }), [
     { type: "stop-runner", runner: "r1", reason: "evict" },
   ]);
-  assert.deepEqual(host.send({ type: "runner-exited", runner: "r1", crashed: false, freeBytes: 24 }), []);
+  assert.deepEqual(host.exited("r1", { crashed: false, freeBytes: 24 }), []);
 });
 
-test("a measured need replaces the stated one, and what a process is seen with raises it", () => {
-  const host = new Host([GPU], [model("a", 20), model("b", 8)]);
-  host.send({ type: "model-measured", model: "a", device: "gpu", peakBytes: 12 });
+test("what a process is seen with raises what its model is reckoned to need", () => {
+  const host = new Host([GPU], [model("a", 12), model("b", 8)]);
   host.resident("a");
   assert.deepEqual(types(host.work("b", 1)), ["declare-intent", "start-runner"], "12 + 8 fit into 24");
   host.send({ type: "runner-ready", runner: "r2", memoryBytes: 10 });
@@ -138,8 +126,8 @@ test("memory of others is reckoned with as far as measurements show it", () => {
   assert.deepEqual(types(host.work("b", 1)), ["declare-intent", "stop-runner"], "24 - 7 - 12 is less than 8");
 });
 
-test("a model that no device could hold, or that states no need for its kinds, never fits", () => {
-  assert.equal(neverFits([GPU], model("a", 24)), false);
-  assert.equal(neverFits([GPU], model("a", 25)), true);
-  assert.equal(neverFits([{ kind: "cpu", memoryBytes: 99 }], model("a", 1)), true);
+test("a model that no device could hold, or that states no need for its kinds, is never loaded", () => {
+  const host = new Host([GPU], [model("large", 25), { ...model("cpu", 1), memoryBytes: { cpu: 1 } }], { starvationMs: 1_000 });
+  assert.deepEqual(host.work("large", 1, { ageMs: 60_000 }), []);
+  assert.deepEqual(host.work("cpu", 1, { ageMs: 60_000 }), []);
 });

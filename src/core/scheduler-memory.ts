@@ -1,4 +1,3 @@
-import type { DeviceKind } from "../protocol/manifest.ts";
 import { backoffKey, type Device, type Model, type Runner, type SchedulerState } from "./scheduler-state.ts";
 
 /** Bytes that a runner of the model needs on the device, or null where the model does not run on such a device. */
@@ -56,11 +55,27 @@ export function planEviction(state: SchedulerState, model: Model, device: Device
  */
 export function foreignBytes(state: SchedulerState, device: Device, freeBytes: number): number {
   const taken = Math.max(0, device.memoryBytes - freeBytes);
-  const ours = state.runners.filter((runner) => runner.device === device.id).reduce((sum, runner) => sum + heldBytes(state, runner), 0);
-  return Math.min(taken, Math.max(device.foreignBytes, taken - ours));
+  return Math.min(taken, Math.max(device.foreignBytes, provenForeignBytes(state, device, freeBytes)));
 }
 
-/** Whether no device could hold the model, were it empty: such a job is refused at submit. */
-export function neverFits(devices: readonly { readonly kind: DeviceKind; readonly memoryBytes: number }[], model: Model): boolean {
-  return !devices.some((device) => (model.memoryBytes[device.kind] ?? Number.POSITIVE_INFINITY) <= device.memoryBytes);
+/** The part of that which the measurement proves: what our runners cannot hold themselves. */
+export function provenForeignBytes(state: SchedulerState, device: Device, freeBytes: number): number {
+  return Math.max(0, device.memoryBytes - freeBytes - oursBytes(state, device));
+}
+
+function oursBytes(state: SchedulerState, device: Device): number {
+  return state.runners.filter((runner) => runner.device === device.id).reduce((sum, runner) => sum + heldBytes(state, runner), 0);
+}
+
+/**
+ * The state as if nothing had been measured on the device but what the last measurement proves: the manifests alone count. What was
+ * measured may be wrong (a driver that lists no process, another's peak), and a load that it rules out could never show that it is.
+ */
+export function withoutMeasurements(state: SchedulerState, id: string): SchedulerState {
+  return {
+    ...state,
+    peaks: Object.fromEntries(Object.entries(state.peaks).filter(([key]) => !key.endsWith(backoffKey("", id)))),
+    devices: state.devices.map((device) => (device.id === id ? { ...device, foreignBytes: device.provenForeignBytes } : device)),
+    runners: state.runners.map((runner) => (runner.device === id ? { ...runner, seenBytes: 0 } : runner)),
+  };
 }

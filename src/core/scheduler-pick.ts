@@ -1,4 +1,4 @@
-import { planEviction } from "./scheduler-memory.ts";
+import { planEviction, withoutMeasurements } from "./scheduler-memory.ts";
 import { backoffKey, type Device, type Model, type Queue, type Runner, type SchedulerState } from "./scheduler-state.ts";
 
 /** A model with something to do. */
@@ -22,6 +22,8 @@ export type Move =
       readonly model: Model;
       readonly device: Device;
       readonly evict: readonly Runner[];
+      /** It fits only by what the manifests state: what was measured on the device is to be forgotten. */
+      readonly distrusts: boolean;
     };
 
 export function demandOf(state: SchedulerState, model: Model, at: number): Demand | null {
@@ -33,7 +35,7 @@ export function demandOf(state: SchedulerState, model: Model, at: number): Deman
   const oldestAt = queue.oldestAt ?? (due ? queue.nextDueAt : at);
   const unservedSince = Math.max(oldestAt, state.servedAt[model.slug] ?? 0);
   const ageS = Math.max(0, at - oldestAt) / 1_000;
-  const pressure = (waiting * 10 + ageS) * (model.weight ?? 1) * priorityFactor(queue.topPriority);
+  const pressure = (waiting * 10 + ageS) * priorityFactor(queue.topPriority);
   return {
     model,
     queue,
@@ -80,20 +82,28 @@ function claimFor(state: SchedulerState, free: readonly Device[], { model }: Dem
   return runner === undefined ? null : { kind: "claim", runner, model };
 }
 
-/** The load that costs least: fewest runners given up that have work, then fewest at all, then the smallest device that fits. */
-function loadFor(state: SchedulerState, free: readonly Device[], { model }: Demand, at: number): Move | null {
+/**
+ * The load that costs least: fewest runners given up that have work, then fewest at all, then the smallest device that fits. With
+ * `distrusts` what was measured on a device does not count.
+ */
+function loadFor(state: SchedulerState, free: readonly Device[], { model }: Demand, at: number, distrusts = false): Move | null {
   const hasWork = (runner: Runner): boolean => (state.queues[runner.model]?.waiting ?? 0) > 0;
   const options = free.flatMap((device) => {
     if ((state.backoffs[backoffKey(model.slug, device.id)]?.until ?? 0) > at) return [];
     if (state.runners.some((runner) => runner.device === device.id && runner.model === model.slug && runner.phase !== "stopping"))
       return [];
-    const evict = planEviction(state, model, device);
-    return evict === null ? [] : [{ kind: "load" as const, model, device, evict, costly: evict.filter(hasWork).length }];
+    const evict = planEvictionOn(distrusts ? withoutMeasurements(state, device.id) : state, model, device.id);
+    return evict === null ? [] : [{ device, evict, costly: evict.filter(hasWork).length }];
   });
   const best = options.toSorted(
     (a, b) => a.costly - b.costly || a.evict.length - b.evict.length || a.device.memoryBytes - b.device.memoryBytes,
   )[0];
-  return best === undefined ? null : { kind: "load", model, device: best.device, evict: best.evict };
+  return best === undefined ? null : { kind: "load", model, device: best.device, evict: best.evict, distrusts };
+}
+
+function planEvictionOn(state: SchedulerState, model: Model, id: string): readonly Runner[] | null {
+  const device = state.devices.find((each) => each.id === id);
+  return device === undefined ? null : planEviction(state, model, device);
 }
 
 /** The next move of the decision tree (see `decide`), or null when there is nothing to do. */
@@ -104,9 +114,11 @@ export function pickMove(state: SchedulerState, at: number): Move | null {
   const demands = state.models.flatMap((model) => demandOf(state, model, at) ?? []);
 
   for (const demand of demands.filter(({ starving }) => starving).toSorted((a, b) => a.unservedSince - b.unservedSince)) {
-    const wanted = demand.waiting > comingSlots(state, demand);
-    const move = claimFor(state, free, demand) ?? (wanted ? loadFor(state, free, demand, at) : null);
-    if (move !== null) return move;
+    const claim = claimFor(state, free, demand);
+    if (claim !== null) return claim;
+    if (demand.waiting <= comingSlots(state, demand)) continue;
+    const load = loadFor(state, free, demand, at) ?? loadFor(state, free, demand, at, true);
+    if (load !== null) return load;
   }
   const byPressure = demands.toSorted((a, b) => b.pressure - a.pressure || a.unservedSince - b.unservedSince);
   for (const demand of byPressure) {
@@ -114,7 +126,6 @@ export function pickMove(state: SchedulerState, at: number): Move | null {
     if (move !== null) return move;
   }
   for (const demand of byPressure) {
-    if (at - demand.oldestAt < state.policy.loadHoldMs) continue;
     if (demand.waiting <= comingSlots(state, demand) + residentSlots(state, demand)) continue;
     const move = loadFor(state, free, demand, at);
     if (move !== null) return move;
@@ -129,7 +140,7 @@ function preload(state: SchedulerState, free: readonly Device[], at: number): Mo
       .filter(({ id }) => (state.backoffs[backoffKey(model.slug, id)]?.until ?? 0) <= at)
       .toSorted((a, b) => a.memoryBytes - b.memoryBytes)
       .find((each) => planEviction(state, model, each)?.length === 0);
-    if (device !== undefined) return { kind: "load", model, device, evict: [] };
+    if (device !== undefined) return { kind: "load", model, device, evict: [], distrusts: false };
   }
   return null;
 }

@@ -1,6 +1,6 @@
 import type { DeviceKind } from "../protocol/manifest.ts";
 
-/** All times are unix milliseconds, all sizes bytes. Everything here is plain, frozen-safe data: `decide` copies, never changes it. */
+/** All times are milliseconds of one clock that never goes back (the host's own), all sizes bytes. Everything here is plain, frozen-safe data: `decide` copies, never changes it. */
 
 export interface SchedulerPolicy {
   /** A model whose oldest job waits, and that was not served, for so long beats everything else. */
@@ -10,8 +10,6 @@ export interface SchedulerPolicy {
   /** Wait after a first failed load of a model on a device; doubles with each further one. */
   readonly loadBackoffMs: number;
   readonly loadBackoffMaxMs: number;
-  /** A load starts only for a job that waited so long: leaves a host where the model is resident the time to claim it. */
-  readonly loadHoldMs: number;
 }
 
 export const DEFAULT_POLICY: SchedulerPolicy = Object.freeze({
@@ -19,7 +17,6 @@ export const DEFAULT_POLICY: SchedulerPolicy = Object.freeze({
   idleUnloadMs: 600_000,
   loadBackoffMs: 5_000,
   loadBackoffMaxMs: 600_000,
-  loadHoldMs: 0,
 });
 
 /** What the shell states about a device at start. */
@@ -38,10 +35,10 @@ export interface Device {
   readonly memoryBytes: number;
   readonly reportsMemory: boolean;
   readonly quarantinedUntil: number | null;
-  /** Quarantines since the last batch that ended well. */
-  readonly quarantineCount: number;
   /** Memory that is used on the device by nobody of ours, as far as measurements show. */
   readonly foreignBytes: number;
+  /** The part of it that the last measurement proves; the rest is remembered from earlier ones. */
+  readonly provenForeignBytes: number;
   /** Time of the last exit whose memory has not been measured back. */
   readonly unmeasuredSince: number | null;
   /** A model that gets this device next, while the memory for it is being freed: nothing else starts or claims here. */
@@ -56,8 +53,6 @@ export interface Model {
   readonly batchMax: number;
   /** Never stopped for being idle, never evicted. */
   readonly pinned: boolean;
-  /** Factor on the model's pressure, default 1. */
-  readonly weight?: number;
 }
 
 /**
@@ -76,8 +71,6 @@ export interface Runner {
   readonly phase: RunnerPhase;
   /** End of its last batch, or when it became ready. */
   readonly lastUsedAt: number;
-  /** Jobs of the batch it runs; 0 unless busy. */
-  readonly jobs: number;
   /** Most memory that this process was seen with; 0 while unknown. */
   readonly seenBytes: number;
   /** What its model was reckoned to need when it started. */
@@ -93,7 +86,7 @@ export interface QueueView {
   readonly model: string;
   /** Jobs that can be claimed now. */
   readonly waiting: number;
-  /** When the oldest of them was submitted; null = not known, then it counts from when it was first seen. */
+  /** Since when the next of them waits, as far as this host saw; null = not known, then it counts from now. */
   readonly oldestAt: number | null;
   /** BullMQ priority of the head (1 is the most urgent); null when unknown. */
   readonly topPriority: number | null;
@@ -125,7 +118,7 @@ export interface SchedulerState {
   readonly servedAt: Readonly<Record<string, number>>;
   /** By `backoffKey(model, device)`: failed loads. */
   readonly backoffs: Readonly<Record<string, Backoff>>;
-  /** By `backoffKey(model, device)`: measured peaks that replace the manifest's statement. */
+  /** By `backoffKey(model, device)`: peaks that were measured above the manifest's statement. */
   readonly peaks: Readonly<Record<string, number>>;
   readonly draining: boolean;
   /** Reasons for which nothing is claimed or started. */
@@ -136,7 +129,7 @@ export interface SchedulerState {
   readonly wakeAt: number | null;
 }
 
-/** Facts, told by the shell in the order they happened. `at` never falls below an earlier one by more than clock jitter. */
+/** Facts, told by the shell in the order they happened. `at` never falls below an earlier one, but for a measurement's. */
 export type SchedulerEvent =
   /** Replaces what was known of these queues; queues left out keep their last view. */
   | { readonly type: "work"; readonly at: number; readonly queues: readonly QueueView[] }
@@ -149,15 +142,14 @@ export type SchedulerEvent =
     }
   /**
    * Any end of a runner's process. `crashed`: it ended for reasons of its own (also exit 0 unasked, a failed load, a kill for a missed
-   * deadline); false: the shell meant it (stop-runner, a kill for a cancel). On a device that reports memory the shell answers the `measure-device` effect
-   * that follows with `device-measured`, unless it gives `freeBytes`, measured after the exit, right here.
+   * deadline); false: the shell meant it (stop-runner, a kill for a cancel). On a device that reports memory the shell answers the
+   * `measure-device` effect that follows with `device-measured`.
    */
   | {
       readonly type: "runner-exited";
       readonly at: number;
       readonly runner: string;
       readonly crashed: boolean;
-      readonly freeBytes?: number;
     }
   /** Answers `claim`. 0 = nothing there (also when the claim failed): the runner is ready again. */
   | {
@@ -183,14 +175,6 @@ export type SchedulerEvent =
       readonly at: number;
       readonly device: string;
       readonly freeBytes: number | null;
-    }
-  /** A representative peak of a model on a device: replaces the manifest's statement. */
-  | {
-      readonly type: "model-measured";
-      readonly at: number;
-      readonly model: string;
-      readonly device: string;
-      readonly peakBytes: number;
     }
   /** Idle runners of the device are stopped; released by the first event at or after `until`. */
   | {
@@ -265,8 +249,8 @@ export function initialState(init: SchedulerInit): SchedulerState {
       memoryBytes: device.memoryBytes,
       reportsMemory: device.reportsMemory ?? device.kind === "cuda",
       quarantinedUntil: null,
-      quarantineCount: 0,
       foreignBytes: 0,
+      provenForeignBytes: 0,
       unmeasuredSince: null,
       reservedFor: null,
     })),

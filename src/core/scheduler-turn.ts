@@ -64,7 +64,7 @@ export class Turn {
   stop(runner: Runner, reason: StopReason): void {
     this.emit({ type: "stop-runner", runner: runner.id, reason });
     this.withdrawIntent(runner);
-    this.patchRunner(runner.id, { phase: "stopping", jobs: 0 });
+    this.patchRunner(runner.id, { phase: "stopping" });
   }
 
   withdrawIntent(runner: Runner): void {
@@ -83,7 +83,6 @@ export class Turn {
       device,
       phase: "starting",
       lastUsedAt: this.at,
-      jobs: 0,
       seenBytes: 0,
       needBytes,
       intent: true,

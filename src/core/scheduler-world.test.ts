@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { setupArb } from "../../test/fixtures/scheduler-setup.ts";
 import {
   CLAIM_MS,
   MAX_BATCH_MS,
   MAX_LOAD_MS,
   MAX_MEASURE_MS,
   MAX_STOP_MS,
-  setupArb,
   STARVATION_MS,
   World,
 } from "../../test/fixtures/scheduler-world.ts";
@@ -59,6 +59,17 @@ test("no model with waiting jobs goes unserved beyond the starvation bound", () 
       assert.ok(world.worstGapMs <= boundMs, `a model went unserved for ${world.worstGapMs} ms, the bound is ${boundMs}`);
     }),
     { numRuns: 60 },
+  );
+});
+
+test("the decisions are the same however far the submitters' clocks are off", () => {
+  fc.assert(
+    fc.property(setupArb({ trouble: true, pinned: true }), fc.integer({ min: -10_000_000, max: 10_000_000 }), (setup, skewMs) => {
+      const [right, skewed] = [new World(setup), new World({ ...setup, skewMs })];
+      for (const world of [right, skewed]) world.run(FAR);
+      assert.deepEqual(skewed.effects, right.effects);
+    }),
+    { numRuns: 40 },
   );
 });
 

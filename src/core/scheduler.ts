@@ -1,5 +1,5 @@
 import { applyEvent } from "./scheduler-events.ts";
-import { needBytes, planEviction } from "./scheduler-memory.ts";
+import { needBytes, planEviction, withoutMeasurements } from "./scheduler-memory.ts";
 import { comingSlots, demandOf, pickMove, type Move } from "./scheduler-pick.ts";
 import type { Decision, Device, Model, Runner, SchedulerEvent, SchedulerState } from "./scheduler-state.ts";
 import { Turn } from "./scheduler-turn.ts";
@@ -19,10 +19,12 @@ import { Turn } from "./scheduler-turn.ts";
  *  3. A model is starving when its oldest job is older than `starvationMs` and it was not served for as long. The one that starves
  *     longest comes first: a resident idle runner claims, else it is loaded, also in place of an idle model that has work. Counting
  *     from the last service turns an overload by two models into slices of `starvationMs` each instead of a load per batch.
- *  4. A resident model beats a load; among residents the highest pressure: (waiting x 10 + age in s) x weight, weighed by priority.
+ *     When it fits nowhere for what was measured (its own peak, other models', memory of others) but would by the manifests, one device
+ *     forgets its measurements and loads it: a wrong one cannot keep a model out for ever, a right one costs a failed load and a back-off.
+ *  4. A resident model beats a load; among residents the highest pressure: waiting x 10 + age in s, weighed by priority.
  *  5. A load: highest pressure first, onto the free device where it costs least, if the model fits there after stopping idle,
- *     unpinned, least-recently-used runners; only for jobs that wait for `loadHoldMs`, only while more jobs wait than slots are
- *     resident or coming up here or elsewhere, and not while a failed load of it on that device is backing off. (A starving model
+ *     unpinned, least-recently-used runners; only while more jobs wait than slots are resident or coming up here or elsewhere, and
+ *     not while a failed load of it on that device is backing off. (A starving model
  *     counts only the slots that are coming up: resident ones have not helped it.)
  *  6. A pinned model that is on no device is loaded before anybody asks, onto a free device where it fits beside what is there.
  *  7. Runners that are idle for `idleUnloadMs`, unpinned and without waiting jobs are stopped; runners of withdrawn models always.
@@ -98,6 +100,7 @@ function apply(turn: Turn, move: Move): void {
     return;
   }
   turn.emit({ type: "declare-intent", model: slug, device: move.device.id });
+  if (move.distrusts) turn.patch(withoutMeasurements(turn.state, move.device.id));
   turn.patchDevice(move.device.id, { reservedFor: slug });
   for (const runner of move.evict) turn.stop(runner, "evict");
   if (isSettled(turn, move.device)) turn.start(slug, move.device.id, needBytes(turn.state, move.model, move.device) ?? 0);
@@ -135,14 +138,14 @@ function askForWakeUp(turn: Turn): void {
 
 function nextWakeUp(turn: Turn): number | null {
   const { state, at } = turn;
-  const { idleUnloadMs, starvationMs, loadHoldMs } = state.policy;
+  const { idleUnloadMs, starvationMs } = state.policy;
   const times: number[] = [];
   if (idleUnloadMs !== null) times.push(...idleRunners(turn).map((runner) => runner.lastUsedAt + idleUnloadMs));
   for (const device of state.devices) if (device.quarantinedUntil !== null) times.push(device.quarantinedUntil);
   for (const backoff of Object.values(state.backoffs)) times.push(backoff.until);
   for (const model of state.models) {
     const demand = demandOf(state, model, at);
-    if (demand !== null) times.push(demand.unservedSince + starvationMs, demand.oldestAt + loadHoldMs);
+    if (demand !== null) times.push(demand.unservedSince + starvationMs);
     const nextDueAt = state.queues[model.slug]?.nextDueAt ?? null;
     if (nextDueAt !== null) times.push(nextDueAt);
   }

@@ -1,7 +1,7 @@
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
-/** Waits before attempts 1 to 10, milliseconds: 22 h 48 m in all. Source: api-contract, section 3. */
+/** Waits before attempts 1 to 10, milliseconds: 22 h 48 m in all. They are part of the API that clients know. */
 export const WEBHOOK_WAITS_MS: readonly number[] = [
   0,
   MINUTE_MS,

@@ -1,5 +1,6 @@
 import { Bell } from "../lib/bell.ts";
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeliveryClaim } from "../queue/open-delivery-queue.ts";
 import type { CourierContext } from "./courier-context.ts";
@@ -71,9 +72,7 @@ export class Courier {
 
   /** Waits for what is under way; what takes longer than `graceMs` is handed back and delivered by another courier. */
   async drain(graceMs: number): Promise<void> {
-    const over = new AbortController();
-    await Promise.race([this.#allEnded(), sleep(graceMs, over.signal).catch(() => undefined)]);
-    over.abort();
+    await endedWithin(graceMs, this.#allEnded());
     for (const { abort } of this.#held.values()) abort.abort(new AppError("CAPACITY_UNAVAILABLE", "the courier ends"));
     await this.#allEnded();
   }
@@ -120,8 +119,10 @@ export class Courier {
       }
       if (error.code !== "CAPACITY_UNAVAILABLE")
         log.error({ delivery: claim.id, err: error }, "a delivery broke off unexpectedly; it is tried again");
-      // At a shutdown at once, else not: whatever broke it would break it again.
-      const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, BROKEN_MS);
+      // At a shutdown at once, else not: whatever broke it would break it again. What a newer courier wrote waits for one, or for the end of
+      // its retention.
+      const waitMs = error.code === "RECORD_UNREADABLE" ? UNREADABLE_MS : BROKEN_MS;
+      const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, waitMs);
       await back.catch((err: unknown) => log.warn({ delivery: claim.id, err }, "a delivery was not handed back; its lock expires"));
     }
   }
@@ -140,12 +141,13 @@ export class Courier {
   }
 
   async #untilDue(): Promise<number> {
-    const { nextDueAt } = await this.#context.queue.peek();
-    return Math.max(1, Math.min(LOOK_EVERY_MS, (nextDueAt ?? Number.POSITIVE_INFINITY) - Date.now()));
+    const { dueInMs } = await this.#context.queue.peek();
+    return Math.max(1, Math.min(LOOK_EVERY_MS, dueInMs ?? LOOK_EVERY_MS));
   }
 }
 
 const BROKEN_MS = 10_000;
+const UNREADABLE_MS = 300_000;
 
 /** Repeats a step until Redis answers. @throws whatever else it throws; `signal.reason` */
 async function persist<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {

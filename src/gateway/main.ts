@@ -2,11 +2,15 @@ import type { AddressInfo } from "node:net";
 import type { Config } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
+import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { repairRequests } from "../requests/repair-requests.ts";
+import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
+import { tellRedis } from "../telemetry/tell-redis.ts";
 import { createApp } from "./app.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { openGateway } from "./open-gateway.ts";
@@ -26,7 +30,7 @@ const RESCAN_EVERY_MS = 30_000;
 /** Requests that are under way at the end get so long. */
 const CLOSE_GRACE_MS = 10_000;
 
-/** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* */
+/** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* | REDIS_UNAVAILABLE */
 export async function runGateway(config: Config, options: GatewayOptions): Promise<void> {
   const { log, signal } = options;
   await using stack = new AsyncDisposableStack();
@@ -36,6 +40,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   let boundUrl = "";
   const publicUrl = (): string => (config.publicUrl ?? boundUrl).replace(/\/+$/, "");
   const context = await openGateway({ config, log, metrics, publicUrl, stack });
+  await context.health.admit({ signal, onWait: tellRedis(log) });
   const app = await createApp(context);
   try {
     await app.listen({ host: config.httpHost, port: config.httpPort });
@@ -59,20 +64,26 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
     { url: boundUrl, publicUrl: publicUrl(), models: (await offeredSlugs(context)) ?? "unknown: Redis does not answer" },
     "gateway ready",
   );
+  const sweep = openStoreSweep({ ...context, turn: openSweepTurn(context) });
   const chores = [
     every(SWEEP_EVERY_MS, signal, async () => {
       const onError = (request: string, err: AppError): void => log.warn({ err, request }, "a request without a job could not be repaired");
-      const repaired = await repairRequests({ ...context, onError }, Date.now());
+      const repaired = await repairRequests({ ...context, onError });
       metrics.requestsRepaired.inc(repaired);
       if (repaired > 0) log.warn({ repaired }, "requests were recorded and not queued: their jobs were added");
     }),
+    every(sweep.everyMs, signal, async () => {
+      await sweep.run(signal).catch((thrown: unknown) => {
+        if (!signal.aborted) log.warn({ err: asAppError(thrown) }, "the sweep of the object store failed; tried again");
+      });
+    }),
     every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
+    context.health.watch(tellRedis(log), signal),
   ];
   await options.onReady?.({ url: boundUrl, context });
   await ended(signal);
   log.info("gateway ending: no more requests are accepted");
-  const closed = new AbortController();
-  await Promise.race([app.close().finally(() => closed.abort()), sleep(CLOSE_GRACE_MS, closed.signal).catch(() => undefined)]);
+  await endedWithin(CLOSE_GRACE_MS, app.close());
   await Promise.allSettled(chores);
 
   async function every(intervalMs: number, until: AbortSignal, work: () => Promise<void>): Promise<void> {
@@ -83,12 +94,9 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   }
 }
 
-async function readiness({ redis, keys }: GatewayContext): Promise<HealthReport> {
-  const answer = await redis.exists(keys.clients).then(
-    () => ({ ok: true }),
-    (thrown: unknown) => ({ ok: false, detail: String(thrown) }),
-  );
-  return { ok: answer.ok, checks: { redis: answer } };
+async function readiness({ health }: GatewayContext): Promise<HealthReport> {
+  const redis = await health.check();
+  return { ok: redis.ok, checks: { redis } };
 }
 
 async function offeredSlugs({ offered }: GatewayContext): Promise<readonly string[] | null> {

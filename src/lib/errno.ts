@@ -4,10 +4,11 @@ export function errnoOf(thrown: unknown): string | undefined {
   return typeof thrown.code === "string" ? thrown.code : undefined;
 }
 
-/** True when the disk, the quota or the inodes are used up. */
+const NO_SPACE: ReadonlySet<string | undefined> = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
+
+/** True when the disk, the quota or the inodes are used up, or the file may not grow further here. */
 export function isNoSpace(thrown: unknown): boolean {
-  const code = errnoOf(thrown);
-  return code === "ENOSPC" || code === "EDQUOT";
+  return NO_SPACE.has(errnoOf(thrown));
 }
 
 /** True when a path does not exist (also when a file stands where a folder was expected). */

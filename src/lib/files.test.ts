@@ -54,6 +54,6 @@ test("system errors are told apart by their code", () => {
   assert.equal(errnoOf(error("EIO")), "EIO");
   assert.equal(errnoOf(new Error("plain")), undefined);
   assert.equal(errnoOf("EIO"), undefined);
-  assert.ok(isNoSpace(error("ENOSPC")) && isNoSpace(error("EDQUOT")) && !isNoSpace(error("EIO")));
+  assert.ok(isNoSpace(error("ENOSPC")) && isNoSpace(error("EDQUOT")) && isNoSpace(error("EFBIG")) && !isNoSpace(error("EIO")));
   assert.ok(isMissing(error("ENOENT")) && isMissing(error("ENOTDIR")) && !isMissing(error("EACCES")));
 });

@@ -1,13 +1,14 @@
 import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
+import { delimiter, isAbsolute, join } from "node:path";
 
-/** Path of an executable in these folders, by default those of the PATH; null when there is none. */
-export function findProgram(name: string, dirs: readonly string[] = (process.env["PATH"] ?? "").split(delimiter)): string | null {
-  for (const dir of dirs) {
-    const path = join(dir, name);
-    if (dir !== "" && isExecutable(path)) return path;
-  }
-  return null;
+/** Folders of the PATH; relative ones are not searched: where they lead depends on the working folder. */
+export function pathFolders(env: Readonly<Record<string, string | undefined>> = process.env): readonly string[] {
+  return (env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
+}
+
+/** Path of an executable in these folders; null when there is none. */
+export function findProgram(name: string, folders: readonly string[] = pathFolders()): string | null {
+  return folders.map((folder) => join(folder, name)).find(isExecutable) ?? null;
 }
 
 function isExecutable(path: string): boolean {

@@ -1,6 +1,7 @@
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing } from "../lib/errno.ts";
+import type { ErrorCode } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 
 /** A file (or folder, for `files` of a manifest) that a model needs. */
@@ -18,6 +19,8 @@ export interface FileProblem {
   readonly kind: "missing" | "corrupt";
   /** A sentence that names the file, what was found and what was expected. */
   readonly message: string;
+  /** What a runner said when it could not load the model; absent where the kind says it all. */
+  readonly code?: ErrorCode;
 }
 
 /** Everything that a manifest names, each once: graphs, their external data, other files and folders. */

@@ -271,3 +271,13 @@ test("what a runner found corrupt stays so over rescans until its files change",
   assert.deepEqual((await models.rescan()).changed, ["tiny"]);
   assert.equal(models.get("tiny")?.state, "available");
 });
+
+test("what a runner said of a model keeps its code until the manifest changes", async () => {
+  await writeModel(join(shippedDir, "tiny"), "tiny");
+  const models = await open();
+  await models.markCorrupt("tiny", "options.t5_lenght is not known", "MANIFEST_INVALID");
+  assert.throws(() => models.require("tiny"), hasCode("MANIFEST_INVALID", "t5_lenght"));
+  await writeModel(join(shippedDir, "tiny"), "tiny", { name: "repaired" });
+  await models.rescan();
+  assert.equal(models.require("tiny").manifest.name, "repaired");
+});

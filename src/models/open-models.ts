@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { AppError } from "../protocol/error.ts";
+import { AppError, type ErrorCode } from "../protocol/error.ts";
 import { DigestCache } from "./digest-cache.ts";
 import { checkModelFile, modelFiles, type FileProblem, type ModelFile } from "./model-files.ts";
 import { scanModels, stateOf, type InvalidModel, type ModelEntry, type ModelFolders, type ModelScan } from "./scan-models.ts";
@@ -78,13 +78,12 @@ export class Models {
     return this.#scan.invalid;
   }
 
-  /** The entry of a model that can be loaded. @throws AppError MODEL_NOT_FOUND | MODEL_CORRUPT | MANIFEST_INVALID that names every file */
+  /** The entry of a model that can be loaded. @throws AppError MODEL_NOT_FOUND | MODEL_CORRUPT | MODEL_UNSUPPORTED | MANIFEST_INVALID that names every file */
   require(slug: string): ModelEntry {
     const entry = this.get(slug);
     if (entry?.state === "available") return entry;
     if (entry !== undefined) {
-      const files = entry.problems.map((problem) => problem.message).join("; ");
-      throw new AppError(entry.state === "missing" ? "MODEL_NOT_FOUND" : "MODEL_CORRUPT", `model ${slug}: ${files}`);
+      throw unusableError(entry);
     }
     const invalid = this.#scan.invalid.find((model) => model.slug === slug);
     if (invalid !== undefined) throw invalid.error;
@@ -133,10 +132,10 @@ export class Models {
     return this.require(slug);
   }
 
-  /** A runner could not load the model because of its files: unavailable until a rescan sees other files. */
-  async markCorrupt(slug: string, message: string): Promise<void> {
+  /** A runner could not load the model because of its files or its manifest: unavailable until a rescan sees others. */
+  async markCorrupt(slug: string, message: string, code: ErrorCode = "MODEL_CORRUPT"): Promise<void> {
     const entry = this.#scan.models.get(slug);
-    if (entry !== undefined) await this.#setDamage(entry, [{ file: "", kind: "corrupt", message }]);
+    if (entry !== undefined) await this.#setDamage(entry, [{ file: "", kind: "corrupt", message, code }]);
   }
 
   async #check(slug: string, options: VerifyOptions, useCache: boolean): Promise<VerifyReport> {
@@ -214,6 +213,12 @@ export class Models {
     for (const note of notes) if (!this.#told.has(note)) this.#options.onNote?.(note);
     this.#told = new Set(notes);
   }
+}
+
+/** Why a model that is not available cannot be loaded; names every file. */
+export function unusableError({ slug, state, problems }: ModelEntry): AppError {
+  const code = problems.find((problem) => problem.code !== undefined)?.code ?? (state === "missing" ? "MODEL_NOT_FOUND" : "MODEL_CORRUPT");
+  return new AppError(code, `model ${slug}: ${problems.map(({ message }) => message).join("; ")}`);
 }
 
 function fingerprint(entry: ModelEntry): string {

@@ -167,7 +167,7 @@ function fetchGuarded(options: { readonly egressAllow?: readonly string[]; reado
 
 async function reasonOf(fetch: GuardedFetch, url: string): Promise<string> {
   try {
-    const { status } = await fetch.send({ url, headers: {}, body: "{}", timeoutMs: 3_000, maxAnswerBytes: 100 });
+    const { status } = await fetch.send({ url, headers: {}, body: "{}", timeoutMs: 60_000, maxAnswerBytes: 100 });
     return `answered ${status}`;
   } catch (thrown) {
     return thrown instanceof FetchFailure ? thrown.reason : `threw ${String(thrown)}`;

@@ -28,10 +28,10 @@ afterEach(() => {
 });
 
 const post = (path: string, rest: Partial<Parameters<GuardedFetch["send"]>[0]> = {}): ReturnType<GuardedFetch["send"]> =>
-  fetch.send({ url: receiver.url + path, headers: {}, body: "{}", timeoutMs: 5_000, maxAnswerBytes: 4_096, ...rest });
+  fetch.send({ url: receiver.url + path, headers: {}, body: "{}", timeoutMs: 60_000, maxAnswerBytes: 4_096, ...rest });
 
 const get = (path: string, rest: Partial<Parameters<GuardedFetch["download"]>[0]> = {}): ReturnType<GuardedFetch["download"]> =>
-  fetch.download({ url: receiver.url + path, path: join(dir, "file"), maxBytes: 100_000, timeoutMs: 5_000, ...rest });
+  fetch.download({ url: receiver.url + path, path: join(dir, "file"), maxBytes: 100_000, timeoutMs: 60_000, ...rest });
 
 async function failed(work: Promise<unknown>): Promise<string> {
   try {
@@ -107,7 +107,7 @@ test("a download that drips ends at its deadline and leaves no file", async () =
 test("a certificate that nobody vouches for is refused", async () => {
   await using strict = openGuardedFetch({ egressAllow: ["127.0.0.0/8"], allowHttp: false });
   const url = `${receiver.url}/untrusted`;
-  assert.equal(await failed(strict.send({ url, headers: {}, body: "", timeoutMs: 5_000, maxAnswerBytes: 1 })), "network");
+  assert.equal(await failed(strict.send({ url, headers: {}, body: "", timeoutMs: 60_000, maxAnswerBytes: 1 })), "network");
   assert.ok(receiver.received.every(({ path }) => path !== "/untrusted"));
 });
 
@@ -121,7 +121,7 @@ test("nobody listening, a cut connection and an unknown host are failures of the
     resolve: () => Promise.reject(new Error("getaddrinfo ENOTFOUND nowhere.test")),
   });
   assert.equal(
-    await failed(nowhere.send({ url: "https://nowhere.test/", headers: {}, body: "", timeoutMs: 5_000, maxAnswerBytes: 1 })),
+    await failed(nowhere.send({ url: "https://nowhere.test/", headers: {}, body: "", timeoutMs: 60_000, maxAnswerBytes: 1 })),
     "network",
   );
 });

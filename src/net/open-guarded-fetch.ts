@@ -1,10 +1,6 @@
-import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { rename, rm } from "node:fs/promises";
-import { Transform, type Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import type { Readable } from "node:stream";
 import { Agent, request, type Dispatcher } from "undici";
-import { partialPath } from "../lib/write-atomic.ts";
+import { saveStream } from "../lib/save-stream.ts";
 import { checkUrl } from "./check-url.ts";
 import { createEgressPolicy } from "./egress-policy.ts";
 import { FetchFailure } from "./fetch-failure.ts";
@@ -103,35 +99,19 @@ async function send(dispatcher: Dispatcher, check: Check, post: SendRequest): Pr
 async function download(dispatcher: Dispatcher, check: Check, get: DownloadRequest): Promise<Downloaded> {
   const url = check(get.url);
   using limit = deadline(get.timeoutMs, get.signal);
-  const partial = partialPath(get.path);
-  const hash = createHash("sha256");
-  let sizeBytes = 0;
-  const tooLarge = (): FetchFailure => new FetchFailure("too-large", `the file is larger than the allowed ${get.maxBytes} bytes`);
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      sizeBytes += chunk.length;
-      hash.update(chunk);
-      if (sizeBytes > get.maxBytes) done(tooLarge());
-      else done(null, chunk);
-    },
+  const { path, maxBytes } = get;
+  const tooLarge = (): FetchFailure => new FetchFailure("too-large", `the file is larger than the allowed ${maxBytes} bytes`);
+  return await asFailure(limit, async () => {
+    const answer = await request(url, { method: "GET", dispatcher, signal: limit.signal });
+    const refused = checkAnswer(answer) ?? (Number(answer.headers["content-length"] ?? 0) > maxBytes ? tooLarge() : null);
+    if (refused !== null) {
+      answer.body.on("error", () => undefined).destroy();
+      throw refused;
+    }
+    const saved = await saveStream(answer.body, path, { maxBytes, tooLarge, signal: limit.signal });
+    const contentType = answer.headers["content-type"];
+    return { ...saved, contentType: typeof contentType === "string" ? contentType : null };
   });
-  try {
-    return await asFailure(limit, async () => {
-      const answer = await request(url, { method: "GET", dispatcher, signal: limit.signal });
-      const refused = checkAnswer(answer) ?? (Number(answer.headers["content-length"] ?? 0) > get.maxBytes ? tooLarge() : null);
-      if (refused !== null) {
-        answer.body.on("error", () => undefined).destroy();
-        throw refused;
-      }
-      await pipeline(answer.body, meter, createWriteStream(partial, { flags: "wx" }), { signal: limit.signal });
-      await rename(partial, get.path);
-      const contentType = answer.headers["content-type"];
-      return { sizeBytes, sha256: hash.digest("hex"), contentType: typeof contentType === "string" ? contentType : null };
-    });
-  } catch (thrown) {
-    await rm(partial, { force: true });
-    throw thrown;
-  }
 }
 
 function checkAnswer({ statusCode }: Dispatcher.ResponseData): FetchFailure | null {

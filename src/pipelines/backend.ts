@@ -22,7 +22,7 @@ export interface TensorInfo {
 export interface Session {
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
-  /** Blocks the event loop while it runs (onnxruntime-node). @throws AppError OUT_OF_MEMORY | PIPELINE_FAILED | DEVICE_UNAVAILABLE */
+  /** Blocks the event loop while it runs (onnxruntime-node). @throws AppError OUT_OF_MEMORY | PIPELINE_FAILED | DEVICE_FAILED | DEVICE_UNAVAILABLE */
   run(feeds: Readonly<Record<string, Tensor>>): Promise<Readonly<Record<string, Tensor>>>;
   /** Milliseconds spent inside native runs so far. */
   readonly runMs: number;

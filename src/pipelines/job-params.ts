@@ -1,3 +1,5 @@
+import type { Bounds } from "../core/field-value.ts";
+import { alignDown, fitSize, type Size } from "../core/fit-size.ts";
 import { AppError } from "../protocol/error.ts";
 import { numberParam, type JobParams } from "../protocol/job.ts";
 import type { Manifest } from "../protocol/manifest.ts";
@@ -42,6 +44,23 @@ export class ParamReader {
     const seed = numberParam(this.#params, "seed");
     if (Number.isSafeInteger(seed) && seed >= 0) return seed;
     throw invalidParam("seed", seed, "an integer from 0 to 2^53-1 (-1 is resolved at submit)");
+  }
+
+  /**
+   * The picture's size, sides multiples of the family's step and of the model's. What a job with an image does not say is the image's, by
+   * the rule of the submit; what one without does not say, is the manifest's default.
+   */
+  size(familyStep: number, image: Size | null = null): Size {
+    const { limits } = this.#manifest;
+    const own = limits["resolution_step"] ?? familyStep;
+    const step = own % familyStep === 0 ? own : familyStep;
+    const bounds = (name: string): Bounds => ({ min: limits[`min_${name}`] ?? step, max: limits[`max_${name}`] });
+    const rule = { width: bounds("width"), height: bounds("height"), step };
+    const asked = { width: this.#params["width"], height: this.#params["height"] };
+    const fitted = image === null ? null : fitSize(image, rule, asked);
+    const side = (name: "width" | "height"): number =>
+      fitted !== null && !this.has(name) ? fitted[name] : alignDown(this.whole(name, familyStep), step, rule[name]);
+    return { width: side("width"), height: side("height") };
   }
 
   /** Empty where it is not given. */

@@ -1,6 +1,5 @@
-import type { DeviceSpec, RunnerJob } from "../protocol/ipc.ts";
+import type { DeviceSpec, JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Manifest } from "../protocol/manifest.ts";
-import type { SpoolFile } from "../protocol/result.ts";
 import type { Backend } from "./backend.ts";
 
 /** What a pipeline may use while it loads. `stage` must be called before every call that blocks. */
@@ -28,21 +27,12 @@ export interface RunContext {
     id: string,
     at: { readonly fraction: number; readonly stage: string; readonly step: number; readonly steps: number; readonly stepMs: number },
   ): void;
-  /** At most 16 KiB of JPEG, else it is dropped (and said in the log). */
-  preview(id: string, jpeg: Uint8Array, step: number): void;
-  /** True when the preview rate allows another frame now: rendering one otherwise is wasted. */
-  previewDue(id: string): boolean;
-}
-
-export interface JobOutput {
-  readonly files: readonly SpoolFile[];
-  readonly seed: number | null;
-  readonly info: Readonly<Record<string, string | number | boolean>>;
-  readonly text?: string;
-  readonly inputMs: number;
-  readonly runMs: number;
-  readonly encodeMs: number;
-  readonly sessionMs: number;
+  /**
+   * Offers a preview. `render` is called at once, or not at all: where previews are off, the rate allows none now, or the job's last one is
+   * still being made. It reads at once what the next step changes, and may encode beside it. At most 16 KiB of JPEG; one that is larger or
+   * cannot be made is dropped and said in the log.
+   */
+  preview(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): void;
 }
 
 export type JobEnd = { readonly ok: true; readonly output: JobOutput } | { readonly ok: false; readonly error: unknown };

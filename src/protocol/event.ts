@@ -12,7 +12,7 @@ export interface JobEvent {
   readonly seq: number;
   readonly id: string;
   readonly claim: number;
-  /** Unix milliseconds on the worker. */
+  /** Unix milliseconds by Redis' clock, of its publishing. */
   readonly at: number;
   readonly type: "processing" | "progress" | "preview" | "done" | "error" | "requeued";
   /** 0..100; never falls within a claim. */
@@ -26,8 +26,8 @@ export interface JobEvent {
   readonly errorMessage?: string;
 }
 
-/** As a worker hands it to the emit script, which adds `seq`. */
-export type JobEventDraft = Omit<JobEvent, "seq" | "v">;
+/** As a worker hands it to the emit script, which adds the rest. */
+export type JobEventDraft = Omit<JobEvent, "seq" | "v" | "at">;
 
 const TYPES: ReadonlySet<unknown> = new Set<JobEvent["type"]>(["processing", "progress", "preview", "done", "error", "requeued"]);
 
@@ -40,15 +40,17 @@ export function parseEvent(text: string): JobEvent | null {
     return null;
   }
   if (typeof value !== "object" || value === null) return null;
-  const { v, id, seq, claim, type, progress } = value as Readonly<Record<string, unknown>>;
+  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps } = value as Readonly<Record<string, unknown>>;
   const isEvent =
     v === EVENT_VERSION &&
     typeof id === "string" &&
-    [seq, claim, progress].every((number) => typeof number === "number") &&
+    [seq, claim, at, progress].every((number) => typeof number === "number") &&
+    [step, steps].every((number) => number === undefined || typeof number === "number") &&
+    [preview, stage].every((text) => text === undefined || typeof text === "string") &&
     TYPES.has(type);
   return isEvent ? (value as JobEvent) : null;
 }
 
-/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else (peers: kue #1146). */
+/** Bytes of JPEG in one preview and previews a second and job: slow subscribers cost nobody else. */
 export const MAX_PREVIEW_BYTES: number = 16 * 1024;
 export const MAX_PREVIEWS_PER_SECOND = 4;

@@ -1,13 +1,16 @@
 import { z } from "zod";
-import type { ErrorData } from "./error.ts";
+import { jsonBytes } from "../lib/clip-text.ts";
+import { MAX_ERROR_MESSAGE_BYTES, MAX_STDERR_BYTES, type ErrorData } from "./error.ts";
+import { MAX_PREVIEW_BYTES } from "./event.ts";
 import type { JobParams } from "./job.ts";
 import type { DeviceKind, Manifest } from "./manifest.ts";
-import { spoolFileSchema, type SpoolFile } from "./result.ts";
+import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES, spoolFileSchema, type SpoolFile } from "./result.ts";
 import type { Task } from "./task.ts";
 
 /**
- * Closed messages between the daemon and a runner (fork, advanced serialization). No message exceeds 64 KiB: larger results are
- * files in the spool (a bigger message may be lost when the child exits, measured).
+ * Closed messages between the daemon and a runner (fork, advanced serialization). No message from a runner exceeds 64 KiB: as much leaves
+ * at once, even when the next thing that the runner does is to block or to exit, and what is larger may be lost then (measured). Larger
+ * results are files in the spool. Commands of the daemon have no such bound: it neither blocks nor exits behind them.
  *
  *   runner                         daemon
  *     | -- hello {version} -------->  |  first message, before anything native is loaded
@@ -22,6 +25,18 @@ import type { Task } from "./task.ts";
  */
 export const IPC_VERSION = 1;
 export const MAX_IPC_BYTES: number = 64 * 1024;
+
+/**
+ * What one message may hold, so that none is larger than MAX_IPC_BYTES. The runner cuts to it what it sends (runner/fit-message.ts), the
+ * daemon refuses what is beyond it. Texts of results, facts and errors have limits of their own: result.ts, error.ts.
+ */
+export const IPC_LIMITS = {
+  /** Ids, names of stages, devices and models, characters. */
+  nameChars: 128,
+  previewBytes: MAX_PREVIEW_BYTES,
+  /** Execution providers that a probe found. */
+  providers: 32,
+} as const;
 
 export interface DeviceSpec {
   readonly kind: DeviceKind;
@@ -72,9 +87,8 @@ export interface ReadyMessage {
   readonly deviceBytes: number | null;
 }
 
-export interface JobDoneMessage {
-  readonly type: "job-done";
-  readonly id: string;
+/** What a pipeline made of a job. */
+export interface JobOutput {
   readonly files: readonly SpoolFile[];
   readonly seed: number | null;
   readonly info: Readonly<Record<string, string | number | boolean>>;
@@ -84,6 +98,11 @@ export interface JobDoneMessage {
   readonly encodeMs: number;
   /** Sum of the native session runs inside `runMs`: what a bare loop would have cost. */
   readonly sessionMs: number;
+}
+
+export interface JobDoneMessage extends JobOutput {
+  readonly type: "job-done";
+  readonly id: string;
 }
 
 export type RunnerMessage =
@@ -116,41 +135,61 @@ export type RunnerMessage =
     }
   | { readonly type: "pong"; readonly nonce: number; readonly opMs: number };
 
-const errorData = z.object({ code: z.string(), message: z.string(), blackBox: z.record(z.string(), z.unknown()).optional() });
-const id = z.string();
 const ms = z.number().nonnegative();
+const name = z.string().max(IPC_LIMITS.nameChars);
+const id = name;
+const atMost = (bytes: number): z.ZodString => z.string().refine((text) => text.length <= bytes && jsonBytes(text) <= bytes);
+const blackBox = z.object({
+  signal: name.optional(),
+  exitCode: z.number().optional(),
+  stage: name.optional(),
+  step: z.number().optional(),
+  model: name.optional(),
+  device: name.optional(),
+  rssBytes: z.number().optional(),
+  stderr: atMost(MAX_STDERR_BYTES).optional(),
+});
+const errorData = z.object({ code: name, message: atMost(MAX_ERROR_MESSAGE_BYTES), blackBox: blackBox.optional() });
+const info = z
+  .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
+  .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);
 
 const messageSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
-  z.object({ type: z.literal("stage"), stage: z.string(), deadlineMs: z.number().positive().optional() }),
+  z.object({ type: z.literal("stage"), stage: name, deadlineMs: z.number().positive().optional() }),
   z.object({
     type: z.literal("ready"),
     loadMs: ms,
-    providers: z.record(z.string(), z.number()),
+    providers: z.record(name, z.number()).refine((found) => Object.keys(found).length <= IPC_LIMITS.providers),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),
   z.object({ type: z.literal("fatal"), error: errorData }),
-  z.object({ type: z.literal("progress"), id, fraction: z.number(), stage: z.string(), step: z.number(), steps: z.number(), stepMs: ms }),
-  z.object({ type: z.literal("preview"), id, jpeg: z.instanceof(Uint8Array), step: z.number() }),
+  z.object({ type: z.literal("progress"), id, fraction: z.number(), stage: name, step: z.number(), steps: z.number(), stepMs: ms }),
+  z.object({
+    type: z.literal("preview"),
+    id,
+    jpeg: z.instanceof(Uint8Array).refine(({ byteLength }) => byteLength <= IPC_LIMITS.previewBytes),
+    step: z.number(),
+  }),
   z.object({
     type: z.literal("job-done"),
     id,
-    files: z.array(spoolFileSchema).min(1),
+    files: z.array(spoolFileSchema).min(1).max(MAX_RESULT_FILES),
     seed: z.number().nullable(),
-    info: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
-    text: z.string().optional(),
+    info,
+    text: z.string().refine(fitsInline).optional(),
     inputMs: ms,
     runMs: ms,
     encodeMs: ms,
     sessionMs: ms,
   }),
   z.object({ type: z.literal("job-failed"), id, error: errorData }),
-  z.object({ type: z.literal("batch-done"), batch: z.string(), reusable: z.boolean(), rssBytes: ms, deviceBytes: ms.nullable() }),
+  z.object({ type: z.literal("batch-done"), batch: id, reusable: z.boolean(), rssBytes: ms, deviceBytes: ms.nullable() }),
   z.object({ type: z.literal("pong"), nonce: z.number(), opMs: ms }),
 ]);
 
-/** A message from a child is untrusted input (the child may be broken). Null when it is none of ours. */
+/** A message from a child is untrusted input (the child may be broken). Null when it is none of ours, or larger than allowed. */
 export function parseRunnerMessage(value: unknown): RunnerMessage | null {
   const parsed = messageSchema.safeParse(value);
   return parsed.success ? (parsed.data as RunnerMessage) : null;

@@ -11,7 +11,7 @@
  *   {p}:intent:<model>        load intents (hash: <worker>/<device> -> expiry, unix ms)
  *   {p}:faults:<id>           claims on which the job ran into a device fault (set, TTL), see POISON_JOB
  *   {p}:passed:<id>           workers that passed the job on (set, TTL)
- *   {p}:models                registry of models that live workers serve (hash: <worker>/<model> -> JSON with expiry)
+ *   {p}:models                models that were served lately (hash: slug -> last seen, unix ms)
  *   {p}:workers               live workers (hash: <worker> -> JSON with expiry)
  *   {p}:webhooks:...          BullMQ's keys of the courier's queue
  *   {p}:client:<id>, {p}:clients      one client (hash); all ids (set)
@@ -24,8 +24,11 @@
  *   {p}:delivery:<id>, {p}:deliveries:<request id>   one delivery with its attempts (hash); a request's deliveries (set)
  *   {p}:forwarder             which gateway forwards events to another Pusher server (string, TTL)
  *   {p}:forwarded:<id>        the request's end was forwarded (string, TTL)
+ *   {p}:unservable:<model>    waiting jobs that no live worker can run (sorted set: id -> first found so, unix ms by Redis' clock; TTL)
+ *   {p}:sweep, {p}:sweep:next, {p}:sweep:cursor   who sweeps the object store (string, TTL); a pause between sweeps (string, TTL); how far the sweep is (string)
  *   {p}:runtimes              learned run time per model (hash: slug -> milliseconds)
  *   {p}:secret:<name>         secrets that all gateways share (string, made on first use)
+ *   {p}:probe                 test writes of health checks (string, TTL)
  */
 export interface Keys {
   readonly prefix: string;
@@ -52,8 +55,11 @@ export interface Keys {
   readonly deliveries: (requestId: string) => string;
   readonly forwarder: string;
   readonly forwarded: (id: string) => string;
+  readonly unservable: (model: string) => string;
+  readonly sweep: { readonly lease: string; readonly next: string; readonly cursor: string };
   readonly runTimes: string;
   readonly secret: (name: string) => string;
+  readonly probe: string;
 }
 
 /** Queue names that would collide with our own keys under the tag; a model slug must not be one of them. */
@@ -81,8 +87,11 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "deliveries",
   "forwarder",
   "forwarded",
+  "unservable",
+  "sweep",
   "runtimes",
   "secret",
+  "probe",
 ]);
 
 export function keysFor(namespace: string): Keys {
@@ -112,7 +121,10 @@ export function keysFor(namespace: string): Keys {
     deliveries: (requestId: string) => `${p}:deliveries:${requestId}`,
     forwarder: `${p}:forwarder`,
     forwarded: (id: string) => `${p}:forwarded:${id}`,
+    unservable: (model: string) => `${p}:unservable:${model}`,
+    sweep: { lease: `${p}:sweep`, next: `${p}:sweep:next`, cursor: `${p}:sweep:cursor` },
     runTimes: `${p}:runtimes`,
     secret: (name: string) => `${p}:secret:${name}`,
+    probe: `${p}:probe`,
   });
 }

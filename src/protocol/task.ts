@@ -1,4 +1,4 @@
-/** Task (path segment of the API) -> inference type (what `job_type` and the model list call it). Source: api-contract, section 2. */
+/** Task (path segment of the API) -> inference type (what `job_type` and the model list call it). Both are names of the API. */
 export const TASKS = {
   txt2img: "txt2img",
   img2img: "img2img",

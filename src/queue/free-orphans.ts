@@ -5,7 +5,7 @@ const PAGE = 500;
 
 /**
  * Parents that wait for children which will not end any more: ended before the parent was added again, or gone. BullMQ would keep such a
- * parent for ever (queue-and-io, 1.8). Does to it what BullMQ does to a parent whose last child has ended, save for `processed`.
+ * parent for ever. Does to it what BullMQ does to a parent whose last child has ended, save for `processed`.
  * KEYS: waiting-children, wait, events. ARGV: prefix of the job keys, first rank, last rank. Returns how many were looked at and freed.
  */
 const FREE = `

@@ -1,11 +1,15 @@
 import { randomUUID } from "node:crypto";
-import { createRedisBackend, FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
+import { FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
+import type { JobView } from "../core/job-state.ts";
+import { serverClock, type ServerClock } from "../lib/server-clock.ts";
 import type { JobData } from "../protocol/job.ts";
-import type { JobResult } from "../protocol/result.ts";
+import { parseJobResult, type JobResult } from "../protocol/result.ts";
+import { isUnreadable, orUnreadable, storedJson, storedNumber } from "../protocol/stored.ts";
+import { clockedBackend } from "./clocked-backend.ts";
 import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
 import { placeFirst } from "./queue-scripts.ts";
-import type { Claim, ClaimRef, JobView, OrderedClaim } from "./queue-types.ts";
+import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
 export interface ModelQueueOptions {
   readonly redis: Redis;
@@ -31,6 +35,9 @@ const STATES: Readonly<Record<string, JobView["state"]>> = {
   "waiting-children": "waiting-children",
 };
 
+/** Fields of BullMQ's job hash: `atm` counts failed attempts, `ats` claims. */
+const VIEWED = ["failedReason", "returnvalue", "atm", "ats", "timestamp", "processedOn", "finishedOn"] as const;
+
 /** All the same, and not none: BullMQ would put a freed parent without one before all that wait, the newest first. */
 const DELIVERY_PRIORITY = 1;
 
@@ -42,11 +49,25 @@ function nextOrder(claimedAt: number): number {
   return lastOrder;
 }
 
+/** As BullMQ's backend hands it on. */
+type RawJob = Readonly<Record<string, unknown>>;
+
+/** Data that are no JSON become null: BullMQ would throw, and the job would stay claimed by nobody. `parseJobData` refuses null. */
+function withReadableData(raw: RawJob): RawJob {
+  const { data } = raw;
+  return typeof data === "string" && storedJson(data) === undefined ? { ...raw, data: "null" } : raw;
+}
+
+async function resultOf(id: string, json: string): Promise<JobResult | null> {
+  return json === "null" ? null : parseJobResult(id, json);
+}
+
 /** One model's BullMQ queue: jobs are claimed by hand (no Worker), so nothing happens here on its own. Throws BullMQ's own errors. */
 export class ModelQueue implements AsyncDisposable {
   readonly #queue: Queue;
   readonly #backend: RedisQueueBackend;
   readonly #options: ModelQueueOptions;
+  readonly #clock: ServerClock;
   /** BullMQ's objects of the jobs we hold, by token: finishing needs their options. */
   readonly #held = new Map<string, Job>();
   /** Opened by the first job that has a delivery. */
@@ -57,10 +78,12 @@ export class ModelQueue implements AsyncDisposable {
   constructor(model: string, options: ModelQueueOptions) {
     const { redis: connection, prefix, lockMs, stalledIntervalMs, maxStalled } = options;
     this.#options = options;
-    this.#queue = new Queue(model, { connection, prefix });
+    this.#clock = serverClock(connection);
+    const factory = clockedBackend(this.#clock);
+    this.#queue = new Queue(model, { connection, prefix }, factory);
     // Errors of the shared connection are its owner's; without a listener here they would be thrown.
     this.#queue.on("error", () => undefined);
-    this.#backend = createRedisBackend(
+    this.#backend = factory(
       model,
       {
         connection,
@@ -78,23 +101,24 @@ export class ModelQueue implements AsyncDisposable {
   }
 
   async add(data: JobData, priority: number): Promise<void> {
-    await this.#queue.add(data.task ?? "job", data, this.#jobOptions(data.id, priority));
+    await this.#queue.add(data.task ?? "job", data, await this.#jobOptions(data.id, priority));
   }
 
   /** The job as the child of the delivery of its end: one atomic step adds both, and the child's end frees the parent. */
   async addWithEnd(data: JobData, priority: number): Promise<void> {
+    const [ofEnd, ofJob] = await Promise.all([this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY), this.#jobOptions(data.id, priority)]);
     await this.#flows().add({
       name: "end",
       queueName: DELIVERY_QUEUE,
       data: { kind: "end", requestId: data.id } satisfies DeliveryJob,
-      opts: this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY),
+      opts: ofEnd,
       children: [
         {
           name: data.task ?? "job",
           queueName: this.#queue.name,
           data,
           // Without it a failed child would hold its parent for ever.
-          opts: { ...this.#jobOptions(data.id, priority), ignoreDependencyOnFailure: true },
+          opts: { ...ofJob, ignoreDependencyOnFailure: true },
         },
       ],
     });
@@ -102,14 +126,14 @@ export class ModelQueue implements AsyncDisposable {
 
   /** Idempotent by id. */
   async addDelivery(id: string, data: DeliveryJob): Promise<void> {
-    await this.#queue.add(data.kind, data, this.#jobOptions(id, DELIVERY_PRIORITY));
+    await this.#queue.add(data.kind, data, await this.#jobOptions(id, DELIVERY_PRIORITY));
   }
 
   async claim(): Promise<Claim | null> {
     const token = randomUUID();
     const [raw, id] = (await this.#backend.moveToActive(token, this.#options.workerName)) as [unknown, string | undefined];
     if (raw === null || raw === undefined || typeof raw === "number" || id === undefined) return null;
-    return this.#hold(Job.fromJSON(this.#queue, raw as never, id), token);
+    return this.#hold(Job.fromJSON(this.#queue, withReadableData(raw as RawJob) as never, id), token);
   }
 
   /** Holds a job whose lock was taken up again; null when it is gone. */
@@ -171,17 +195,21 @@ export class ModelQueue implements AsyncDisposable {
   async job(id: string): Promise<JobView | null> {
     // The state first: a job that ends between the two then shows as still active, never as ended without its result.
     const known = STATES[await this.#backend.getState(id)];
-    const job = known === undefined ? undefined : await Job.fromId(this.#queue, id);
-    if (job === undefined || known === undefined) return null;
+    if (known === undefined) return null;
+    // BullMQ's own reader would parse all of the job, and fail on what is of no interest here.
+    const key = `${this.#options.prefix}:${this.#queue.name}:${id}`;
+    const [failedReason, returned, attemptsMade, claim, addedAt, processedAt, finishedAt] = await this.#options.redis.hmget(key, ...VIEWED);
+    if (typeof addedAt !== "string") return null;
+    const result = known === "completed" ? await orUnreadable(resultOf(id, returned ?? "null")) : null;
     return {
       state: known,
-      failedReason: known === "failed" ? (job.failedReason ?? null) : null,
-      result: known === "completed" ? (job.returnvalue as JobResult) : null,
-      attemptsMade: job.attemptsMade,
-      claim: job.attemptsStarted,
-      addedAt: job.timestamp,
-      processedAt: job.processedOn ?? null,
-      finishedAt: job.finishedOn ?? null,
+      failedReason: known === "failed" ? (failedReason ?? null) : null,
+      ...(isUnreadable(result) ? { result: null, ...result } : { result }),
+      attemptsMade: storedNumber(attemptsMade) ?? 0,
+      claim: storedNumber(claim) ?? 0,
+      addedAt: Number(addedAt),
+      processedAt: storedNumber(processedAt),
+      finishedAt: storedNumber(finishedAt),
     };
   }
 
@@ -191,7 +219,10 @@ export class ModelQueue implements AsyncDisposable {
 
   async sweep(): Promise<number> {
     const { retentionMs } = this.#options;
-    const removed = await Promise.all((["completed", "failed"] as const).map((state) => this.#queue.clean(retentionMs, 1_000, state)));
+    const before = (await this.#clock()) - retentionMs;
+    const removed = await Promise.all(
+      (["completed", "failed"] as const).map((state) => this.#backend.cleanJobsByState(state, before, 1_000)),
+    );
     return removed.flat().length;
   }
 
@@ -200,10 +231,11 @@ export class ModelQueue implements AsyncDisposable {
     await Promise.all([this.#queue.close(), this.#backend.close(), this.#producer?.close()]);
   }
 
-  #jobOptions(jobId: string, priority: number): JobsOptions {
+  async #jobOptions(jobId: string, priority: number): Promise<JobsOptions> {
     const age = Math.ceil(this.#options.retentionMs / 1_000);
     return {
       jobId,
+      timestamp: await this.#clock(),
       // Priority 0 beats every other and hand-backs go to the front of their own class.
       priority: Math.max(1, Math.floor(priority)),
       attempts: NO_LIMIT,
@@ -222,7 +254,7 @@ export class ModelQueue implements AsyncDisposable {
   }
 
   async #moveToDelayed(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {
-    await this.#backend.moveToDelayed(ref.id, Date.now(), Math.max(1, Math.round(delayMs)), ref.token, options);
+    await this.#backend.moveToDelayed(ref.id, await this.#clock(), Math.max(1, Math.round(delayMs)), ref.token, options);
     this.#held.delete(ref.token);
   }
 

@@ -1,13 +1,16 @@
 import type { Redis } from "ioredis";
+import type { JobView } from "../core/job-state.ts";
+import { within } from "../lib/within.ts";
 import { AppError, type ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { Keys } from "../protocol/keys.ts";
 import type { JobResult } from "../protocol/result.ts";
 import { againJobId, DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
+import { longUnservable, type UnservableLook } from "./long-unservable.ts";
 import { ModelQueue } from "./model-queue.ts";
 import { guarded } from "./queue-errors.ts";
 import { adoptLock, peekQueues } from "./queue-scripts.ts";
-import type { AddOptions, Claim, ClaimRef, JobView, OrderedClaim, QueuePeek, Queues } from "./queue-types.ts";
+import type { AddOptions, Claim, ClaimRef, OrderedClaim, QueuePeek, Queues } from "./queue-types.ts";
 
 export interface QueuesOptions {
   /** Shared by all queues; stays open. */
@@ -115,6 +118,11 @@ class BullQueues implements Queues {
     return guarded("looking at the queues", () => peekQueues(this.#options.redis, this.#options.keys.prefix, models));
   }
 
+  longUnservable(model: string, look: UnservableLook): Promise<readonly string[]> {
+    const { redis, keys } = this.#options;
+    return guarded(`looking for jobs of ${model} that no worker can run`, () => longUnservable(redis, keys, model, look));
+  }
+
   job(queue: string, id: string): Promise<JobView | null> {
     return guarded(`reading job ${id}`, async () => (await this.#open(queue)).job(id));
   }
@@ -153,20 +161,10 @@ class BullQueues implements Queues {
   /** A queue that is first named while Redis is away would wait for it without end: it waits as long as a command. */
   async #open(model: string): Promise<ModelQueue> {
     const queue = this.#of(model);
-    const waitMs = this.#options.redis.options.commandTimeout ?? OPEN_TIMEOUT_MS;
-    const { promise: late, reject } = Promise.withResolvers<never>();
-    const timer = setTimeout(
-      () => reject(new AppError("REDIS_UNAVAILABLE", `queue ${model} was not opened: no Redis for ${waitMs} ms`)),
-      waitMs,
-    );
-    // A program that has ended otherwise does not stay up for it.
-    timer.unref();
-    try {
-      await Promise.race([queue.opened, late]);
-      return queue;
-    } finally {
-      clearTimeout(timer);
-    }
+    const ms = this.#options.redis.options.commandTimeout ?? OPEN_TIMEOUT_MS;
+    const late = (): AppError => new AppError("REDIS_UNAVAILABLE", `queue ${model} was not opened: no Redis for ${ms} ms`);
+    await within(queue.opened, { ms, late, unref: true });
+    return queue;
   }
 
   async #all<T>(work: (queue: ModelQueue) => Promise<T>): Promise<readonly T[]> {

@@ -8,7 +8,10 @@ import { openQueues } from "./open-queues.ts";
 import type { Queues } from "./queue-types.ts";
 
 const AWAY = { code: "REDIS_UNAVAILABLE" };
-const COMMAND_TIMEOUT_MS = 300;
+/** What is given up by it took its time. No other wait of a test lasts so long: what rejects under it rejected for another reason. */
+const LONG_MS = 3_600_000;
+/** Only while Redis stands still: a slow machine answers later than that. */
+const SHORT_MS = 300;
 
 /** Every verb, on a job that this daemon holds. */
 function verbs(queues: Queues, model: string): Readonly<Record<string, () => Promise<unknown>>> {
@@ -39,9 +42,20 @@ interface Setup {
   readonly queues: Queues;
 }
 
+/** No answer comes any more, and commands are given up soon. */
+function freeze({ rig, redis }: Setup): void {
+  redis.options.commandTimeout = SHORT_MS;
+  rig.freeze();
+}
+
+function thaw({ rig, redis }: Setup): void {
+  redis.options.commandTimeout = LONG_MS;
+  rig.thaw();
+}
+
 async function setup(): Promise<Setup> {
   const rig = await startRedisRig();
-  const redis = await rig.connect("worker", COMMAND_TIMEOUT_MS);
+  const redis = await rig.connect("worker", LONG_MS);
   const keys = rig.namespace();
   return { rig, keys, redis, queues: await rig.queues(keys, { redis }) };
 }
@@ -55,10 +69,7 @@ test("while Redis is down every verb rejects at once, and works again on the sam
   await rig.server.kill9();
   await lost(redis);
   for (const [name, verb] of Object.entries(verbs(queues, "m"))) {
-    const started = performance.now();
     await assert.rejects(within(name, verb()), AWAY, name);
-    const tookMs = performance.now() - started;
-    assert.ok(tookMs < 200, `${name} took ${tookMs} ms`);
   }
   await rig.restart();
   await ready(redis);
@@ -73,8 +84,10 @@ test("a queue first named while Redis is down rejects within the bound, and work
   await using _ = rig;
   await rig.server.kill9();
   await lost(redis);
+  redis.options.commandTimeout = SHORT_MS;
   const all = Object.entries(verbs(queues, "new"));
-  await Promise.all(all.map(([name, verb]) => assert.rejects(within(name, verb(), 2_000), AWAY, name)));
+  await Promise.all(all.map(([name, verb]) => assert.rejects(within(name, verb()), AWAY, name)));
+  redis.options.commandTimeout = LONG_MS;
   await rig.restart();
   await ready(redis);
   await queues.add(jobData("job-00001", "new"), { priority: 1 });
@@ -82,12 +95,13 @@ test("a queue first named while Redis is down rejects within the bound, and work
 });
 
 test("a queue first named while Redis is frozen rejects within the bound, and works once it answers", async () => {
-  const { rig, queues } = await setup();
+  const all = await setup();
+  const { rig, queues } = all;
   await using _ = rig;
-  rig.freeze();
-  await assert.rejects(within("claim", queues.claim("new"), 2_000), AWAY);
-  await assert.rejects(within("peek", queues.peek(["new"]), 2_000), AWAY);
-  rig.thaw();
+  freeze(all);
+  await assert.rejects(within("claim", queues.claim("new")), AWAY);
+  await assert.rejects(within("peek", queues.peek(["new"])), AWAY);
+  thaw(all);
   await until("an add that succeeds", () =>
     queues.add(jobData("job-00001", "new"), { priority: 1 }).then(
       () => true,
@@ -103,7 +117,7 @@ test("queues opened before Redis is there work once it is", async () => {
   await first.add(jobData("job-00001"), { priority: 1 });
   await rig.server.kill9();
   const redis = connectRedis({ url: rig.server.url, role: "worker" });
-  redis.options.commandTimeout = COMMAND_TIMEOUT_MS;
+  redis.options.commandTimeout = SHORT_MS;
   try {
     const queues = openQueues({
       redis,
@@ -114,7 +128,8 @@ test("queues opened before Redis is there work once it is", async () => {
       retentionMs: 60_000,
       workerName: "w",
     });
-    await assert.rejects(within("claim", queues.claim("m"), 2_000), AWAY);
+    await assert.rejects(within("claim", queues.claim("m")), AWAY);
+    redis.options.commandTimeout = LONG_MS;
     await rig.restart();
     const claim = await until("a claim", () => queues.claim("m").catch(() => null));
     assert.equal(claim.id, "job-00001");
@@ -124,16 +139,14 @@ test("queues opened before Redis is there work once it is", async () => {
 });
 
 test("a frozen Redis is given up after the bound, and the same connection goes on when it thaws", async () => {
-  const { rig, queues } = await setup();
+  const all = await setup();
+  const { rig, queues } = all;
   await using _ = rig;
   await queues.add(jobData("job-00001"), { priority: 1 });
   const claim = await claimed(queues);
-  rig.freeze();
-  const started = performance.now();
-  await assert.rejects(within("a renewal", queues.renew([claim])), AWAY);
-  const tookMs = performance.now() - started;
-  assert.ok(tookMs >= COMMAND_TIMEOUT_MS - 20 && tookMs < COMMAND_TIMEOUT_MS + 1_000, `${tookMs} ms`);
-  rig.thaw();
+  freeze(all);
+  await assert.rejects(within("a renewal", queues.renew([claim])), { ...AWAY, message: /Command timed out/ });
+  thaw(all);
   await until("a renewal that succeeds", () =>
     queues.renew([claim]).then(
       (gone) => gone.length === 0,
@@ -144,14 +157,15 @@ test("a frozen Redis is given up after the bound, and the same connection goes o
 });
 
 test("a claim that was given up is not sent again after a reconnect: it would take a job that nobody runs", async () => {
-  const { rig, keys, redis, queues } = await setup();
+  const all = await setup();
+  const { rig, keys, redis, queues } = all;
   await using _ = rig;
   await queues.add(jobData("job-00001"), { priority: 1 });
   assert.notEqual(await queues.peek(["m"]), null);
   const other = await rig.queues(keys);
-  await until("the append-only file", () => redis.info("persistence").then((text) => /aof_pending_bio_fsync:0/.test(text)));
-  rig.freeze();
+  freeze(all);
   await assert.rejects(within("a claim", queues.claim("m")), AWAY);
+  redis.options.commandTimeout = LONG_MS;
   await rig.restart();
   await ready(redis);
   await until("an answer", () =>
@@ -168,13 +182,13 @@ test("a claim that was given up is not sent again after a reconnect: it would ta
 test("what was handed to a connection that is cut is rejected at once, not when its time is over", async () => {
   const rig = await startRedisRig();
   await using _ = rig;
-  const redis = await rig.connect("worker");
+  const redis = await rig.connect("worker", LONG_MS);
   const queues = await rig.queues(rig.namespace(), { redis });
   await queues.claim("m");
   rig.freeze();
   const pending = assert.rejects(queues.claim("m"), AWAY);
   await rig.server.kill9();
-  await within("the rejection", pending, 2_000);
+  await within("the rejection", pending);
 });
 
 test("a Redis that is out of memory refuses a job as one that is away does, and takes it later", async () => {
@@ -194,6 +208,7 @@ test("queues can be closed while Redis is down, opened or not", async () => {
   await queues.claim("m");
   await rig.server.kill9();
   await lost(redis);
+  redis.options.commandTimeout = SHORT_MS;
   await assert.rejects(within("a claim", queues.claim("new")), AWAY);
-  await within("closing", Promise.resolve(queues[Symbol.asyncDispose]()), 2_000);
+  await within("closing", Promise.resolve(queues[Symbol.asyncDispose]()));
 });

@@ -17,7 +17,7 @@ return 1`;
 
 /**
  * One look at one queue. KEYS: wait, prioritized, delayed, meta. ARGV: prefix of the job keys. The head's own key is made inside: it is
- * under the same hash tag. Returns waiting, head's time of add, head's priority, next due time, paused; '' = none.
+ * under the same hash tag. Returns waiting, head's id, its time of add, its priority, milliseconds until the next is due, paused; '' = none.
  */
 const PEEK = `
 local waiting = redis.call('LLEN', KEYS[1]) + redis.call('ZCARD', KEYS[2])
@@ -30,8 +30,12 @@ if id then priority = '0' else
 end
 local added = id and redis.call('HGET', ARGV[1] .. id, 'timestamp') or ''
 local delayed = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')
-local due = delayed[2] and string.format('%.0f', math.floor(tonumber(delayed[2]) / 4096)) or ''
-return { waiting, added or '', priority, due, redis.call('HEXISTS', KEYS[4], 'paused') }`;
+local due = ''
+if delayed[2] then
+  local time = redis.call('TIME')
+  due = string.format('%.0f', math.floor(tonumber(delayed[2]) / 4096) - math.floor(time[1] * 1000 + time[2] / 1000))
+end
+return { waiting, id or '', added or '', priority, due, redis.call('HEXISTS', KEYS[4], 'paused') }`;
 
 /**
  * Puts a job that BullMQ has just handed back before all of its priority class, in the order of the claims. BullMQ gives each the class's
@@ -59,7 +63,7 @@ for n, entry in ipairs(entries) do
 end
 return 1`;
 
-type PeekAnswer = readonly [waiting: number, added: string, priority: string, due: string, paused: number];
+type PeekAnswer = readonly [waiting: number, id: string, added: string, priority: string, due: string, paused: number];
 
 export async function adoptLock(redis: Redis, prefix: string, ref: ClaimRef, lockMs: number): Promise<boolean> {
   const base = `${prefix}:${ref.queue}`;
@@ -81,13 +85,13 @@ export async function peekQueues(redis: Redis, prefix: string, models: readonly 
       const base = `${prefix}:${model}`;
       const keys = [`${base}:wait`, `${base}:prioritized`, `${base}:delayed`, `${base}:meta`];
       const answer = (await redis.eval(PEEK, keys.length, ...keys, `${base}:`)) as PeekAnswer;
-      const [waiting, added, priority, due, paused] = answer;
+      const [waiting, id, added, priority, due, paused] = answer;
       return {
         model,
         waiting,
-        oldestAt: numberOrNull(added),
+        head: id === "" ? null : { id, addedAt: numberOrNull(added) },
         topPriority: numberOrNull(priority),
-        nextDueAt: numberOrNull(due),
+        dueInMs: numberOrNull(due),
         paused: paused === 1,
       };
     }),

@@ -1,6 +1,9 @@
+import type { JobView } from "../core/job-state.ts";
+import type { QueueHead } from "../core/queue-age.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
+import type { UnservableLook } from "./long-unservable.ts";
 
 /** The identity of a claim: enough to renew, finish or adopt it. `claim` is BullMQ's attemptsStarted, `token` the lock's value. */
 export interface ClaimRef {
@@ -20,10 +23,10 @@ export interface Claim extends OrderedClaim {
   readonly data: unknown;
   /** Failures so far (BullMQ's attemptsMade): hand-backs and stalls do not count. */
   readonly attemptsMade: number;
-  /** Unix milliseconds of the add, by the submitter's clock. */
+  /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: BullMQ leaves it to the one that claims it next to fail it with this text. */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text. */
   readonly deferredFailure: string | null;
 }
 
@@ -37,24 +40,12 @@ export interface QueuePeek {
   readonly model: string;
   /** Jobs that could be claimed now. */
   readonly waiting: number;
-  /** Unix milliseconds at which the job that would be claimed next was added. */
-  readonly oldestAt: number | null;
+  readonly head: QueueHead | null;
   /** 1 is the most urgent. */
   readonly topPriority: number | null;
-  /** Unix milliseconds at which the next delayed job falls due. */
-  readonly nextDueAt: number | null;
+  /** Milliseconds until the next delayed job falls due; negative when it has. */
+  readonly dueInMs: number | null;
   readonly paused: boolean;
-}
-
-export interface JobView {
-  readonly state: "waiting" | "delayed" | "active" | "completed" | "failed" | "waiting-children";
-  readonly failedReason: string | null;
-  readonly result: JobResult | null;
-  readonly attemptsMade: number;
-  readonly claim: number;
-  readonly addedAt: number;
-  readonly processedAt: number | null;
-  readonly finishedAt: number | null;
 }
 
 /**
@@ -91,6 +82,8 @@ export interface Queues extends AsyncDisposable {
   /** Stalled check of all queues (at most once per interval over the fleet). */
   recoverStalled(): Promise<void>;
   peek(models: readonly string[]): Promise<readonly QueuePeek[]>;
+  /** Ids of waiting jobs that callers of this have found without a worker for so long (by Redis' clock), among the first of the queue. */
+  longUnservable(model: string, look: UnservableLook): Promise<readonly string[]>;
   job(queue: string, id: string): Promise<JobView | null>;
   /** Place of a waiting job in its queue, 1 = next; null when it does not wait there (delayed, active, ended, gone). */
   position(queue: string, id: string): Promise<number | null>;

@@ -8,7 +8,13 @@ import { watchQueues } from "./watch-queues.ts";
 
 /** A read that were sent again after a reconnect would block longer than any answer may take. */
 const BLOCK_MS = 700;
-const HUNG_AFTER_MS = 250;
+/** Longer than any wait of a test: what ends under it did not wait for it. */
+const LONG_MS = 3_600_000;
+
+interface Times {
+  readonly blockMs?: number;
+  readonly hungAfterMs?: number;
+}
 
 class WatchRig implements AsyncDisposable {
   readonly woken: string[] = [];
@@ -24,7 +30,7 @@ class WatchRig implements AsyncDisposable {
   readonly watching: Redis;
   readonly ended: Promise<void>;
 
-  constructor(rig: RedisRig, parts: Pick<WatchRig, "keys" | "queues" | "redis" | "watching" | "models">) {
+  constructor(rig: RedisRig, parts: Pick<WatchRig, "keys" | "queues" | "redis" | "watching" | "models"> & Times) {
     this.rig = rig;
     this.keys = parts.keys;
     this.queues = parts.queues;
@@ -38,8 +44,8 @@ class WatchRig implements AsyncDisposable {
       models: () => this.models,
       onWake: (model) => this.woken.push(model),
       signal: this.#abort.signal,
-      blockMs: BLOCK_MS,
-      hungAfterMs: HUNG_AFTER_MS,
+      blockMs: parts.blockMs ?? BLOCK_MS,
+      hungAfterMs: parts.hungAfterMs ?? LONG_MS,
     });
   }
 
@@ -78,14 +84,14 @@ class WatchRig implements AsyncDisposable {
 
 async function startWatch(
   models: readonly string[] = ["a", "b"],
-  prepare?: (redis: Redis, keys: Keys) => Promise<unknown>,
+  options: Times & { readonly prepare?: (redis: Redis, keys: Keys) => Promise<unknown> } = {},
 ): Promise<WatchRig> {
   const rig = await startRedisRig();
   const keys = rig.namespace();
   const redis = await rig.connect();
   const queues = await rig.queues(keys, { redis });
-  await prepare?.(redis, keys);
-  const watch = new WatchRig(rig, { keys, queues, redis, watching: await rig.connect("blocking"), models });
+  await options.prepare?.(redis, keys);
+  const watch = new WatchRig(rig, { ...options, keys, queues, redis, watching: await rig.connect("blocking"), models });
   await until("the first wake-ups", () => models.every((model) => watch.woken.includes(model)));
   if (models.length > 0) await watch.reads(0);
   return watch;
@@ -154,14 +160,17 @@ test("a reset connection costs no wake-up", async () => {
 });
 
 test("a frozen server is noticed, and after it thaws the connection is calm and wakes again", async () => {
-  await using watch = await startWatch();
+  await using watch = await startWatch(["a", "b"], { hungAfterMs: 250 });
   watch.rig.freeze();
   await until("the loss of the connection", () => watch.losses >= 2);
   watch.rig.thaw();
   await ready(watch.watching);
-  const { losses } = watch;
-  await watch.reads(3);
-  assert.equal(watch.losses, losses, "the connection was given up again and again");
+  // A slow machine may be taken for a hung server now and then, but not in every read.
+  await until("three reads on one connection", async () => {
+    const { losses } = watch;
+    await watch.reads(3);
+    return watch.losses === losses;
+  });
   await watch.wakes("a", () => watch.add("job-00002", "a"));
 });
 
@@ -175,9 +184,9 @@ test("a restarted server is watched again, on what it has kept", async () => {
 
 test("a stream that was reset behind its watcher is found", async () => {
   // As after a fail-over to data of an earlier time: the watcher knows an id that the stream will not reach for long.
-  await using watch = await startWatch(["a"], (redis, keys) =>
-    redis.xadd(keys.queueEvents("a"), "99999999999999-0", "event", "active", "jobId", "x"),
-  );
+  await using watch = await startWatch(["a"], {
+    prepare: (redis, keys) => redis.xadd(keys.queueEvents("a"), "99999999999999-0", "event", "active", "jobId", "x"),
+  });
   await watch.redis.del(watch.keys.queueEvents("a"));
   await watch.wakes("a", () => watch.add("job-00001", "a"));
   await watch.reads(1);
@@ -185,10 +194,8 @@ test("a stream that was reset behind its watcher is found", async () => {
 });
 
 test("the watch ends at once when it is aborted, blocked or without a server", async () => {
-  await using watch = await startWatch();
-  const started = performance.now();
+  await using watch = await startWatch(["a", "b"], { blockMs: LONG_MS });
   await watch.stop();
-  assert.ok(performance.now() - started < BLOCK_MS / 2, "it waited for its read");
   await using away = await startWatch();
   await away.rig.server.kill9();
   await until("the loss of the connection", () => away.losses > 0);

@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import { sleep } from "../lib/backoff.ts";
+import { within } from "../lib/within.ts";
 import type { Keys } from "../protocol/keys.ts";
 
 /** Events after which a job may be claimable. `delayed` tells of a due time to come. */
@@ -92,17 +93,11 @@ async function readOnce(options: WatchOptions, models: readonly string[], last: 
 /** Drops the connection when no answer comes in time; ioredis makes a new one. */
 async function withWatchdog<T>({ redis, hungAfterMs = HUNG_AFTER_MS }: WatchOptions, blockMs: number, reading: Promise<T>): Promise<T> {
   const ms = blockMs + hungAfterMs;
-  const { promise: hung, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    reject(new Error(`no answer for ${ms} ms`));
+  const late = (): Error => {
     redis.disconnect(true);
-  }, ms);
-  reading.catch(() => undefined);
-  try {
-    return await Promise.race([reading, hung]);
-  } finally {
-    clearTimeout(timer);
-  }
+    return new Error(`no answer for ${ms} ms`);
+  };
+  return within(reading, { ms, late });
 }
 
 function isBefore(a: string, b: string): boolean {

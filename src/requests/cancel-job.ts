@@ -9,8 +9,6 @@ export interface CancelDeps {
   readonly cancels: Pick<CancelChannel, "nudge">;
   readonly emitter: Pick<Emitter, "emitEnd">;
   readonly readLive: (id: string) => Promise<LiveValue | null>;
-  /** Unix milliseconds. */
-  readonly now?: () => number;
 }
 
 /**
@@ -21,7 +19,7 @@ export interface CancelDeps {
  */
 export async function cancelJob(deps: CancelDeps, id: string): Promise<"removed" | "active" | "gone"> {
   const record = await deps.requests.get(id);
-  if (record === null || !(await deps.requests.markCancelled(id, (deps.now ?? Date.now)()))) {
+  if (record === null || !(await deps.requests.markCancelled(id))) {
     throw new AppError("INVALID_INPUT", `request ${id} is not known; it was never submitted here, or its retention is over`);
   }
   const was = await deps.queues.removeQueued(record.queue, id);
@@ -35,9 +33,5 @@ export async function cancelJob(deps: CancelDeps, id: string): Promise<"removed"
 async function tellEnd(deps: CancelDeps, { id, queue, client }: RequestRecord): Promise<void> {
   const claim = (await deps.readLive(id))?.event.claim ?? 0;
   const errorMessage = ERROR_TABLE.CANCELLED.publicText;
-  const at = (deps.now ?? Date.now)();
-  await deps.emitter.emitEnd(
-    { id, queue, claim, client },
-    { id, claim, at, type: "error", progress: 0, errorCode: "CANCELLED", errorMessage },
-  );
+  await deps.emitter.emitEnd({ id, queue, claim, client }, { id, claim, type: "error", progress: 0, errorCode: "CANCELLED", errorMessage });
 }

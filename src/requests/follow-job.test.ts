@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { addAbortSignal, PassThrough } from "node:stream";
 import { test } from "node:test";
+import type { ModelAvailability, WaitReason } from "../core/model-availability.ts";
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
-import type { JobView } from "../queue/queue-types.ts";
+import type { JobView } from "../core/job-state.ts";
 import { followJob, type FollowDeps } from "./follow-job.ts";
 import type { StateDeps } from "./read-state.ts";
 
@@ -66,6 +67,7 @@ function createRig(): Rig {
       requests: { get: async () => RECORD },
       queues: { job },
       readLive: async () => null,
+      availability: async () => ({ kind: "usable" }),
       events: (signal) => addAbortSignal(signal, events) as AsyncIterable<JobEvent>,
     },
     set: (next) => (current = next),
@@ -83,7 +85,7 @@ test("the end is seen at once when its event comes, without waiting for a poll",
   const followed = followJob(deps, {
     id: RECORD.id,
     onEvent: ({ type }) => void seen.push(type),
-    signal: AbortSignal.timeout(5_000),
+    signal: AbortSignal.timeout(60_000),
     pollMs: never,
   });
   await first;
@@ -100,7 +102,7 @@ test("the end is found by polling when its event was lost, and while Redis is aw
   const { deps, set, nextRead } = createRig();
   set(new AppError("REDIS_UNAVAILABLE", "away"));
   const first = nextRead();
-  const followed = followJob(deps, { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(5_000), pollMs: 1 });
+  const followed = followJob(deps, { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(60_000), pollMs: 1 });
   await first;
   set(view("failed"));
   assert.equal((await followed).status, "error");
@@ -121,7 +123,7 @@ test("an end that comes while the job is being read is not slept over", async ()
   };
   const state = await followJob(
     { ...deps, queues },
-    { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(5_000), pollMs: never },
+    { id: RECORD.id, onEvent: () => undefined, signal: AbortSignal.timeout(60_000), pollMs: never },
   );
   assert.equal(state.status, "error");
 });
@@ -134,4 +136,23 @@ test("an abort ends the waiting with its reason", async () => {
   await first;
   stop.abort(new AppError("CANCELLED", "interrupted"));
   await assert.rejects(followed, /interrupted/);
+});
+
+test("why it waits is told once per reason", async () => {
+  const { deps, set } = createRig();
+  set(view("waiting"));
+  const corrupt = { kind: "unusable", code: "MODEL_CORRUPT", message: "worker w1: the graph is empty", since: 1 } as const;
+  const answers: ModelAvailability[] = [{ kind: "away" }, { kind: "away" }, corrupt, corrupt, { kind: "usable" }, { kind: "away" }];
+  const told: string[] = [];
+  const availability = async (): Promise<ModelAvailability> => {
+    const answer = answers.shift();
+    if (answers.length === 0) set(view("failed"));
+    return answer ?? { kind: "usable" };
+  };
+  const onWait = ({ code }: WaitReason): void => void told.push(code);
+  await followJob(
+    { ...deps, availability },
+    { id: RECORD.id, onEvent: () => undefined, onWait, signal: AbortSignal.timeout(5_000), pollMs: 1 },
+  );
+  assert.deepEqual(told, ["CAPACITY_UNAVAILABLE", "MODEL_CORRUPT", "CAPACITY_UNAVAILABLE"]);
 });

@@ -1,10 +1,12 @@
 import type { JobState } from "../core/job-state.ts";
+import type { WaitReason } from "../core/model-availability.ts";
 import { Bell } from "../lib/bell.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import { readState, type StateDeps } from "./read-state.ts";
+import { whyWaiting, type WaitDeps } from "./why-waiting.ts";
 
-export interface FollowDeps extends StateDeps {
+export interface FollowDeps extends StateDeps, WaitDeps {
   /** The events of the request, in order and each once, until the signal aborts. */
   readonly events: (signal: AbortSignal) => AsyncIterable<JobEvent>;
 }
@@ -12,6 +14,8 @@ export interface FollowDeps extends StateDeps {
 export interface FollowOptions {
   readonly id: string;
   readonly onEvent: (event: JobEvent) => void;
+  /** Told when it begins to wait for more than its turn, and when the reason changes. */
+  readonly onWait?: (reason: WaitReason) => void;
   readonly signal: AbortSignal;
   /** How often the truth is read, events or not. Default 1 s. */
   readonly pollMs?: number;
@@ -25,11 +29,12 @@ export interface FollowOptions {
 export async function followJob(deps: FollowDeps, options: FollowOptions): Promise<JobState> {
   const stop = new AbortController();
   const bell = new Bell();
+  const onWait = onChange(options.onWait);
   void listen(deps.events(AbortSignal.any([stop.signal, options.signal])), options.onEvent, bell);
   try {
     for (;;) {
       options.signal.throwIfAborted();
-      const ended = await readEnd(deps, options.id);
+      const ended = await readEnd(deps, options.id, onWait);
       if (ended !== null) return ended;
       await bell.wait(options.pollMs ?? 1_000, options.signal);
     }
@@ -51,11 +56,21 @@ async function listen(events: AsyncIterable<JobEvent>, onEvent: (event: JobEvent
   }
 }
 
-async function readEnd(deps: StateDeps, id: string): Promise<JobState | null> {
+function onChange(tell: FollowOptions["onWait"]): (reason: WaitReason | null) => void {
+  let told: string | null = null;
+  return (reason) => {
+    if (reason !== null && reason.message !== told) tell?.(reason);
+    told = reason?.message ?? null;
+  };
+}
+
+async function readEnd(deps: StateDeps & WaitDeps, id: string, onWait: (reason: WaitReason | null) => void): Promise<JobState | null> {
   try {
     const found = await readState(deps, id);
     if (found === null) throw new AppError("INVALID_INPUT", `request ${id} is not known any more`);
-    return found.state.status === "done" || found.state.status === "error" ? found.state : null;
+    if (found.state.status === "done" || found.state.status === "error") return found.state;
+    onWait(await whyWaiting(deps, found));
+    return null;
   } catch (thrown) {
     if (asAppError(thrown).code === "REDIS_UNAVAILABLE") return null;
     throw thrown;

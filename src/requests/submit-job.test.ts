@@ -45,6 +45,7 @@ async function createRig(t: TestContext): Promise<Rig> {
   const records: RequestRecord[] = [];
   const jobs: JobData[] = [];
   const requests = {
+    now: async () => 1_000,
     create: async (record: RequestRecord) => {
       log.push("record");
       if (records.some(({ id }) => id === record.id)) return false;
@@ -64,7 +65,6 @@ async function createRig(t: TestContext): Promise<Rig> {
     requests,
     queues,
     index: { queued: () => void log.push("queued") },
-    now: () => 1_000,
     log,
     records,
     jobs,

@@ -14,11 +14,9 @@ import { storeInputs, type InputFile } from "./store-inputs.ts";
 
 export interface SubmitDeps {
   readonly store: ObjectStore;
-  readonly requests: Pick<Requests, "create" | "get">;
+  readonly requests: Pick<Requests, "create" | "get" | "now">;
   readonly queues: Pick<Queues, "add">;
   readonly index: Pick<RequestIndex, "queued">;
-  /** Unix milliseconds. */
-  readonly now?: () => number;
 }
 
 /** An input image, with its size in pixels where it is known. */
@@ -96,7 +94,6 @@ export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promi
   const files = taskFiles(manifest, task, request.files);
   const inputs = await storeInputs(deps.store, id, files, { signal: request.signal, keepOnFailure: request.isShared === true });
   request.signal?.throwIfAborted();
-  const submittedAt = (deps.now ?? Date.now)();
   const shared = { id, task, model: manifest.slug, client: request.client, params, inputs, timeoutMs: request.timeoutMs };
   const record: RequestRecord = {
     ...shared,
@@ -105,7 +102,7 @@ export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promi
     priority: request.priority,
     webhookUrl: request.webhook?.url ?? null,
     webhookSecretRef: request.webhook?.secretRef ?? null,
-    createdAt: submittedAt,
+    createdAt: await deps.requests.now(),
     startedAt: null,
     cancelledAt: null,
   };

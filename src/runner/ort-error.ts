@@ -1,24 +1,36 @@
 import { AppError, type ErrorCode } from "../protocol/error.ts";
 
-/** Errors of onnxruntime-node are plain `Error`s without a code: only their text tells them apart (texts of 1.30, runtime.md 2, 5, 6). */
+/** Errors of onnxruntime-node are plain `Error`s without a code: only their text tells them apart (texts of 1.30). */
 interface Rule {
   readonly code: ErrorCode;
   readonly text: RegExp;
 }
 
-/** At any time. Memory first: an allocation failure inside CUDA mentions CUDA as well. */
-const DEVICE_RULES: readonly Rule[] = [
-  {
-    code: "OUT_OF_MEMORY",
-    text: /failed to allocate memory|out of memory|bad_alloc|bad allocation|memoryallocation|ALLOC_FAILED|CL_MEM_OBJECT_ALLOCATION/i,
-  },
-  {
-    code: "DEVICE_UNAVAILABLE",
-    text: /failed to load shared library|failed to load library|get a webgpu adapter|no available backend|execution provider is not enabled|CUDA (failure|error)|CUDNN failure|CUBLAS failure|no kernel image|device (is )?lost|invalid device ordinal/i,
-  },
-];
+/** Before all else: an allocation that fails inside CUDA mentions CUDA as well. */
+const MEMORY: Rule = {
+  code: "OUT_OF_MEMORY",
+  text: /failed to allocate memory|out of memory|bad_alloc|bad allocation|memoryallocation|ALLOC(ATION)?_FAILED|CL_MEM_OBJECT_ALLOCATION/i,
+};
 
-const OPEN_RULES: readonly Rule[] = [
+/** The libraries and the driver refuse what they were asked for: shapes or types of the graph that they cannot do. The device is well. */
+const REFUSED: Rule = {
+  code: "PIPELINE_FAILED",
+  text: /CU(DNN|BLAS)_STATUS_(BAD_PARAM|INVALID_VALUE|NOT_SUPPORTED|SUBLIBRARY_VERSION_MISMATCH)|CUDA failure (1|9): /i,
+};
+
+/** There is no such device, or nothing that could drive it. */
+const ABSENT: Rule = {
+  code: "DEVICE_UNAVAILABLE",
+  text: /failed to load shared library|failed to load library|get a webgpu adapter|no available backend|execution provider is not enabled|no kernel image|invalid device ordinal|no CUDA-capable device|driver version is insufficient|ARCH_MISMATCH/i,
+};
+
+/** It was there, and failed: illegal accesses, ECC errors, launches that fail, a GPU that fell off the bus, a driver that was reset. */
+const BROKEN: Rule = {
+  code: "DEVICE_FAILED",
+  text: /(CUDA|CUDNN|CUDNN_FE|CUBLAS|CUBLASLT|CUFFT|CURAND|NCCL) (failure|error)|CU(DNN|BLAS)_STATUS_|cudaError|CUDNN Frontend|illegal (memory access|address|instruction)|misaligned address|launch (failure|failed|timed out)|uncorrectable ECC|device (is |was )?lost|DEVICE_LOST|device-side assert/i,
+};
+
+const FILES: readonly Rule[] = [
   {
     code: "MODEL_CORRUPT",
     text: /file doesn't exist|protobuf parsing failed|does not have a graph|external (data|initializer)|deserialize tensor/i,
@@ -29,6 +41,10 @@ const OPEN_RULES: readonly Rule[] = [
   },
 ];
 
+/** While a graph is opened a device that fails is one that cannot be used. */
+const OPEN_RULES: readonly Rule[] = [MEMORY, ABSENT, { ...BROKEN, code: "DEVICE_UNAVAILABLE" }, ...FILES];
+const RUN_RULES: readonly Rule[] = [MEMORY, REFUSED, ABSENT, BROKEN];
+
 function classify(text: string, rules: readonly Rule[], otherwise: ErrorCode): ErrorCode {
   return rules.find((rule) => rule.text.test(text))?.code ?? otherwise;
 }
@@ -36,7 +52,7 @@ function classify(text: string, rules: readonly Rule[], otherwise: ErrorCode): E
 /** A failure to open `path`. What is neither memory, device nor damage is a graph that this onnxruntime cannot run. */
 export function openError(thrown: unknown, path: string, device: string): AppError {
   const text = plainText(thrown);
-  const code = classify(text, [...DEVICE_RULES, ...OPEN_RULES], "MODEL_UNSUPPORTED");
+  const code = classify(text, OPEN_RULES, "MODEL_UNSUPPORTED");
   return new AppError(code, `${path} cannot be opened on ${device}: ${text}${OPEN_ADVICE[code] ?? ""}`, { cause: thrown });
 }
 
@@ -48,7 +64,7 @@ const OPEN_ADVICE: Partial<Record<ErrorCode, string>> = {
 /** A failure inside a run of `path`. */
 export function runError(thrown: unknown, path: string, device: string): AppError {
   const text = plainText(thrown);
-  return new AppError(classify(text, DEVICE_RULES, "PIPELINE_FAILED"), `${path} failed on ${device}: ${text}`, { cause: thrown });
+  return new AppError(classify(text, RUN_RULES, "PIPELINE_FAILED"), `${path} failed on ${device}: ${text}`, { cause: thrown });
 }
 
 /** One line, without the source positions and C++ signatures that onnxruntime puts before its words. */

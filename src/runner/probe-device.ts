@@ -18,7 +18,7 @@ export type OpenProfiled = (options: { readonly device: DeviceSpec; readonly pro
 
 /**
  * Runs a two-node model on the device and reads from onnxruntime's profile which execution providers ran its nodes: the only proof
- * there is, since an operator that a provider lacks falls back to the CPU in silence (runtime.md 2). Checks the numbers as well.
+ * there is, since an operator that a provider lacks falls back to the CPU in silence. Checks the numbers as well.
  * Returns nodes per provider. @throws AppError DEVICE_UNAVAILABLE when the asked provider ran none, or computed wrongly.
  */
 export async function probeProviders(device: DeviceSpec, open: OpenProfiled): Promise<Readonly<Record<string, number>>> {

@@ -3,7 +3,7 @@ import { it } from "node:test";
 import type { RunnerMessage } from "../protocol/ipc.ts";
 import { BatchContext } from "./run-context.ts";
 
-function contextWith(options: { readonly previews?: boolean; readonly cancelled?: Set<string> } = {}) {
+function contextWith(options: { readonly previews?: boolean; readonly cancelled?: Set<string>; readonly open?: Set<string> } = {}) {
   const sent: RunnerMessage[] = [];
   const said: string[] = [];
   const clock = { ms: 0 };
@@ -12,40 +12,79 @@ function contextWith(options: { readonly previews?: boolean; readonly cancelled?
     say: (line) => said.push(line),
     previews: options.previews ?? true,
     cancelled: options.cancelled ?? new Set(),
+    isOpen: (id) => options.open?.has(id) ?? true,
     now: () => clock.ms,
   });
   return { context, sent, said, clock };
 }
 
-it("four previews a second and job go out, others are dropped", () => {
+it("four previews a second and job go out, others are not even rendered", async () => {
   const { context, sent, clock } = contextWith();
+  let rendered = 0;
+  const render = (): Uint8Array => {
+    rendered += 1;
+    return new Uint8Array(8);
+  };
   for (clock.ms = 0; clock.ms < 1_000; clock.ms += 10) {
-    context.preview("a", new Uint8Array(8), clock.ms);
-    context.preview("b", new Uint8Array(8), clock.ms);
+    context.preview("a", clock.ms, render);
+    context.preview("b", clock.ms, render);
+    await context.settled();
   }
   assert.deepEqual(
     sent.map((message) => message.type === "preview" && `${message.id}${message.step}`),
     ["a0", "b0", "a250", "b250", "a500", "b500", "a750", "b750"],
   );
+  assert.equal(rendered, sent.length);
 });
 
-it("a preview beyond 16 KiB is dropped, said, and costs no turn", () => {
+it("while a job's preview is being rendered there is no other of it, whatever the rate", async () => {
+  const { context, sent, clock } = contextWith();
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+  context.preview("a", 1, () => promise);
+  clock.ms = 10_000;
+  context.preview("a", 2, () => assert.fail("it was rendered"));
+  context.preview("b", 2, () => new Uint8Array(1));
+  resolve(new Uint8Array(1));
+  await context.settled();
+  assert.deepEqual(sent.map((message) => message.type === "preview" && `${message.id}${message.step}`).toSorted(), ["a1", "b2"]);
+});
+
+it("a preview that cannot be made costs the preview, whether it throws at once or later", async () => {
   const { context, sent, said } = contextWith();
-  context.preview("a", new Uint8Array(16 * 1024 + 1), 3);
-  assert.match(said[0] ?? "", /step 3 dropped: 16385 bytes/);
-  assert.equal(context.previewDue("a"), true);
-  context.preview("a", new Uint8Array(16 * 1024), 4);
-  assert.equal(sent.length, 1);
+  context.preview("a", 1, () => {
+    throw new RangeError("16 channels expected");
+  });
+  context.preview("b", 1, () => Promise.reject(new Error("libvips is out of sorts")));
+  await context.settled();
+  assert.deepEqual(sent, []);
+  assert.match(said.join("\n"), /job a dropped: .*16 channels[^]*job b dropped: .*libvips/);
 });
 
-it("a preview is sent without the buffer that it is a view of", () => {
+it("a preview that is ready after its job's end is not sent", async () => {
+  const { context, sent } = contextWith({ open: new Set(["b"]) });
+  context.preview("a", 1, () => new Uint8Array(1));
+  context.preview("b", 1, () => new Uint8Array(1));
+  await context.settled();
+  assert.deepEqual(
+    sent.map((message) => message.type === "preview" && message.id),
+    ["b"],
+  );
+});
+
+it("the next stage waits for the previews of the last, the next step does not", async () => {
   const { context, sent } = contextWith();
-  context.preview("a", new Uint8Array(1024 * 1024).subarray(5, 10), 1);
-  assert.ok(sent[0]?.type === "preview" && sent[0].jpeg.buffer.byteLength === 5);
+  await context.stage("denoise");
+  const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+  context.preview("a", 1, () => promise);
+  await context.stage("denoise");
+  const decode = context.stage("decode");
+  resolve(new Uint8Array(1));
+  await decode;
+  assert.equal(sent.at(-1)?.type, "preview");
 });
 
-it("no preview is due where they are switched off", () => {
-  assert.equal(contextWith({ previews: false }).context.previewDue("a"), false);
+it("no preview is rendered where they are switched off", () => {
+  contextWith({ previews: false }).context.preview("a", 1, () => assert.fail("it was rendered"));
 });
 
 it("a stage is announced at once and lets what waits in the event loop in", async () => {

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from "node:timers/promises";
 import type { RunContext } from "../pipelines/pipeline.ts";
-import { MAX_PREVIEW_BYTES, MAX_PREVIEWS_PER_SECOND } from "../protocol/event.ts";
+import { MAX_PREVIEWS_PER_SECOND } from "../protocol/event.ts";
 import type { RunnerMessage } from "../protocol/ipc.ts";
 
 const PREVIEW_GAP_MS = 1_000 / MAX_PREVIEWS_PER_SECOND;
@@ -10,6 +10,8 @@ export interface RunContextOptions {
   readonly previews: boolean;
   /** Ids whose cancel has arrived; grows while the batch runs. */
   readonly cancelled: ReadonlySet<string>;
+  /** Whether the job has not ended yet. */
+  readonly isOpen: (id: string) => boolean;
   /** A line for the operator. */
   readonly say: (line: string) => void;
   /** Milliseconds of any monotonic clock. */
@@ -21,6 +23,9 @@ export class BatchContext implements RunContext {
   readonly #options: RunContextOptions;
   readonly #now: () => number;
   readonly #nextPreviewAt = new Map<string, number>();
+  /** Previews that are being rendered, at most one a job. */
+  readonly #rendering = new Map<string, Promise<void>>();
+  #stage: string | null = null;
   #told: string | null = null;
 
   constructor(options: RunContextOptions) {
@@ -32,6 +37,9 @@ export class BatchContext implements RunContext {
     // A progress message of the same stage has just wound up the deadline.
     if (this.#told !== name) this.#options.send({ type: "stage", stage: name });
     this.#told = null;
+    // The next stage may block for long: what was rendered beside the last one goes out before.
+    if (this.#stage !== name) await this.settled();
+    this.#stage = name;
     // Two turns: the first may start inside the loop's poll phase, the second surely has one before it, where commands are read.
     await turn();
     await turn();
@@ -47,18 +55,29 @@ export class BatchContext implements RunContext {
     this.#options.send({ ...at, type: "progress", id, fraction });
   }
 
-  previewDue(id: string): boolean {
-    return this.#options.previews && this.#now() >= (this.#nextPreviewAt.get(id) ?? 0);
+  preview(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): void {
+    const { previews } = this.#options;
+    if (!previews || this.#rendering.has(id) || this.#now() < (this.#nextPreviewAt.get(id) ?? 0)) return;
+    this.#nextPreviewAt.set(id, this.#now() + PREVIEW_GAP_MS);
+    this.#rendering.set(
+      id,
+      this.#render(id, step, render).finally(() => this.#rendering.delete(id)),
+    );
   }
 
-  preview(id: string, jpeg: Uint8Array, step: number): void {
-    if (!this.previewDue(id)) return;
-    if (jpeg.byteLength > MAX_PREVIEW_BYTES) {
-      this.#options.say(`preview of step ${step} dropped: ${jpeg.byteLength} bytes, at most ${MAX_PREVIEW_BYTES} are sent`);
-      return;
+  /** Settles when no preview is being rendered any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#rendering.values());
+  }
+
+  /** A picture that cannot be made costs the preview, never the job. */
+  async #render(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): Promise<void> {
+    const { send, say, isOpen } = this.#options;
+    try {
+      const jpeg = await render();
+      if (isOpen(id)) send({ type: "preview", id, jpeg, step });
+    } catch (thrown) {
+      say(`preview of step ${step} of job ${id} dropped: ${String(thrown)}`);
     }
-    this.#nextPreviewAt.set(id, this.#now() + PREVIEW_GAP_MS);
-    // A copy: a view into a larger buffer would be sent with all of it.
-    this.#options.send({ type: "preview", id, jpeg: Uint8Array.from(jpeg), step });
   }
 }

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
+import { serialize } from "node:v8";
 import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
 import { AppError } from "../protocol/error.ts";
-import type { LoadCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
+import { MAX_IPC_BYTES, type LoadCommand, type RunnerJob, type RunnerMessage } from "../protocol/ipc.ts";
 import { parseManifest } from "../protocol/manifest.ts";
 import { RunnerLoop } from "./runner-loop.ts";
 
@@ -33,7 +34,7 @@ const LOAD: LoadCommand = {
 };
 
 /** A loop with a pipeline whose `run` is given; `next(type)` waits for the next message of that type. */
-function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}) {
+function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs = 60_000) {
   const sent: RunnerMessage[] = [];
   const said: string[] = [];
   const waiting: { readonly type: string; readonly resolve: (message: RunnerMessage) => void }[] = [];
@@ -48,7 +49,7 @@ function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}) {
     exit: (code) => exited.resolve(code),
     load: () =>
       Promise.resolve({ pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more }, providers: { P: 1 } }),
-    ackWaitMs: 20,
+    ackWaitMs,
   });
   const next = <T extends RunnerMessage["type"]>(type: T) =>
     new Promise<Extract<RunnerMessage, { type: T }>>((resolve) => {
@@ -79,7 +80,7 @@ it("a batch ends only after the acks of its done jobs", async () => {
 });
 
 it("an ack that never comes keeps the runner only for a bounded time", async () => {
-  const { loop, said, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)));
+  const { loop, said, next } = loopWith(async (jobs, _, end) => jobs.forEach(({ id }) => end(id, DONE)), {}, 20);
   loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
   await next("batch-done");
   assert.match(said[0] ?? "", /no ack for one/);
@@ -101,9 +102,10 @@ it("a pipeline that throws fails the jobs it has not ended, and the runner asks 
   );
 });
 
-it("one job out of memory asks for a new runner, one job's bad input does not", async () => {
+it("one job out of memory or a failed device asks for a new runner, one job's bad input does not", async () => {
   for (const [code, reusable] of [
     ["OUT_OF_MEMORY", false],
+    ["DEVICE_FAILED", false],
     ["INVALID_INPUT", true],
   ] as const) {
     const { loop, next } = loopWith(async (_, __, end) => end("one", { ok: false, error: new AppError(code, "x") }));
@@ -127,10 +129,51 @@ it("a job that the pipeline forgot fails, and a second end of a job is ignored",
   assert.equal(said.length, 2);
 });
 
-it("an output whose description is larger than a message may be fails instead of being lost", async () => {
-  const { loop, next } = loopWith(async (_, __, end) => end("one", { ok: true, output: { ...OUTPUT, text: "x".repeat(64 * 1024) } }));
-  loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
-  assert.equal((await next("job-failed")).error.code, "BAD_OUTPUT");
+it("a text too long for the result is in its file alone, and the result says so", async () => {
+  for (const [text, fits] of [
+    ["hello ".repeat(8_000), true],
+    ["hello ".repeat(11_000), false],
+    ["привет ".repeat(3_000), true],
+    ["привет ".repeat(5_000), false],
+    // One character beyond Latin-1 doubles all others in a message.
+    [`${"hello ".repeat(8_000)}…`, false],
+    ['"\n'.repeat(15_000), false],
+    ["x".repeat(50 * 1024 * 1024), false],
+  ] as const) {
+    const { loop, said, next } = loopWith(async (_, __, end) =>
+      end("one", { ok: true, output: { ...OUTPUT, info: { segments: 3 }, text } }),
+    );
+    loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+    const done = await next("job-done");
+    assert.deepEqual(done.info, fits ? { segments: 3 } : { text_omitted: true, segments: 3 });
+    assert.equal(done.text, fits ? text : undefined);
+    assert.equal(said.length, fits ? 0 : 1);
+    assert.ok(serialize(done).byteLength <= MAX_IPC_BYTES);
+    assert.ok(Buffer.byteLength(JSON.stringify(done)) <= MAX_IPC_BYTES);
+  }
+});
+
+it("a full disk ends its job as the machine's fault, whatever it was taken for, and the runner goes on", async () => {
+  const noSpace = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  for (const error of [
+    noSpace,
+    new AppError("IMAGE_UNREADABLE", "image 0 is damaged", { cause: noSpace }),
+    new Error("pngsave_buffer: write error\nsystem error: No space left on device"),
+    Object.assign(new Error("EFBIG: file too large, write"), { code: "EFBIG" }),
+    Object.assign(new Error("EDQUOT: disk quota exceeded, open"), { code: "EDQUOT" }),
+  ])
+    for (const run of [
+      async (_: unknown, __: unknown, end: (id: string, end: JobEnd) => void) => end("one", { ok: false, error }),
+      () => Promise.reject(error),
+    ]) {
+      const { loop, sent, next } = loopWith(run);
+      loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
+      assert.equal((await next("batch-done")).reusable, true);
+      assert.deepEqual(
+        sent.flatMap((message) => (message.type === "job-failed" ? [message.error.code] : [])),
+        ["SPOOL_FULL"],
+      );
+    }
 });
 
 it("a cancel that overtakes its batch is seen by it, and not by the next one of that id", async () => {

@@ -1,23 +1,15 @@
-import { serialize } from "node:v8";
 import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
-import { AppError, toErrorData, type ErrorCode } from "../protocol/error.ts";
-import {
-  MAX_IPC_BYTES,
-  type JobDoneMessage,
-  type LoadCommand,
-  type RunnerCommand,
-  type RunnerJob,
-  type RunnerMessage,
-} from "../protocol/ipc.ts";
+import { diskFull } from "../pipelines/disk-full.ts";
+import { isDeviceFailure } from "../pipelines/device-failure.ts";
+import { AppError, toErrorData, type ErrorData } from "../protocol/error.ts";
+import type { LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
 import { DeviceMemory } from "./device-memory.ts";
+import { fitMessage } from "./fit-message.ts";
 import type { LoadedModel } from "./load-model.ts";
 import { BatchContext } from "./run-context.ts";
 
 /** The daemon acks as soon as an end is on its disk; a lost ack must not keep the runner for ever. */
 const ACK_WAIT_MS = 30_000;
-
-/** After one of these the device's context or arena may be damaged: the process asks to be replaced (runtime.md 6). */
-const POISONING: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["OUT_OF_MEMORY", "DEVICE_UNAVAILABLE"]);
 
 export interface LoopOptions {
   readonly send: (message: RunnerMessage) => void;
@@ -67,47 +59,51 @@ export class RunnerLoop {
 
   #next(work: () => Promise<void>): void {
     this.#last = this.#last.then(work).catch((thrown: unknown) => {
-      this.#options.send({ type: "fatal", error: toErrorData(thrown) });
+      this.#send({ type: "fatal", error: toErrorData(diskFull(thrown) ?? thrown) });
       this.#options.exit(1);
     });
   }
 
   async #load(command: LoadCommand): Promise<void> {
     const startedAt = performance.now();
-    const { pipeline, providers } = await this.#options.load(command, (stage) => this.#options.send({ type: "stage", stage }));
+    const { pipeline, providers } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
     const loadMs = performance.now() - startedAt;
     this.#pipeline = pipeline;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
-    this.#options.send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
+    this.#send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
   }
 
   async #run(batch: string, jobs: readonly RunnerJob[]): Promise<void> {
-    const { send, say } = this.#options;
+    const { say } = this.#options;
+    const send = (message: RunnerMessage): void => this.#send(message);
     const open = new Set(jobs.map((job) => job.id));
+    const isOpen = (id: string): boolean => open.has(id);
     const acks: Promise<void>[] = [];
     let reusable = true;
     const end = (id: string, result: JobEnd): void => {
       if (!open.delete(id)) return say(`job ${id} ended twice or is not in batch ${batch}; this is a bug of the pipeline`);
-      const message = endMessage(id, result);
-      if (message.type === "job-failed" && POISONING.has(message.error.code)) reusable = false;
+      const message = fitMessage(endMessage(id, result), say);
+      if (message === null) return;
+      if (message.type === "job-failed" && isDeviceFailure(message.error.code)) reusable = false;
       if (message.type === "job-done") acks.push(this.#acked(id));
-      send(message);
+      this.#options.send(message);
     };
+    const context = new BatchContext({ send, say, isOpen, previews: this.#previews, cancelled: this.#cancelled });
     let failure: unknown = null;
     try {
-      const context = new BatchContext({ send, say, previews: this.#previews, cancelled: this.#cancelled });
       await this.#loaded().run(jobs, context, end);
     } catch (thrown) {
       failure = thrown;
-      // It gave up on the batch as a whole: what it left behind on the device is unknown.
-      reusable = false;
+      // It gave up on the batch as a whole: what it left behind on the device is unknown, unless it was only the disk.
+      reusable = reusable && diskFull(thrown) !== null;
     }
     for (const id of open)
       end(id, {
         ok: false,
         error: failure ?? new AppError("INTERNAL", "the pipeline returned without an end for this job; this is a bug"),
       });
+    await context.settled();
     await this.#allAcked(acks);
     this.#cancelled.clear();
     send({ type: "batch-done", batch, reusable, ...(await this.#readMemory()) });
@@ -116,12 +112,18 @@ export class RunnerLoop {
   async #ping(nonce: number): Promise<void> {
     const startedAt = performance.now();
     await this.#loaded().probe();
-    this.#options.send({ type: "pong", nonce, opMs: performance.now() - startedAt });
+    this.#send({ type: "pong", nonce, opMs: performance.now() - startedAt });
   }
 
   async #stop(): Promise<void> {
     await this.#pipeline?.close();
     this.#options.exit(0);
+  }
+
+  /** Everything that leaves this process goes through here, cut to the limits of a message. */
+  #send(message: RunnerMessage): void {
+    const fitted = fitMessage(message, this.#options.say);
+    if (fitted !== null) this.#options.send(fitted);
   }
 
   #loaded(): Pipeline {
@@ -154,12 +156,11 @@ export class RunnerLoop {
   }
 }
 
-/** A job's end as a message; what would not fit into one becomes a failure. */
-function endMessage(id: string, result: JobEnd): Extract<RunnerMessage, { type: "job-done" | "job-failed" }> {
-  if (!result.ok) return { type: "job-failed", id, error: toErrorData(result.error, "PIPELINE_FAILED") };
-  const message: JobDoneMessage = { ...result.output, type: "job-done", id };
-  const sizeBytes = serialize(message).byteLength;
-  if (sizeBytes <= MAX_IPC_BYTES) return message;
-  const text = `the output's description has ${sizeBytes} bytes, at most ${MAX_IPC_BYTES} fit into a message: write large results to files`;
-  return { type: "job-failed", id, error: toErrorData(new AppError("BAD_OUTPUT", text)) };
+function endMessage(id: string, result: JobEnd): RunnerMessage {
+  return result.ok ? { ...result.output, type: "job-done", id } : { type: "job-failed", id, error: failureOf(result.error) };
+}
+
+/** A disk without room is the machine's fault, whoever noticed it and whatever they took it for. */
+function failureOf(thrown: unknown): ErrorData {
+  return toErrorData(diskFull(thrown) ?? thrown, "PIPELINE_FAILED");
 }

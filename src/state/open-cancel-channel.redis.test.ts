@@ -76,7 +76,7 @@ test("a cancel of the time when the subscriber was away is found in the record, 
   });
   s.subscriber.disconnect();
   await lost(s.subscriber);
-  await s.requests.markCancelled("job-00001", 5);
+  await s.requests.markCancelled("job-00001");
   await s.channel.nudge("job-00001");
   assert.deepEqual(await s.requests.cancelledAmong(["job-00001"]), new Set(["job-00001"]));
   await s.subscriber.connect();

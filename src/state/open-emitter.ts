@@ -13,7 +13,8 @@ const STORE = `
 local function store(live, ttl, channel, claim, event, preview, ended)
   local seq = redis.call('HINCRBY', live, 'seq', 1)
   if redis.call('HGET', live, 'claim') ~= claim then redis.call('HDEL', live, 'preview') end
-  local head = '{"v":${EVENT_VERSION},"seq":' .. seq
+  local time = redis.call('TIME')
+  local head = string.format('{"v":${EVENT_VERSION},"seq":%d,"at":%.0f', seq, math.floor(time[1] * 1000 + time[2] / 1000))
   redis.call('HSET', live, 'claim', claim, 'event', head .. event .. '}', 'ended', ended)
   if preview ~= '' then redis.call('HSET', live, 'preview', preview) end
   redis.call('PEXPIRE', live, ttl)

@@ -1,11 +1,12 @@
 import type { Redis } from "ioredis";
 import { EventOrder } from "../core/event-order.ts";
+import { steadyNow } from "../lib/steady-clock.ts";
 import { parseEvent, type JobEvent } from "../protocol/event.ts";
 import type { Keys } from "../protocol/keys.ts";
 
 export interface EventListener {
   readonly onEvent: (event: JobEvent) => void;
-  /** Events since `lostAt` (unix ms) may have been missed: Redis was away. Called when events come again. */
+  /** Events since `lostAt` (`steadyNow`) may have been missed: Redis was away. Called when events come again. */
   readonly onGap: (lostAt: number) => void;
 }
 
@@ -72,12 +73,12 @@ export function openEventHub({ subscriber, keys, heartbeatMs = HEARTBEAT_MS }: E
   };
 }
 
-/** Calls `then` each time that a connection is there again, with the time at which it was lost (unix ms). */
+/** Calls `then` each time that a connection is there again, with the time at which it was lost (`steadyNow`). */
 export function onReturn(redis: Redis, then: (lostAt: number) => void | Promise<void>): void {
   let lostAt: number | null = null;
   let wasReady = redis.status === "ready";
   redis.on("close", () => {
-    if (wasReady) lostAt ??= Date.now();
+    if (wasReady) lostAt ??= steadyNow();
   });
   redis.on("ready", () => {
     wasReady = true;

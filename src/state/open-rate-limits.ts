@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
@@ -24,8 +25,12 @@ const DAY_MS = 86_400_000;
 
 /** KEYS: minute, day. ARGV: limit of each (0 = none), ttl ms of each. Returns both counts; negative when that window refused. */
 const TAKE = new RedisScript(`
-local minute = tonumber(redis.call('GET', KEYS[1]) or '0')
-local day = tonumber(redis.call('GET', KEYS[2]) or '0')
+local function count(key)
+  local found = tonumber(redis.call('GET', key) or '0')
+  if not found then redis.call('DEL', key) end
+  return found or 0
+end
+local minute, day = count(KEYS[1]), count(KEYS[2])
 local perMinute, perDay = tonumber(ARGV[1]), tonumber(ARGV[2])
 if perMinute > 0 and minute >= perMinute then return {-1, day} end
 if perDay > 0 and day >= perDay then return {minute, -1} end
@@ -35,11 +40,16 @@ day = redis.call('INCR', KEYS[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 return {minute, day}`);
 
-export function openRateLimits(options: { readonly redis: Redis; readonly keys: Keys; readonly now?: () => number }): RateLimits {
-  const { redis, keys, now = Date.now } = options;
+export function openRateLimits(options: {
+  readonly redis: Redis;
+  readonly keys: Keys;
+  readonly now?: () => number | Promise<number>;
+}): RateLimits {
+  const { redis, keys } = options;
+  const now = options.now ?? serverClock(redis);
   return {
     take: async (client, { perMinute, perDay }) => {
-      const at = now();
+      const at = await onRedis("counting a submit", async () => now());
       const left = { minute: MINUTE_MS - (at % MINUTE_MS), daily: DAY_MS - (at % DAY_MS) };
       const names = [keys.rate(client, `m${Math.floor(at / MINUTE_MS)}`), keys.rate(client, `d${Math.floor(at / DAY_MS)}`)];
       const counts = (await onRedis("counting a submit", () =>

@@ -1,9 +1,8 @@
 import type { Redis } from "ioredis";
-import { AppError } from "../protocol/error.ts";
-import type { JobInput, JobParams } from "../protocol/job.ts";
+import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
-import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
-import { isTask } from "../protocol/task.ts";
+import { REQUEST_VERSION, requestSchema, type RequestRecord } from "../protocol/request.ts";
+import { readStored, storedJson, storedNumber } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 import type { Requests } from "./state-types.ts";
@@ -29,24 +28,21 @@ if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= '' then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1`);
 
-/**
- * KEYS: record. ARGV: the worker's time. Sets started_at to it unless it is set, and beside it Redis' own time: what has passed since is
- * reckoned by one clock, whichever worker asks. Returns whether it was set now (0 or 1), and the milliseconds since.
- */
+/** KEYS: record. ARGV: now. Sets started_at unless it is set. Returns when it was set, and whether that was now (0 or 1); nothing without a record. */
 const START = new RedisScript(`
-if redis.call('EXISTS', KEYS[1]) == 0 then return { 0, 0 } end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = redis.call('HMGET', KEYS[1], 'started_at', 'started_clock')
-if known[1] and known[1] ~= '' then return { 0, now - tonumber(known[2] or now) } end
-redis.call('HSET', KEYS[1], 'started_at', ARGV[1], 'started_clock', string.format('%.0f', now))
-return { 1, 0 }`);
+if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+local started = redis.call('HGET', KEYS[1], 'started_at')
+if started and started ~= '' then return { started, 0 } end
+redis.call('HSET', KEYS[1], 'started_at', ARGV[1])
+return { ARGV[1], 1 }`);
 
 export function openRequests(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Requests {
   const { redis, keys, retentionMs } = options;
   const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
     onRedis(`recording ${field} of request ${id}`, () => SET_ONCE.run(redis, [keys.request(id)], [field, at]));
+  const now = serverClock(redis);
   return {
+    now: () => onRedis("asking for the time", now),
     create: async (record) => {
       const { id, client, createdAt } = record;
       const names = [keys.request(id), keys.unqueued, keys.index(client)];
@@ -59,10 +55,10 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
     },
     markStarted: async (id, at) => {
       const answer = await onRedis(`recording the start of request ${id}`, () => START.run(redis, [keys.request(id)], [at]));
-      const [first, elapsedMs] = answer as readonly [number, number];
-      return { first: first === 1, elapsedMs: Math.max(0, elapsedMs) };
+      const [startedAt, first] = answer as readonly [string?, number?];
+      return { first: first === 1, elapsedMs: startedAt === undefined ? 0 : Math.max(0, at - Number(startedAt)) };
     },
-    markCancelled: async (id, at) => (await setOnce(id, "cancelled_at", at)) !== -1,
+    markCancelled: async (id) => (await setOnce(id, "cancelled_at", await onRedis(`recording cancelled_at of request ${id}`, now))) !== -1,
     cancelledAmong: async (ids) => {
       const marks = await onRedis("reading cancel marks", () => Promise.all(ids.map((id) => redis.hget(keys.request(id), "cancelled_at"))));
       return new Set(ids.filter((_, index) => (marks[index] ?? "") !== ""));
@@ -92,28 +88,29 @@ function toHash(record: RequestRecord): Hash {
   };
 }
 
+/** @throws AppError RECORD_UNREADABLE */
 function fromHash(id: string, hash: Hash): RequestRecord {
-  const task = hash["task"];
-  const version = Number(hash["v"]);
-  if (!isTask(task) || !(version <= REQUEST_VERSION))
-    throw new AppError("JOB_VERSION_UNSUPPORTED", `request record ${id} has version ${hash["v"]} and task ${task}: upgrade this program`);
-  return {
-    v: version,
-    id,
-    queue: hash["queue"] ?? "",
-    client: hash["client"] ?? "",
-    task,
-    model: hash["model"] ?? "",
-    params: JSON.parse(hash["params"] ?? "{}") as JobParams,
-    inputs: JSON.parse(hash["inputs"] ?? "[]") as readonly JobInput[],
-    priority: Number(hash["priority"]),
-    timeoutMs: Number(hash["timeout_ms"]),
-    webhookUrl: textOf(hash["webhook_url"]),
-    webhookSecretRef: textOf(hash["webhook_secret_ref"]),
-    createdAt: Number(hash["created_at"]),
-    startedAt: numberOf(hash["started_at"]),
-    cancelledAt: numberOf(hash["cancelled_at"]),
-  };
+  return readStored(
+    `request record ${id}`,
+    { schema: requestSchema, newest: REQUEST_VERSION },
+    {
+      v: storedNumber(hash["v"]),
+      id,
+      queue: hash["queue"],
+      client: hash["client"],
+      task: hash["task"],
+      model: hash["model"],
+      params: storedJson(hash["params"]),
+      inputs: storedJson(hash["inputs"]),
+      priority: storedNumber(hash["priority"]),
+      timeoutMs: storedNumber(hash["timeout_ms"]),
+      webhookUrl: textOf(hash["webhook_url"]),
+      webhookSecretRef: textOf(hash["webhook_secret_ref"]),
+      createdAt: storedNumber(hash["created_at"]),
+      startedAt: storedNumber(hash["started_at"]),
+      cancelledAt: storedNumber(hash["cancelled_at"]),
+    },
+  );
 }
 
 function numberText(value: number | null): string {
@@ -122,8 +119,4 @@ function numberText(value: number | null): string {
 
 function textOf(text: string | undefined): string | null {
   return text === undefined || text === "" ? null : text;
-}
-
-function numberOf(text: string | undefined): number | null {
-  return text === undefined || text === "" ? null : Number(text);
 }

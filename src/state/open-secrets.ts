@@ -6,7 +6,7 @@ import { onRedis } from "./redis-error.ts";
 /** Secrets that all gateways and couriers of one system share, made by whoever asks first. */
 export interface Secrets {
   /** 64 hex digits, the same for every caller of that name, for ever. @throws AppError REDIS_UNAVAILABLE */
-  get(name: "result-links" | "app-secret"): Promise<string>;
+  get(name: "result-links" | "app-secret" | "system"): Promise<string>;
 }
 
 export function openSecrets(options: { readonly redis: Redis; readonly keys: Keys }): Secrets {

@@ -1,21 +1,28 @@
 import type { FaultCount } from "../core/job-outcome.ts";
+import type { AnnouncedModels } from "../core/model-availability.ts";
 import type { JobEvent, JobEventDraft } from "../protocol/event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 
 /** Request records, hash `{p}:req:<id>`. */
 export interface Requests {
   /**
+   * Unix milliseconds by Redis' clock: all times in the records, and whatever is compared with them, are of this one clock. Hosts' own may
+   * be hours apart. @throws AppError REDIS_UNAVAILABLE
+   */
+  now(): Promise<number>;
+  /**
    * Writes the record unless one exists; false when it did. Expires after the retention. In the same step the request enters its client's
    * list and, until `RequestIndex.queued`, that of requests which may have no job yet.
    */
   create(record: RequestRecord): Promise<boolean>;
+  /** @throws AppError RECORD_UNREADABLE for one that this program cannot read */
   get(id: string): Promise<RequestRecord | null>;
   /**
-   * Sets startedAt once. `first`: it was set now. `elapsedMs`: since it was set, by Redis' clock; 0 where there is no record.
+   * Sets startedAt once (unix ms by `now`). `first`: it was set now. `elapsedMs`: since it was set; 0 where there is no record.
    */
   markStarted(id: string, at: number): Promise<{ readonly first: boolean; readonly elapsedMs: number }>;
   /** Sets cancelledAt once; false when the record does not exist. */
-  markCancelled(id: string, at: number): Promise<boolean>;
+  markCancelled(id: string): Promise<boolean>;
   /** Which of these are marked cancelled: one round trip. */
   cancelledAmong(ids: readonly string[]): Promise<ReadonlySet<string>>;
 }
@@ -66,13 +73,11 @@ export interface Intents {
   counts(models: readonly string[], exceptWorker: string): Promise<ReadonlyMap<string, number>>;
 }
 
-export interface WorkerAnnouncement {
-  readonly worker: string;
+/** `models` are those that it serves, `unusable` those that it is meant to serve and cannot. */
+export interface WorkerAnnouncement extends AnnouncedModels {
   readonly host: string;
   readonly pid: number;
-  readonly models: readonly string[];
   readonly devices: readonly { readonly id: string; readonly kind: string; readonly memoryBytes: number }[];
-  readonly draining: boolean;
   readonly at: number;
 }
 

@@ -45,14 +45,18 @@ export async function removeEmptyFolders(root: string, folder: string): Promise<
   }
 }
 
-/** Objects below the root whose key starts with `prefix`, in the order of S3: that of the keys' UTF-8 bytes. */
-export async function* walkObjects(root: string, prefix: string): AsyncGenerator<ListedObject> {
+/** Objects below the root whose key starts with `prefix` and lies behind `after`, in the order of S3: that of the keys' UTF-8 bytes. */
+export async function* walkObjects(root: string, prefix: string, after: string): AsyncGenerator<ListedObject> {
   const start = prefix.slice(0, prefix.lastIndexOf("/") + 1);
   const folder = start === "" ? root : await folderOf(root, `${start}x`, false);
-  if (folder !== null) yield* walk(folder, start, prefix);
+  if (folder !== null) yield* walk({ folder, above: start }, prefix, after);
 }
 
-async function* walk(folder: string, above: string, prefix: string): AsyncGenerator<ListedObject> {
+async function* walk(
+  { folder, above }: { readonly folder: string; readonly above: string },
+  prefix: string,
+  after: string,
+): AsyncGenerator<ListedObject> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((thrown: unknown) => {
     if (isMissing(thrown)) return [];
     throw thrown;
@@ -62,14 +66,20 @@ async function* walk(folder: string, above: string, prefix: string): AsyncGenera
     .filter((entry) => !entry.name.startsWith(".") && (entry.isFile() || entry.isDirectory()))
     .map((entry) => ({ entry, key: `${above}${entry.name}${entry.isDirectory() ? "/" : ""}` }))
     .filter(({ key }) => key.startsWith(prefix) || (key.endsWith("/") && prefix.startsWith(key)))
-    .toSorted((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
+    // Of a folder that `after` lies in, a part is behind it.
+    .filter(({ key }) => after === "" || bytewise(key, after) > 0 || (key.endsWith("/") && after.startsWith(key)))
+    .toSorted((a, b) => bytewise(a.key, b.key));
   for (const { entry, key } of named) {
     const path = join(folder, entry.name);
     if (entry.isDirectory()) {
-      yield* walk(path, key, prefix);
+      yield* walk({ folder: path, above: key }, prefix, after);
       continue;
     }
     const found = await stat(path).catch(() => null);
     if (found !== null) yield { key, sizeBytes: found.size, modifiedAt: Math.round(found.mtimeMs) };
   }
+}
+
+function bytewise(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -12,6 +12,7 @@ import { checkStore } from "./check-store.ts";
 import { asFileStoreError } from "./file-error.ts";
 import { folderOf, removeEmptyFolders, walkObjects } from "./file-folders.ts";
 import { contentTypeOf, parseFileMeta, type FileMeta } from "./file-meta.ts";
+import { removeUnfinishedFiles } from "./file-unfinished.ts";
 import { getToFile } from "./get-to-file.ts";
 import { checkKey, checkPrefix } from "./object-key.ts";
 import { decodeMetadata, encodeMetadata } from "./object-metadata.ts";
@@ -22,6 +23,7 @@ import type {
   GetOptions,
   GetToFileOptions,
   ListedObject,
+  ListOptions,
   ObjectHead,
   ObjectStore,
   PutOptions,
@@ -134,10 +136,10 @@ class FileStore implements ObjectStore {
     return deleted;
   }
 
-  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ListedObject> {
     checkPrefix(prefix);
     try {
-      for await (const object of walkObjects(this.#root, prefix)) {
+      for await (const object of walkObjects(this.#root, prefix, options.after ?? "")) {
         options.signal?.throwIfAborted();
         yield object;
       }
@@ -145,6 +147,15 @@ class FileStore implements ObjectStore {
       options.signal?.throwIfAborted();
       throw asFileStoreError(thrown, "list", join(this.#root, prefix));
     }
+  }
+
+  async removeUnfinished(before: number, options: CallOptions = {}): Promise<number> {
+    const action = { verb: "remove unfinished uploads from", key: "", signal: options.signal };
+    return this.#guard(action, () => removeUnfinishedFiles(this.#root, before, options.signal));
+  }
+
+  async readLifecycle(): Promise<null> {
+    return null;
   }
 
   /** A file has no link of its own: the gateway serves it. */

@@ -1,10 +1,6 @@
-import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { rename, rm } from "node:fs/promises";
-import { Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { errnoOf, isNoSpace } from "../lib/errno.ts";
-import { partialPath } from "../lib/write-atomic.ts";
+import { saveStream } from "../lib/save-stream.ts";
+import type { FileDigest } from "../lib/sha256-file.ts";
 import { AppError } from "../protocol/error.ts";
 import type { GetToFileOptions, ObjectHead, ObjectStore } from "./object-store.ts";
 
@@ -18,43 +14,20 @@ export async function getToFile(store: ObjectStore, key: string, path: string, o
     object.body.destroy();
     throw tooLarge();
   }
-  const hash = createHash("sha256");
-  let readBytes = 0;
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      readBytes += chunk.length;
-      hash.update(chunk);
-      if (readBytes > options.maxBytes) done(tooLarge());
-      else done(null, chunk);
-    },
-  });
-  const partial = partialPath(path);
+  const { maxBytes, sha256, signal } = options;
   try {
-    await pipeline(
-      object.body,
-      meter,
-      createWriteStream(partial, { flags: "wx" }),
-      options.signal === undefined ? {} : { signal: options.signal },
-    );
-    checkRead(store, key, { readBytes, sha256: hash.digest("hex") }, head, options.sha256);
-    await rename(partial, path);
+    const check = (read: FileDigest): void => checkRead(store, key, read, head, sha256);
+    await saveStream(object.body, path, { maxBytes, tooLarge, check, ...(signal !== undefined && { signal }) });
     return head;
   } catch (thrown) {
-    await rm(partial, { force: true });
-    options.signal?.throwIfAborted();
+    signal?.throwIfAborted();
     throw asDownloadError(store, key, path, thrown);
   }
 }
 
-function checkRead(
-  store: ObjectStore,
-  key: string,
-  read: { readonly readBytes: number; readonly sha256: string },
-  head: ObjectHead,
-  expectedSha256: string | undefined,
-): void {
-  if (read.readBytes !== head.sizeBytes) {
-    throw new AppError("STORAGE_UNAVAILABLE", `${store.label} sent ${read.readBytes} of ${head.sizeBytes} bytes of ${key}`);
+function checkRead(store: ObjectStore, key: string, read: FileDigest, head: ObjectHead, expectedSha256: string | undefined): void {
+  if (read.sizeBytes !== head.sizeBytes) {
+    throw new AppError("STORAGE_UNAVAILABLE", `${store.label} sent ${read.sizeBytes} of ${head.sizeBytes} bytes of ${key}`);
   }
   if (expectedSha256 !== undefined && read.sha256 !== expectedSha256) {
     throw new AppError(

@@ -32,7 +32,14 @@ export interface ObjectStore extends AsyncDisposable {
   /** Deletes all objects whose key starts with `prefix`; returns how many. An empty prefix is refused. */
   deletePrefix(prefix: string, options?: CallOptions): Promise<number>;
   /** All objects whose key starts with `prefix`, in the order of their keys' UTF-8 bytes. */
-  list(prefix: string, options?: CallOptions): AsyncIterable<ListedObject>;
+  list(prefix: string, options?: ListOptions): AsyncIterable<ListedObject>;
+  /**
+   * Takes away what uploads left that never came to an end (a crash, a power cut) and that nothing has touched since `before`, by the
+   * store's own clock. Returns how many there were.
+   */
+  removeUnfinished(before: number, options?: CallOptions): Promise<number>;
+  /** The store's own rules for old objects; null where there is no such thing (`file:`). */
+  readLifecycle(options?: CallOptions): Promise<StoreLifecycle | null>;
   /** A link that anyone may GET until it expires (at most 7 days), or null where the store cannot make one (`file:`). */
   presign(key: string, options: PresignOptions): Promise<string | null>;
   /** Proves that an object can be written, read and deleted. Leaves nothing. */
@@ -41,6 +48,11 @@ export interface ObjectStore extends AsyncDisposable {
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
+}
+
+export interface ListOptions extends CallOptions {
+  /** Only keys behind this one; it need not exist. */
+  readonly after?: string;
 }
 
 export interface PutOptions extends CallOptions {
@@ -95,8 +107,24 @@ export interface StoredObject {
 export interface ListedObject {
   readonly key: string;
   readonly sizeBytes: number;
-  /** Unix milliseconds. */
+  /** Unix milliseconds by the store's clock, which `storeNow` reads. */
   readonly modifiedAt: number;
+}
+
+/** What a bucket does with old objects by itself. `rules` is null where the server does not tell, and `why` says what it answered. */
+export interface StoreLifecycle {
+  readonly bucket: string;
+  /** Of the store in the bucket: empty, or with a slash at its end. */
+  readonly prefix: string;
+  readonly rules: readonly ExpiryRule[] | null;
+  readonly why?: string;
+}
+
+/** A rule that holds for every key with the prefix. */
+export interface ExpiryRule {
+  readonly prefix: string;
+  readonly expireDays: number | null;
+  readonly abortUploadsDays: number | null;
 }
 
 /** What a URL cannot or should not hold. Only the `s3:` store reads it. */

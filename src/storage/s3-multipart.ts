@@ -4,9 +4,11 @@ import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
+  ListMultipartUploadsCommand,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { AppError } from "../protocol/error.ts";
+import { s3Status } from "./s3-error.ts";
 
 export interface MultipartOptions {
   readonly client: S3Client;
@@ -124,4 +126,35 @@ export async function readAt(file: FileHandle, buffer: Buffer, start: number, le
     filled += bytesRead;
   }
   return buffer.subarray(0, length);
+}
+
+/**
+ * Aborts the uploads below a prefix that were begun before `before` (unix ms, the server's clock): their parts are invisible and are paid
+ * for. Returns how many.
+ */
+export async function abortOldUploads(options: {
+  readonly client: S3Client;
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly before: number;
+  readonly signal: AbortSignal | undefined;
+}): Promise<number> {
+  const { client, bucket: Bucket, prefix: Prefix, before, signal } = options;
+  const send = signal === undefined ? {} : { abortSignal: signal };
+  let aborted = 0;
+  let marker: { readonly KeyMarker?: string; readonly UploadIdMarker?: string } = {};
+  do {
+    const page = await client.send(new ListMultipartUploadsCommand({ Bucket, Prefix, ...marker }), send);
+    for (const { Key, UploadId, Initiated } of page.Uploads ?? []) {
+      if (Key === undefined || UploadId === undefined || Initiated === undefined || Initiated.getTime() >= before) continue;
+      await client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }), send).catch((thrown: unknown) => {
+        // It ended meanwhile.
+        if (s3Status(thrown) !== 404) throw thrown;
+      });
+      aborted += 1;
+    }
+    const { IsTruncated, NextKeyMarker: KeyMarker, NextUploadIdMarker: UploadIdMarker } = page;
+    marker = IsTruncated === true && KeyMarker && UploadIdMarker ? { KeyMarker, UploadIdMarker } : {};
+  } while (marker.KeyMarker !== undefined);
+  return aborted;
 }

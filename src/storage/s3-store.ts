@@ -23,17 +23,20 @@ import type {
   GetOptions,
   GetToFileOptions,
   ListedObject,
+  ListOptions,
   ObjectHead,
   ObjectStore,
   ObjectStoreOptions,
   PresignOptions,
   PutOptions,
   StoredObject,
+  StoreLifecycle,
 } from "./object-store.ts";
 import { checkRange } from "./byte-range.ts";
 import { parseS3Config, planPartSize, type S3Config } from "./s3-config.ts";
 import { asStorageError, isNoSuchKey, s3Status } from "./s3-error.ts";
-import { readAt, uploadParts } from "./s3-multipart.ts";
+import { readLifecycle } from "./s3-lifecycle.ts";
+import { abortOldUploads, readAt, uploadParts } from "./s3-multipart.ts";
 
 const MAX_PRESIGN_MS = 7 * 24 * 3_600_000;
 const DELETE_LANES = 8;
@@ -160,12 +163,13 @@ class S3Store implements ObjectStore {
     return deleted;
   }
 
-  async *list(prefix: string, options: CallOptions = {}): AsyncGenerator<ListedObject> {
+  async *list(prefix: string, options: ListOptions = {}): AsyncGenerator<ListedObject> {
     const { bucket, prefix: root } = this.#config;
     const Prefix = root + checkPrefix(prefix);
+    const start = options.after === undefined ? {} : { StartAfter: root + options.after };
     let token: string | undefined;
     do {
-      const page = { Bucket: bucket, Prefix, ...(token === undefined ? {} : { ContinuationToken: token }) };
+      const page = { Bucket: bucket, Prefix, ...(token === undefined ? start : { ContinuationToken: token }) };
       const output = await this.#client.send(new ListObjectsV2Command(page), abortable(options.signal)).catch((thrown: unknown) => {
         throw this.#failure("list", Prefix, thrown, options.signal);
       });
@@ -174,6 +178,19 @@ class S3Store implements ObjectStore {
       }
       token = output.NextContinuationToken;
     } while (token !== undefined);
+  }
+
+  async removeUnfinished(before: number, options: CallOptions = {}): Promise<number> {
+    const { bucket, prefix } = this.#config;
+    try {
+      return await abortOldUploads({ client: this.#client, bucket, prefix, before, signal: options.signal });
+    } catch (thrown) {
+      throw this.#failure("remove unfinished uploads from", prefix, thrown, options.signal);
+    }
+  }
+
+  async readLifecycle(options: CallOptions = {}): Promise<StoreLifecycle> {
+    return readLifecycle(this.#client, this.#config, options.signal);
   }
 
   async presign(key: string, options: PresignOptions): Promise<string> {

@@ -2,6 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { errnoOf } from "../lib/errno.ts";
 import { AppError } from "../protocol/error.ts";
+import { within } from "../lib/within.ts";
 import type { Metrics } from "./metrics.ts";
 
 export interface HealthCheck {
@@ -102,19 +103,12 @@ const HANDLERS: Readonly<Record<string, (options: AdminServerOptions, response: 
 };
 
 async function runCheck(name: string, check: AdminServerOptions["health"], options: AdminServerOptions): Promise<HealthReport> {
-  const { promise: late, resolve } = Promise.withResolvers<HealthReport>();
-  const limitMs = options.checkTimeoutMs ?? 5_000;
-  const timer = setTimeout(
-    () => resolve({ ok: false, checks: { [name]: { ok: false, detail: `no answer within ${limitMs} ms` } } }),
-    limitMs,
-  );
+  const ms = options.checkTimeoutMs ?? 5_000;
   try {
-    return await Promise.race([(async () => check())(), late]);
+    return await within((async () => check())(), { ms, late: () => new Error(`no answer within ${ms} ms`) });
   } catch (thrown) {
     options.onError?.(thrown);
     return { ok: false, checks: { [name]: { ok: false, detail: thrown instanceof Error ? thrown.message : String(thrown) } } };
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -8,8 +8,6 @@ export interface SdNotify {
   ready(status: string): Promise<void>;
   status(text: string): Promise<void>;
   watchdog(): Promise<void>;
-  /** Asks for more time to start or stop, counted from now. */
-  extendTimeout(ms: number): Promise<void>;
   stopping(status: string): Promise<void>;
 }
 
@@ -22,7 +20,7 @@ export interface SdNotifyOptions {
 
 /**
  * Messages to systemd's service manager. Node has no AF_UNIX datagram sockets, so the `systemd-notify` program sends them (9 to 20 ms,
- * off the event loop); it waits until systemd has read each one, so the unit needs `NotifyAccess=all`. Source: queue-and-io.md 7, sd_notify(3).
+ * off the event loop); it waits until systemd has read each one, so the unit needs `NotifyAccess=all`. Source: sd_notify(3).
  */
 export function openSdNotify(env: Readonly<Record<string, string | undefined>>, options: SdNotifyOptions = {}): SdNotify {
   const socket = env["NOTIFY_SOCKET"] ?? "";
@@ -41,7 +39,6 @@ export function openSdNotify(env: Readonly<Record<string, string | undefined>>, 
     ready: (status) => send("READY=1", statusLine(status)),
     status: (text) => send(statusLine(text)),
     watchdog: () => send("WATCHDOG=1"),
-    extendTimeout: (ms) => send(`EXTEND_TIMEOUT_USEC=${Math.round(ms * 1_000)}`),
     stopping: (status) => send("STOPPING=1", statusLine(status)),
   };
 }

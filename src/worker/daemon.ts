@@ -1,5 +1,6 @@
 import { initialState, type Effect, type Model } from "../core/scheduler-state.ts";
 import { sleep as realSleep, type Sleep } from "../lib/backoff.ts";
+import { steadyNow } from "../lib/steady-clock.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
 import { Carrier } from "./claims/carrier.ts";
 import { ClaimKeeper } from "./claims/claim-keeper.ts";
@@ -184,14 +185,14 @@ export class Daemon {
     }
     const { reusable } = await ran;
     stages.stop();
-    if (reusable) runner.provenAt = performance.now();
+    if (reusable) runner.provenAt = steadyNow();
     this.loop.tell({ type: "batch-done", runner: id, reusable, ...memoryOf(runner) });
   }
 
   /** A model that cannot be loaded for its files or its kind is no use here: jobs that wait for it are another worker's, or fail. */
   async #loadFailed({ model, device }: { readonly model: string; readonly device: string }, error: AppError): Promise<void> {
     try {
-      if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message);
+      if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message, error.code);
     } catch (thrown) {
       this.#context.log.error({ model, err: asAppError(thrown) }, "a model was not marked unusable; it will be loaded again");
     }

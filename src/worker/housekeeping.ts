@@ -1,12 +1,16 @@
 import { hostname } from "node:os";
+import type { UnusableModel } from "../core/model-availability.ts";
 import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Daemon } from "./daemon.ts";
+import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
 import type { SpoolGuard } from "./spool/spool-guard.ts";
-import { unservedModels } from "./served-models.ts";
+import { unservedModels, UnusableModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
 const ANNOUNCE_EVERY_MS = 10_000;
+/** What changed is announced within this. */
+const ANNOUNCE_CHECK_MS = 1_000;
 const ANNOUNCE_TTL_MS = 35_000;
 const SPOOL_CHECK_MS = 2_000;
 const RESCAN_EVERY_MS = 30_000;
@@ -21,12 +25,15 @@ export async function keepHouse(
   signal: AbortSignal,
 ): Promise<void> {
   const { config } = context;
+  const unusable = new UnusableModels(context);
   await Promise.all([
-    every("announcing the worker", ANNOUNCE_EVERY_MS, () => announce(context, daemon)),
+    every("announcing the worker", ANNOUNCE_CHECK_MS, announcer(context, daemon, unusable)),
+    every("the end of jobs that no worker can run", lookEveryMs(config), () => endUnservableJobs(context, daemon, unusable)),
     every("the check for stalled jobs", config.stalledIntervalMs, () => context.queues.recoverStalled()),
     every("the check of the spool", SPOOL_CHECK_MS, () => spool.check()),
     every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
     every("the sweep of ended jobs", SWEEP_EVERY_MS, () => sweep(context, daemon)),
+    every("the sweep of the object store", context.storeSweep.everyMs, async () => void (await context.storeSweep.run(signal))),
   ]);
 
   async function every(what: string, intervalMs: number, work: () => Promise<void>): Promise<void> {
@@ -34,6 +41,7 @@ export async function keepHouse(
       try {
         await work();
       } catch (thrown) {
+        if (signal.aborted) return;
         context.log.warn({ err: asAppError(thrown) }, `${what} failed; tried again`);
       }
       await sleep(intervalMs, signal).catch(() => undefined);
@@ -41,14 +49,29 @@ export async function keepHouse(
   }
 }
 
+/** Announces the worker when something changed and before the last announcement expires. */
+function announcer(context: WorkerContext, daemon: Daemon, models: UnusableModels): () => Promise<void> {
+  let said = "";
+  let saidAt = -Infinity;
+  return async () => {
+    const unusable = models.list();
+    const text = JSON.stringify([daemon.served, unusable, daemon.draining]);
+    if (text === said && performance.now() - saidAt < ANNOUNCE_EVERY_MS) return;
+    await announce(context, daemon, unusable);
+    said = text;
+    saidAt = performance.now();
+  };
+}
+
 /** Says in Redis which models this worker serves; entries of workers that stop saying so expire. */
-export async function announce(context: WorkerContext, daemon: Daemon): Promise<void> {
+export async function announce(context: WorkerContext, daemon: Daemon, unusable: readonly UnusableModel[] = []): Promise<void> {
   await context.registry.announce(
     {
       worker: context.config.workerName,
       host: hostname(),
       pid: process.pid,
       models: daemon.served,
+      unusable,
       devices: daemon.devices.map(({ id, kind, memoryBytes }) => ({ id, kind, memoryBytes })),
       draining: daemon.draining,
       at: Date.now(),
@@ -61,14 +84,13 @@ export function tellUnserved(context: WorkerContext): void {
   for (const problem of unservedModels(context)) context.log.warn({ problem }, "a model is not served");
 }
 
-/** Looks at the models on disk and tells the daemon and the others what changed. */
+/** Looks at the models on disk and tells the daemon what changed; the others hear it with the next announcement. */
 export async function rescan(context: WorkerContext, daemon: Daemon): Promise<void> {
   const { added, removed, changed } = await context.models.rescan();
   if (added.length + removed.length + changed.length === 0) return;
   context.log.info({ added, removed, changed }, "the models on disk changed");
   tellUnserved(context);
   daemon.modelsChanged();
-  await announce(context, daemon);
 }
 
 async function sweep(context: WorkerContext, daemon: Daemon): Promise<void> {

@@ -3,6 +3,7 @@ import type { Config } from "../config/config.ts";
 import type { GuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { Models } from "../models/open-models.ts";
 import type { Queues } from "../queue/queue-types.ts";
+import type { StoreSweep } from "../requests/open-store-sweep.ts";
 import type { CancelChannel, FaultLedger, Emitter, Intents, Registry, Requests } from "../state/state-types.ts";
 import type { ObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -25,8 +26,11 @@ export interface WorkerContext {
   readonly store: ObjectStore;
   readonly spool: Spool;
   readonly uploader: Uploader;
+  readonly storeSweep: StoreSweep;
   readonly models: Pick<Models, "ensureVerified" | "get" | "invalid" | "list" | "markCorrupt" | "rescan">;
   readonly runTimes: RunTimes;
   /** The only way to URLs of clients. */
   readonly guardedFetch: GuardedFetch;
+  /** Where runners start instead of at their own entry. */
+  readonly runnerEntry?: string;
 }

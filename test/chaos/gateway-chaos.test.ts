@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import { addClient, ApiClient, startGateway } from "../support/gateway.ts";
-import { startSystem } from "../support/system.ts";
+import { startSystem, WAIT_MS } from "../support/system.ts";
 
 const JOB = { model: "fake", prompt: "x", width: 64, height: 64, steps: 1 };
 const ENV = { DRYAPI_MODELS: "fake", DRYAPI_RATE_PER_MINUTE: "0" };
@@ -15,7 +15,7 @@ async function submitAll(
 ): Promise<ReadonlyMap<string, string>> {
   const ids = new Map<string, string>();
   const keys = Array.from({ length: count }, () => randomUUID());
-  const until = performance.now() + 60_000;
+  const until = performance.now() + WAIT_MS;
   const send = async (key: string): Promise<void> => {
     for (let tries = 0; ; tries += 1) {
       const api = apis[tries % apis.length];
@@ -26,7 +26,7 @@ async function submitAll(
         return;
       }
       assert.ok(answer === null || answer === undefined || answer.status === 503, `answered ${answer?.status}`);
-      assert.ok(performance.now() < until, "a submit was not accepted within a minute");
+      assert.ok(performance.now() < until, "a submit was not accepted in time");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   };
@@ -66,8 +66,6 @@ test("redis killed -9 under load: nobody is told of a request that is lost", asy
   await system.startWorker();
   await using gateway = await startGateway(system, ENV);
   const key = await addClient(system, { ratePerMinute: 0 });
-  // The client's record must be on disk: the append-only file is flushed every second.
-  await system.client.call("WAITAOF", "1", "0", "2000").catch(() => new Promise((resolve) => setTimeout(resolve, 1_200)));
   const api = new ApiClient(gateway.url, key);
   const restarts: Promise<void>[] = [];
   const ids = await submitAll([api], 200, (accepted) => {

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { openObjectStore, type ObjectStore } from "../../src/storage/object-store.ts";
+import type { Gate } from "../support/pace.ts";
 import { startSwift, type Swift } from "../support/swift.ts";
 import { childrenOf, startSystem, type LogLine, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
 const BUCKET = "results";
-const SLOW = { steps: 20, step_ms: 25 };
 
 /** One real S3 server for all tests: it takes seconds to start. Each test has its own system and ids. */
 describe("a worker whose object store is S3", () => {
@@ -39,11 +39,19 @@ describe("a worker whose object store is S3", () => {
     return keys;
   }
 
-  /** Submits a job, and takes the store away once it runs. Resolves when its first upload has failed. */
+  /** A job that is held in its first step until the gate opens. */
+  async function submitHeld(system: TestSystem, gate: Gate): Promise<string> {
+    const id = await system.submit({ model: "fake", params: { steps: 1, fault: gate.fault } });
+    await system.event((event) => event.id === id && event.stage === "denoise");
+    return id;
+  }
+
+  /** Submits a job, and takes the store away while it runs. Resolves when its first upload has failed. */
   async function losesTheStore(system: TestSystem, worker: WorkerProcess): Promise<string> {
-    const id = await system.submit({ model: "fake", params: SLOW });
-    await system.event((event) => event.id === id && event.type === "progress" && event.stage === "denoise");
+    using gate = system.gate();
+    const id = await submitHeld(system, gate);
     await swift.down();
+    gate.open();
     await worker.line((line) => line.msg === "upload failed; tried again" && String(line["key"]).includes(id));
     return id;
   }
@@ -106,8 +114,7 @@ describe("a worker whose object store is S3", () => {
   });
 
   test("kill -9 and SIGTERM while an upload waits: the next daemon stores it from the spool, the job does not run again", async () => {
-    // A lock that outlives two starts of the daemon, on a slow machine too.
-    await using system = await startOnS3({ DRYAPI_LOCK_MS: "60s" });
+    await using system = await startOnS3();
     const first = await system.startWorker();
     const id = await losesTheStore(system, first);
     await first.kill9();
@@ -128,10 +135,11 @@ describe("a worker whose object store is S3", () => {
   test("uploaded but not completed when the daemon dies, and taken up too late: a later claim stores it anew, the first claim's object goes", async () => {
     await using system = await startOnS3();
     const first = await system.startWorker();
-    const id = await system.submit({ model: "fake", params: SLOW });
-    await system.event((event) => event.id === id && event.type === "progress" && event.stage === "denoise");
+    using gate = system.gate();
+    const id = await submitHeld(system, gate);
     // Without Redis the file goes up, and completing waits.
-    await system.redis.kill9();
+    await system.killRedis();
+    gate.open();
     await system.until(
       "the object of the first claim",
       async () => ((await keysOf(id)).length > 0 ? true : undefined),
@@ -139,7 +147,13 @@ describe("a worker whose object store is S3", () => {
     );
     await first.kill9();
     await system.restartRedis();
-    // Its lock expires before anybody takes up the spool: the job is queued again.
+    // As if its lock had expired before anybody took up the spool: the job is queued again.
+    await system.until("Redis to be back", () =>
+      system.client.del(system.keys.lock("fake", id)).then(
+        () => true as const,
+        () => undefined,
+      ),
+    );
     await system.until("the job to be waiting again", async () => {
       // Our own connection comes back in its time.
       await system.queues.recoverStalled().catch(() => undefined);

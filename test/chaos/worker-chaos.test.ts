@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Gate } from "../support/pace.ts";
 import { childrenOf, gone, startSystem, type TestSystem } from "../support/system.ts";
 
-const SLOW = { steps: 40, step_ms: 25 };
+/** A lock that expires within the test: a stall of the machine may cost claims as well, and none of them may end the job. */
+const SHORT_LOCK = { DRYAPI_LOCK_MS: "3s", DRYAPI_MAX_STALLED: "100" };
+
+/** A job that has made one step and is held in the next one until the gate opens. */
+async function submitHeld(system: TestSystem, gate: Gate): Promise<string> {
+  const id = await system.submit({ model: "fake", params: { steps: 3, fault: { ...gate.fault, step: 2 } } });
+  await system.event((event) => event.id === id && event.step === 1);
+  return id;
+}
 
 async function completesOnce(system: TestSystem, id: string, model = "fake"): Promise<void> {
   const view = await system.ended(model, id);
@@ -31,7 +40,7 @@ for (const stage of ["text", "denoise", "decode", "encode"]) {
 test("kill -9 of the daemon while its runner is inside a native call: no orphan, the next daemon gives the job back at once", async () => {
   await using system = await startSystem();
   const first = await system.startWorker();
-  const id = await system.submit({ model: "fake", params: { steps: 2, busy_ms: 60_000, fault_claims: 1 }, timeoutMs: 600_000 });
+  const id = await system.submit({ model: "fake", params: { steps: 2, busy_ms: 600_000 } });
   await system.event((event) => event.id === id && event.stage === "denoise");
   const [runner] = await childrenOf(first.pid);
   assert.ok(runner !== undefined);
@@ -49,9 +58,10 @@ test("kill -9 of the daemon while its runner is inside a native call: no orphan,
 test("kill -9 of the daemon between steps: the job ends once, on a later claim", async () => {
   await using system = await startSystem();
   const first = await system.startWorker();
-  const id = await system.submit({ model: "fake", params: SLOW });
-  await system.event((event) => event.id === id && event.type === "progress");
+  using gate = system.gate();
+  const id = await submitHeld(system, gate);
   await first.kill9();
+  gate.open();
   await system.startWorker();
   await completesOnce(system, id);
   await system.spoolEmpty();
@@ -60,10 +70,11 @@ test("kill -9 of the daemon between steps: the job ends once, on a later claim",
 test("kill -9 of redis-server in the middle of a job: nothing is lost, the job ends once", async () => {
   await using system = await startSystem();
   const worker = await system.startWorker();
-  const running = await system.submit({ model: "fake", params: SLOW });
+  using gate = system.gate();
+  const running = await submitHeld(system, gate);
   const queued = await Promise.all([1, 2, 3].map(() => system.submit({ model: "fake", params: { steps: 1 } })));
-  await system.event((event) => event.id === running && event.type === "progress");
   await system.restartRedis();
+  gate.open();
   for (const id of [running, ...queued]) {
     const view = await system.ended("fake", id);
     assert.equal(view.state, "completed", view.failedReason ?? "");
@@ -75,14 +86,16 @@ test("kill -9 of redis-server in the middle of a job: nothing is lost, the job e
 test("a daemon that stood still past its lock changes nothing more: the other one's result counts", async () => {
   await using system = await startSystem();
   const slow = await system.startWorker({
+    ...SHORT_LOCK,
     DRYAPI_WORKER_NAME: "slow",
     DRYAPI_SPOOL_DIR: `${system.dir}/spool-slow`,
     DRYAPI_STATE_DIR: `${system.dir}/state-slow`,
   });
-  const id = await system.submit({ model: "fake", params: SLOW });
-  await system.event((event) => event.id === id && event.type === "progress");
+  using gate = system.gate();
+  const id = await submitHeld(system, gate);
   process.kill(slow.pid, "SIGSTOP");
-  const quick = await system.startWorker({ DRYAPI_WORKER_NAME: "quick" });
+  gate.open();
+  const quick = await system.startWorker({ ...SHORT_LOCK, DRYAPI_WORKER_NAME: "quick" });
   const view = await system.ended("fake", id);
   assert.equal(view.result?.worker, "quick");
   const told = await system.event((event) => event.id === id && event.type === "done");
@@ -98,14 +111,10 @@ test("a daemon that stood still past its lock changes nothing more: the other on
   assert.equal(await quick.stop(), 0);
 });
 
-test("two thousand jobs: none lost, none doubled", async () => {
+test("five hundred jobs: none lost, none doubled", async () => {
   await using system = await startSystem();
   await system.startWorker();
-  const ids = await Promise.all(
-    Array.from({ length: 2_000 }, (_, i) =>
-      system.submit({ model: "fake", params: { steps: 1, step_ms: 5, seed: i }, timeoutMs: 600_000 }),
-    ),
-  );
+  const ids = await Promise.all(Array.from({ length: 500 }, (_, i) => system.submit({ model: "fake", params: { steps: 1, seed: i } })));
   for (const id of ids) {
     const view = await system.ended("fake", id);
     assert.equal(view.state, "completed", view.failedReason ?? "");
@@ -113,8 +122,8 @@ test("two thousand jobs: none lost, none doubled", async () => {
   }
   await system.event((event) => event.id === ids.at(-1) && event.type === "done");
   const done = system.events.filter((event) => event.type === "done").map((event) => event.id);
-  assert.equal(new Set(done).size, 2_000);
-  assert.equal(done.length, 2_000);
+  assert.equal(new Set(done).size, 500);
+  assert.equal(done.length, 500);
 });
 
 test("a full spool stops the claims and readiness says so; jobs wait", async () => {

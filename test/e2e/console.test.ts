@@ -5,9 +5,10 @@ import { after, before, describe, test } from "node:test";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
+import { paced } from "../support/pace.ts";
 import { startSwift } from "../support/swift.ts";
 import { babble, wavOf } from "../support/whisper-audio.ts";
-import { startSystem, type TestSystem } from "../support/system.ts";
+import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
 
 const SCREENSHOTS = process.env["DRYAPI_ARTIFACTS"] ?? join(import.meta.dirname, "..", "..", ".dryapi", "screenshots");
 const MODELS = "fake,tiny-flux-schnell,tiny-flux-dev,tiny-kokoro,tiny-vits,tiny-whisper,tiny-ltx-video";
@@ -48,13 +49,14 @@ describe("the console", () => {
     await system.startWorker({ DRYAPI_MODELS: MODELS });
     receiver = await startReceiver();
     gateway = await startGateway(system, {
-      DRYAPI_MODELS: MODELS,
+      // The last one is on no worker.
+      DRYAPI_MODELS: `${MODELS},fake-b`,
       DRYAPI_ADMIN_KEY: ADMIN_KEY,
       DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
       NODE_EXTRA_CA_CERTS: receiver.caFile,
     });
     key = await addClient(system);
-    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+    browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   });
   after(async () => {
     await browser.close();
@@ -67,7 +69,7 @@ describe("the console", () => {
   async function open(options: BrowserContextOptions = {}): Promise<{ readonly page: Page; readonly problems: string[] }> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     const page = await context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(WAIT_MS);
     const problems: string[] = [];
     page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
     page.on("pageerror", (error) => void problems.push(error.message));
@@ -104,13 +106,26 @@ describe("the console", () => {
     assert.deepEqual(problems, []);
   });
 
+  test("a request that no worker can take says so", async () => {
+    const { page, problems } = await open();
+    await enter(page);
+    await fill(page, "fake-b", { Prompt: "nobody", Width: "64", Height: "64", Steps: "1" });
+    await page.getByRole("button", { name: "Submit" }).click();
+    const card = page.locator("article").filter({ hasText: "nobody" });
+    await card.getByText("Waiting, place 1. No worker that serves the model is up.").waitFor();
+    await page.locator('#history [title="No worker that serves the model is up."]').first().waitFor();
+    await card.getByRole("button", { name: "Cancel" }).click();
+    await card.getByText("The request was cancelled.").waitFor();
+    assert.deepEqual(problems, []);
+  });
+
   test("a running request shows previews, and is cancelled", async () => {
     const { page, problems } = await open();
     await enter(page);
     await fill(page, "fake", { Prompt: "slow", Width: "64", Height: "64", Steps: "10000" });
-    // The fake model's own parameters have no field.
+    // The fake model's own parameters have no field. It goes on until it is cancelled, at any pace.
     await page.evaluate(
-      `find = document.getElementById("fields"); find.append(Object.assign(document.createElement("input"), { name: "step_ms", value: "20" }))`,
+      `find = document.getElementById("fields"); find.append(Object.assign(document.createElement("input"), { name: "step_ms", value: "${paced(200)}" }))`,
     );
     await page.getByRole("button", { name: "Submit" }).click();
     const card = page.locator("article").filter({ hasText: "slow" });
@@ -175,7 +190,7 @@ describe("the console", () => {
     const { page, problems } = await open();
     await enter(page);
     await page.getByLabel("Task").selectOption("img2video");
-    const values = { Prompt: "a red fox runs", Width: "256", Height: "192", Frames: "41", Steps: "8", Fps: "20" };
+    const values = { Prompt: "a red fox runs", Width: "256", Height: "192", Frames: "17", Steps: "4", Fps: "10" };
     await fill(page, "tiny-ltx-video", values);
     const picture = join(import.meta.dirname, "..", "fixtures", "ltx-video", "first-100x80.png");
     await page.getByLabel("First frame image").setInputFiles(picture);
@@ -185,7 +200,7 @@ describe("the console", () => {
     await card.getByText(/^Done in/).waitFor();
     assert.deepEqual(await card.getByRole("link").allTextContents(), ["Original", "JPG", "WEBP"]);
     const facts = await page.evaluate<Readonly<Record<string, number>>>(PLAY);
-    assert.deepEqual(facts, { width: 256, height: 192, seconds: 41 / 20, poster: 256 });
+    assert.deepEqual(facts, { width: 256, height: 192, seconds: 1.7, poster: 256 });
     await page.screenshot({ path: join(SCREENSHOTS, "console-clip.png"), fullPage: true });
     assert.deepEqual(problems, []);
   });
@@ -291,9 +306,9 @@ test("results of an s3: store are shown from the store", async () => {
   await using system = await startSystem(store);
   await system.startWorker();
   await using gateway = await startGateway(system);
-  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+  await using browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS, timeout: WAIT_MS });
   const page = await browser.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(WAIT_MS);
   const problems: string[] = [];
   page.on("console", (message) => void (message.type() === "error" && problems.push(message.text())));
   await page.goto(gateway.url);

@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import sharp from "sharp";
 import type { Tensor } from "../../src/pipelines/backend.ts";
-import type { JobOutput } from "../../src/pipelines/pipeline.ts";
 import { AppError, type ErrorCode } from "../../src/protocol/error.ts";
-import type { RunnerJob } from "../../src/protocol/ipc.ts";
+import type { JobOutput, RunnerJob } from "../../src/protocol/ipc.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
 import {
   FLUX_FIXTURES,
@@ -101,6 +100,7 @@ test("a job announces its stages, reports each step and shows x0", async () => {
     ],
   );
   // A step whose predecessor's preview is still being encoded shows none.
+  await context.settled();
   const shown = context.previews.map(({ step }) => step);
   assert.equal(shown[0], 1);
   assert.deepEqual(

@@ -12,7 +12,7 @@ import sharp from "sharp";
 import { FormData as UndiciForm, fetch as undiciFetch, request as undiciRequest } from "undici";
 import { FLUX_FIXTURES } from "../support/flux-rig.ts";
 import { addClient, ApiClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
-import { startSystem, type TestSystem } from "../support/system.ts";
+import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
 
 const MODEL = "tiny-flux-schnell";
 const SNOW = { model: MODEL, prompt: "snow", steps: "2" };
@@ -52,7 +52,7 @@ describe("request bodies", () => {
   const openForm = (): { readonly sent: ClientRequest; readonly answer: Promise<{ status: number; body: unknown }> } => {
     const headers = { Authorization: `Bearer ${key}`, "Content-Type": "multipart/form-data; boundary=B" };
     const sent = httpRequest(`${gateway.url}/api/v1/client/img2img`, { method: "POST", headers });
-    const answer = once(sent, "response", { signal: AbortSignal.timeout(10_000) }).then(async ([response]) => {
+    const answer = once(sent, "response", { signal: AbortSignal.timeout(WAIT_MS) }).then(async ([response]) => {
       const message = response as IncomingMessage;
       return { status: message.statusCode ?? 0, body: JSON.parse((await message.toArray()).join("")) as unknown };
     });
@@ -322,7 +322,7 @@ describe("request bodies", () => {
     const other = await startGateway(system, { TMPDIR: uploads });
     const headers = { Authorization: `Bearer ${key}`, "Content-Type": "multipart/form-data; boundary=B" };
     const sent = httpRequest(`${other.url}/api/v1/client/img2img`, { method: "POST", headers });
-    const answer = once(sent, "response", { signal: AbortSignal.timeout(10_000) });
+    const answer = once(sent, "response", { signal: AbortSignal.timeout(WAIT_MS) });
     sent.write(`${field("model", MODEL)}${field("prompt", "snow")}${file}`);
     sent.write(PNG.subarray(0, 1_000));
     await system.until("the beginning of the upload", async () => ((await readdir(uploads)).length > 0 ? true : undefined));

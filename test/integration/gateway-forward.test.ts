@@ -4,8 +4,11 @@ import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, describe, mock, test } from "node:test";
 import PusherServer from "pusher";
+import type { JobEvent } from "../../src/protocol/event.ts";
+import { openEmitter } from "../../src/state/open-emitter.ts";
 import { addClient, ApiClient, startGateway } from "../support/gateway.ts";
 import type { StatusUpdate } from "../support/pusher-client.ts";
+import { paced } from "../support/pace.ts";
 import { startSystem, type TestSystem } from "../support/system.ts";
 
 const KEY = "outer-key";
@@ -75,14 +78,7 @@ describe("another Pusher server", () => {
   // A gateway that a test killed still holds its lease.
   beforeEach(() => system.client.del(system.keys.forwarder));
 
-  const picture = (steps: number, stepMs: number): object => ({
-    model: "fake",
-    prompt: "x",
-    width: 64,
-    height: 64,
-    steps,
-    step_ms: stepMs,
-  });
+  const picture = (steps: number): object => ({ model: "fake", prompt: "x", width: 64, height: 64, steps, step_ms: paced(10) });
   const isDone =
     (id: string) =>
     ({ update }: Received): boolean =>
@@ -94,6 +90,14 @@ describe("another Pusher server", () => {
       () => pusher.received.find(isDone(id)),
       () => pusher.asked.slice(-5).map(({ update }) => update),
     );
+
+  /** An event of a running job, as its worker emits it. */
+  async function emit(id: string, event: Pick<JobEvent, "type" | "preview">): Promise<void> {
+    const { client: redis, keys } = system;
+    const token = (await redis.get(keys.lock("fake", id))) ?? "";
+    const target = { id, queue: "fake", token, claim: 1, client: "tester" };
+    await openEmitter({ redis, keys, ttlMs: 3_600_000 }).emit(target, { id, claim: 1, progress: 10, ...event });
+  }
 
   test("gets all events once over two gateways, signed as its SDK signs, previews only as large as it takes them", async () => {
     let isDown = true;
@@ -109,13 +113,24 @@ describe("another Pusher server", () => {
     assert.ok(gateway);
     await leader();
     const api = new ApiClient(gateway.url, key);
-    const id = await api.submit("txt2img", picture(5, 100));
+    using gate = system.gate();
+    const id = await api.submit("txt2img", { ...picture(1), fault: gate.fault });
+    await system.event((event) => event.id === id && event.stage === "denoise");
+    // Of what waits for a call to end only the newest is told: the same again, until each kind has been.
+    await system.until("progress", async () => {
+      await emit(id, { type: "progress" });
+      return pusher.received.find(({ update }) => update.status === "in_progress");
+    });
+    await system.until("a preview", async () => {
+      await emit(id, { type: "preview", preview: "AAAA" });
+      return pusher.asked.find(({ update }) => update.preview !== null);
+    });
+    gate.open();
     await done(pusher, id);
     const own = pusher.received.filter(({ update }) => update.request_id === id);
     assert.deepEqual([...new Set(own.map(({ update }) => update.status))], ["processing", "in_progress", "done"]);
     assert.equal(own.filter(isDone(id)).length, 1);
     assert.equal(own.at(-1)?.update.progress, "100.00");
-    assert.ok(pusher.asked.some(({ update }) => update.preview !== null));
     for (const { path, query, body } of pusher.received) {
       assert.equal(path, "/apps/app1/events");
       const { channels, name } = JSON.parse(body) as { channels: string[]; name: string };
@@ -135,7 +150,7 @@ describe("another Pusher server", () => {
     await using pusher = await startPusherServer(() => 200);
     const first = await startGateway(system, pusher.env);
     await leader();
-    const earlier = await new ApiClient(first.url, key).submit("txt2img", picture(1, 1));
+    const earlier = await new ApiClient(first.url, key).submit("txt2img", picture(1));
     await done(pusher, earlier);
     assert.equal(await first.stop(), 0);
     assert.equal(await system.client.get(system.keys.forwarder), null, "given back");
@@ -143,7 +158,7 @@ describe("another Pusher server", () => {
     await system.ended("fake", meanwhile);
     await using second = await startGateway(system, pusher.env);
     await done(pusher, meanwhile);
-    const later = await new ApiClient(second.url, key).submit("txt2img", picture(1, 1));
+    const later = await new ApiClient(second.url, key).submit("txt2img", picture(1));
     await done(pusher, later);
     for (const id of [earlier, meanwhile, later]) assert.equal(pusher.received.filter(isDone(id)).length, 1, id);
   });
@@ -158,11 +173,11 @@ describe("another Pusher server", () => {
     await using gateway = await startGateway(system, pusher.env);
     await leader();
     const api = new ApiClient(gateway.url, key);
-    hanging = await api.submit("txt2img", picture(2, 50));
+    hanging = await api.submit("txt2img", picture(2));
     await system.until("a call that hangs", () => pusher.asked.find(({ update }) => update.request_id === hanging));
-    refused = await api.submit("txt2img", picture(1, 1));
+    refused = await api.submit("txt2img", picture(1));
     await system.until("a refused end", () => pusher.asked.find(isDone(refused)));
-    const other = await api.submit("txt2img", picture(1, 1));
+    const other = await api.submit("txt2img", picture(1));
     await done(pusher, other);
     assert.equal(pusher.asked.filter(isDone(refused)).length, 1);
     const refusals = gateway.lines.filter((line) => line["request"] === refused);

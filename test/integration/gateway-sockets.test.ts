@@ -5,6 +5,7 @@ import { WebSocket } from "ws";
 import { startBalancer } from "../support/balancer.ts";
 import { addClient, ApiClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { openPusher, subscribeUpdates, type PusherClient, type StatusUpdate } from "../support/pusher-client.ts";
+import { paced, type Gate } from "../support/pace.ts";
 import { startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
 const EVENT = "request.status.updated";
@@ -38,15 +39,9 @@ describe("sockets", () => {
     return client;
   }
 
-  /** The fake model's steps take so long. */
-  const picture = (steps: number, stepMs: number): object => ({
-    model: "fake",
-    prompt: "x",
-    width: 64,
-    height: 64,
-    steps,
-    step_ms: stepMs,
-  });
+  const picture = (steps: number): object => ({ model: "fake", prompt: "x", width: 64, height: 64, steps, step_ms: paced(10) });
+  /** Held in its second step until it is cancelled or the gate opens. */
+  const heldPicture = (gate: Gate): object => ({ ...picture(3), fault: { ...gate.fault, step: 2 } });
 
   /** What is added to the queue waits there. */
   async function pause(isPaused: boolean): Promise<void> {
@@ -64,7 +59,10 @@ describe("sockets", () => {
 
   test("a job is told from its start to its result, with previews", async () => {
     const updates = await subscribeUpdates(connect());
-    const id = await api.submit("txt2img", picture(10, 60));
+    using gate = system.gate();
+    const id = await api.submit("txt2img", heldPicture(gate));
+    await system.until("a preview", () => updates.find((update) => update.request_id === id && update.preview !== null));
+    gate.open();
     const done = await find(updates, id, "done");
     const own = updates.filter((update) => update.request_id === id);
     assert.equal(own[0]?.status, "processing");
@@ -82,7 +80,8 @@ describe("sockets", () => {
 
   test("a failure and a cancel are told with their codes", async () => {
     const updates = await subscribeUpdates(connect());
-    const id = await api.submit("txt2img", picture(5_000, 20));
+    using gate = system.gate();
+    const id = await api.submit("txt2img", heldPicture(gate));
     await find(updates, id, "in_progress");
     assert.equal((await api.post(`requests/${id}/cancel`)).status, 200);
     assert.equal((await find(updates, id, "error")).error_code, "CANCELLED");
@@ -90,7 +89,8 @@ describe("sockets", () => {
   });
 
   test("who subscribes late is told the present state", async () => {
-    const id = await api.submit("txt2img", picture(5_000, 20));
+    using gate = system.gate();
+    const id = await api.submit("txt2img", heldPicture(gate));
     await system.event((event) => event.id === id && event.type === "preview");
     const updates = await subscribeUpdates(connect());
     const first = await find(updates, id, "in_progress");
@@ -99,7 +99,7 @@ describe("sockets", () => {
   });
 
   test("who subscribes just after the end is told of it", async () => {
-    const id = await api.submit("txt2img", picture(1, 1));
+    const id = await api.submit("txt2img", picture(1));
     await system.ended("fake", id);
     const updates = await subscribeUpdates(connect());
     const done = await find(updates, id, "done");
@@ -108,9 +108,10 @@ describe("sockets", () => {
   });
 
   test("a running request is told to who subscribes late however many wait behind it", async () => {
-    const running = await api.submit("txt2img", picture(5_000, 20));
+    using gate = system.gate();
+    const running = await api.submit("txt2img", heldPicture(gate));
     await system.event((event) => event.id === running && event.type === "progress");
-    const waiting = await Promise.all(Array.from({ length: 60 }, () => api.submit("txt2img", picture(1, 1))));
+    const waiting = await Promise.all(Array.from({ length: 60 }, () => api.submit("txt2img", picture(1))));
     const updates = await subscribeUpdates(connect());
     await find(updates, running, "in_progress");
     for (const id of [...waiting, running]) assert.equal((await api.post(`requests/${id}/cancel`)).status, 200);
@@ -120,7 +121,7 @@ describe("sockets", () => {
   test("the cancel of a request that waits is told: no worker would", async () => {
     const updates = await subscribeUpdates(connect());
     await pause(true);
-    const id = await api.submit("txt2img", picture(1, 1));
+    const id = await api.submit("txt2img", picture(1));
     assert.equal((await api.post(`requests/${id}/cancel`)).status, 200);
     assert.equal((await find(updates, id, "error")).error_code, "CANCELLED");
     await pause(false);
@@ -129,7 +130,7 @@ describe("sockets", () => {
   test("an end that was told while the gateway heard nothing reaches its sockets", async () => {
     const updates = await subscribeUpdates(connect());
     await pause(true);
-    const id = await api.submit("txt2img", picture(1, 1));
+    const id = await api.submit("txt2img", picture(1));
     process.kill(gateway.pid, "SIGSTOP");
     try {
       await system.client.call("CLIENT", "KILL", "TYPE", "pubsub");
@@ -212,7 +213,7 @@ describe("sockets", () => {
     balancer.sendTo(gateway.url);
     assert.equal(await second.stop(), 0);
     await isBack(secondSocket);
-    const id = await api.submit("txt2img", picture(3, 100));
+    const id = await api.submit("txt2img", picture(3));
     await find(updates, id, "done");
 
     const third = await startGateway(system, ENV);
@@ -222,7 +223,7 @@ describe("sockets", () => {
     balancer.sendTo(null);
     // Its job ends while it is nowhere.
     await third.kill9();
-    const lost = await api.submit("txt2img", picture(1, 1));
+    const lost = await api.submit("txt2img", picture(1));
     await system.ended("fake", lost);
     balancer.sendTo(gateway.url);
     await find(otherUpdates, lost, "done");
@@ -234,7 +235,7 @@ describe("sockets", () => {
     await system.until("readiness", async () => ((await fetch(`${worker.admin}/readyz`)).status === 200 ? true : undefined));
     let id = "";
     await system.until("a submit", async () => {
-      const answer = await api.post("txt2img", picture(3, 100));
+      const answer = await api.post("txt2img", picture(3));
       id = answer.status === 200 ? String(answer.body.data["request_id"]) : "";
       return id === "" ? undefined : true;
     });
@@ -268,7 +269,7 @@ describe("sockets", () => {
       });
     }
     await allSubscribed;
-    wanted = await api.submit("txt2img", picture(2, 100));
+    wanted = await api.submit("txt2img", picture(2));
     await system.until(
       "all to hear",
       () => (heard.size === 1_000 ? true : undefined),

@@ -3,8 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import type { JobOutput } from "../../src/pipelines/pipeline.ts";
-import type { RunnerJob } from "../../src/protocol/ipc.ts";
+import type { JobOutput, RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import { loadShipped, runJob, samplesOf, type LoadedModel } from "../support/pipeline-rig.ts";
 

@@ -40,8 +40,8 @@ describe("transcription", () => {
   /** Runs ffmpeg to make a file of the test's. */
   async function ffmpeg(args: readonly string[], input?: Int16Array): Promise<void> {
     await using run = openFfmpeg({ what: "making a test file", args, failure: "INTERNAL" });
-    run.stdin.end(input === undefined ? undefined : Buffer.from(input.buffer, input.byteOffset, input.byteLength));
-    await run.ended;
+    if (input !== undefined) await run.write(Buffer.from(input.buffer, input.byteOffset, input.byteLength));
+    await run.finish();
   }
   const write = (path: string, samples: Int16Array): Promise<void> =>
     ffmpeg(["-f", "s16le", "-ar", String(RATE), "-ac", "1", "-i", "pipe:0", path], samples);

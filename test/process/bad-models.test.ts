@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { cp, mkdir, readdir, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fakeFolder } from "../../src/pipelines/fake/fake-gate.ts";
 import { MODELS } from "../support/flux-rig.ts";
 import { childrenOf, gone, startSystem, type LogLine, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
@@ -167,8 +168,6 @@ describe("a worker with bad models", () => {
 test("kill -9 of a runner while it loads, and a crash there: the model is loaded again, each job ends once", async () => {
   await using system = await startSystem({ DRYAPI_MODELS: "stalls,crashes" });
   system.env["DRYAPI_MODELS_DIR"] = join(system.dir, "models");
-  // Where the fake model counts its faults.
-  system.env["TMPDIR"] = system.dir;
   for (const [slug, kind] of [
     ["stalls", "stall"],
     ["crashes", "segfault"],
@@ -198,9 +197,12 @@ test("kill -9 of a runner while it loads, and a crash there: the model is loaded
 });
 
 async function killWhileLoading(system: TestSystem, worker: WorkerProcess): Promise<void> {
-  // A fault is counted before it is committed.
-  const counter = join(system.dir, `dryapi-fake-${process.getuid?.() ?? 0}`);
-  await system.until("the load to be under way", async () => ((await readdir(counter).catch(() => [])).length > 0 ? true : undefined));
+  // A fault is counted before it is committed. The count is the size of a file, which is there before it has one.
+  await system.until("the load to be under way", async () => {
+    const files = await readdir(fakeFolder(system.env["TMPDIR"]), { withFileTypes: true }).catch(() => []);
+    const sizes = await Promise.all(files.map(async ({ parentPath, name }) => (await stat(join(parentPath, name))).size));
+    return sizes.some((size) => size === 1) ? true : undefined;
+  });
   const [runner] = await childrenOf(worker.pid);
   assert.ok(runner !== undefined);
   process.kill(runner, "SIGKILL");

@@ -5,11 +5,10 @@ import { after, before, describe, test } from "node:test";
 import { addClient, ApiClient, endOf, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
 import { samplesOf } from "../support/pipeline-rig.ts";
-import { startSystem, type TestSystem } from "../support/system.ts";
+import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
 
 const MODELS = "tiny-kokoro,tiny-vits,tiny-musicgen,tiny-whisper";
 const SPEECH = { text: "A red fox ran over the hill.", lang: "en-us", speed: 1, format: "mp3", sample_rate: 24_000 };
-const WAIT_MS = 30_000;
 
 /** Speech and music from the submit to the client's file: real gateway, daemon, runners and store. */
 describe("a worker with models of sound", () => {

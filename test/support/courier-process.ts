@@ -1,10 +1,9 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import type { TestSystem } from "./system.ts";
+import { WAIT_MS, type TestSystem } from "./system.ts";
 
 const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
-const START_MS = 30_000;
 
 /** A real `dryapi courier` process on a system's Redis and store. */
 export interface CourierProcess extends AsyncDisposable {
@@ -32,7 +31,7 @@ export async function startCourier(
     if (line["msg"] === "courier ready") resolve();
   });
   void exited.then((code) => reject(new Error(`the courier ended (code ${code}): ${stderr}${JSON.stringify(lines.slice(-5))}`)));
-  const timer = setTimeout(() => reject(new Error(`the courier was not ready within ${START_MS} ms`)), START_MS);
+  const timer = setTimeout(() => reject(new Error(`the courier was not ready within ${WAIT_MS} ms`)), WAIT_MS);
   const kill9 = async (): Promise<void> => {
     child.kill("SIGKILL");
     await exited;

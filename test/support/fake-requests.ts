@@ -11,6 +11,10 @@ export class FakeRequests implements Requests {
   /** Redis is away. */
   isAway = false;
 
+  now(): Promise<number> {
+    return Promise.resolve(Date.now());
+  }
+
   create(): Promise<boolean> {
     return Promise.reject(new Error("not the worker's"));
   }

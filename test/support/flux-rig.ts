@@ -160,6 +160,7 @@ export class RecordingContext implements RunContext {
   readonly previews: { readonly id: string; readonly jpeg: Uint8Array; readonly step: number }[] = [];
   readonly ends: Map<string, JobEnd> = new Map<string, JobEnd>();
   readonly #cancelled = new Set<string>();
+  readonly #rendering = new Map<string, Promise<void>>();
   /** Called at every stage, before its work: the place to cancel from. */
   onStage: (name: string, count: number) => void = () => undefined;
 
@@ -180,12 +181,18 @@ export class RecordingContext implements RunContext {
     this.progressed.push({ id, ...at });
   }
 
-  preview(id: string, jpeg: Uint8Array, step: number): void {
-    this.previews.push({ id, jpeg, step });
+  preview(id: string, step: number, render: () => Uint8Array | Promise<Uint8Array>): void {
+    if (this.#rendering.has(id)) return;
+    const rendering = Promise.resolve(render()).then((jpeg) => {
+      this.previews.push({ id, jpeg, step });
+      this.#rendering.delete(id);
+    });
+    this.#rendering.set(id, rendering);
   }
 
-  previewDue(): boolean {
-    return true;
+  /** Settles when all previews are there. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#rendering.values());
   }
 
   readonly end = (id: string, end: JobEnd): void => {

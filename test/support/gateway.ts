@@ -3,10 +3,9 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { openClients, type NewClient } from "../../src/state/open-clients.ts";
-import type { TestSystem } from "./system.ts";
+import { WAIT_MS, type TestSystem } from "./system.ts";
 
 const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
-const START_MS = 30_000;
 
 /** A real `dryapi gateway` process on a system's Redis and store. */
 export interface GatewayProcess extends AsyncDisposable {
@@ -38,7 +37,7 @@ export async function startGateway(
     if (line["msg"] === "gateway ready") resolve(String(line["url"]));
   });
   void exited.then((code) => reject(new Error(`the gateway ended (code ${code}): ${stderr}${JSON.stringify(lines.slice(-5))}`)));
-  const timer = setTimeout(() => reject(new Error(`the gateway was not ready within ${START_MS} ms`)), START_MS);
+  const timer = setTimeout(() => reject(new Error(`the gateway was not ready within ${WAIT_MS} ms`)), WAIT_MS);
   const kill9 = async (): Promise<void> => {
     child.kill("SIGKILL");
     await exited;

@@ -53,7 +53,6 @@ export async function runJob(
     cancelled: () => told.stages.length >= cancelAtStage,
     progress: (_id, { fraction }) => void told.fractions.push(fraction),
     preview: () => undefined,
-    previewDue: () => false,
   };
   const ends: JobEnd[] = [];
   await pipeline.run([job], context, (id, end) => {

@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import type { Options } from "pusher-js";
+import { WAIT_MS } from "./system.ts";
 
 /** What the tests use of pusher-js: its types cannot be named from a module. */
 export interface PusherClient {
@@ -42,13 +43,11 @@ export function openPusher(options: {
   });
 }
 
-const SUBSCRIBE_MS = 15_000;
-
 /** Resolves once subscribed; the updates of the channel come into the array as long as the client is connected. */
 export async function subscribeUpdates(client: PusherClient, channel: string = "private-client.tester"): Promise<StatusUpdate[]> {
   const updates: StatusUpdate[] = [];
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const timer = setTimeout(() => reject(new Error(`no subscription to ${channel} within ${SUBSCRIBE_MS} ms`)), SUBSCRIBE_MS);
+  const timer = setTimeout(() => reject(new Error(`no subscription to ${channel} within ${WAIT_MS} ms`)), WAIT_MS);
   const subscribed = client.subscribe(channel);
   subscribed.bind("request.status.updated", (update: StatusUpdate) => updates.push(update));
   subscribed.bind("pusher:subscription_succeeded", () => resolve());

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -14,7 +14,8 @@ import { keysFor, type Keys } from "../../src/protocol/keys.ts";
 import { REQUEST_VERSION } from "../../src/protocol/request.ts";
 import type { Task } from "../../src/protocol/task.ts";
 import { openQueues } from "../../src/queue/open-queues.ts";
-import type { JobView, Queues } from "../../src/queue/queue-types.ts";
+import type { JobView } from "../../src/core/job-state.ts";
+import type { Queues } from "../../src/queue/queue-types.ts";
 import { connectRedis } from "../../src/state/connect-redis.ts";
 import { openEmitter } from "../../src/state/open-emitter.ts";
 import { openRequestIndex, type RequestIndex } from "../../src/state/open-request-index.ts";
@@ -24,11 +25,15 @@ import { openCancelChannel } from "../../src/state/open-cancel-channel.ts";
 import { readLive } from "../../src/state/read-live.ts";
 import type { CancelChannel, Requests } from "../../src/state/state-types.ts";
 import { cancelJob } from "../../src/requests/cancel-job.ts";
+import { writeThrough } from "./redis-rig.ts";
+import { closeGate, setFloor, stageGate, type Gate } from "./pace.ts";
 
 const CLIENT = "tester";
 /** Every wait ends: a test that waits in vain fails with what it waited for, and its processes are disposed. */
-const WAIT_MS = 60_000;
+export const WAIT_MS = 120_000;
 const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
+/** A worker whose runners keep the pace of the test, whatever their model: see `stage` and pace.ts. */
+export const PACED_WORKER: string = join(import.meta.dirname, "..", "fixtures", "paced-worker.ts");
 
 export interface LogLine {
   readonly level: string;
@@ -56,6 +61,7 @@ export class TestSystem implements AsyncDisposable {
   readonly env: Record<string, string>;
   readonly #cli: string;
   redis: PrivateRedis;
+  #redisIsUp = true;
   readonly client: Redis;
   readonly events: JobEvent[] = [];
   readonly queues: Queues;
@@ -75,7 +81,7 @@ export class TestSystem implements AsyncDisposable {
     const shared = { redis: this.client, keys: this.keys };
     this.queues = openQueues({
       ...shared,
-      lockMs: 3_000,
+      lockMs: WAIT_MS,
       stalledIntervalMs: 1_000,
       maxStalled: 2,
       retentionMs: 3_600_000,
@@ -87,14 +93,16 @@ export class TestSystem implements AsyncDisposable {
     this.env = {
       PATH: process.env["PATH"] ?? "",
       HOME: dir,
-      TMPDIR: tmpdir(),
+      // Gates and counted faults of the fake model lie here.
+      TMPDIR: join(dir, "tmp"),
       REDIS_URL: redis.url,
       DRYAPI_NAMESPACE: "test",
       DRYAPI_STATE_DIR: join(dir, "state"),
       DRYAPI_STORE: pathToFileURL(join(dir, "objects")).href,
       DRYAPI_DEVICE: "cpu",
       DRYAPI_ADMIN_PORT: "0",
-      DRYAPI_LOCK_MS: "3s",
+      // As long as any wait of a test: no stall of the machine lets a lock expire. A test about locks that do sets its own.
+      DRYAPI_LOCK_MS: `${WAIT_MS}ms`,
       DRYAPI_STALLED_INTERVAL_MS: "1s",
       DRYAPI_SPOOL_MIN_FREE_BYTES: "0",
       DRYAPI_CANCEL_GRACE_MS: "500ms",
@@ -111,11 +119,26 @@ export class TestSystem implements AsyncDisposable {
     await this.#subscriber.subscribe(this.keys.events(CLIENT));
   }
 
+  /** A closed gate for fake jobs, which name it in their `fault`. */
+  gate(): Gate {
+    return closeGate(undefined, this.env["TMPDIR"]);
+  }
+
+  /** The gate at which batches of a PACED_WORKER wait when they come to a stage for the n-th time. Each step begins with its stage. */
+  stage(name: string, nth: number): Gate {
+    return closeGate(stageGate(name, nth), this.env["TMPDIR"]);
+  }
+
   async startWorker(env: Record<string, string> = {}): Promise<WorkerProcess> {
     const worker = await startWorker(this.#cli, { ...this.env, ...env });
     this.#workers.add(worker);
     void worker.process.once("exit", () => this.#workers.delete(worker));
     return worker;
+  }
+
+  /** One that is not waited for; its end is the test's. */
+  spawnWorker(env: Record<string, string> = {}): Omit<WorkerProcess, "admin"> {
+    return spawnWorker(this.#cli, { ...this.env, ...env });
   }
 
   /** Writes record and job as a gateway does; returns the id. */
@@ -136,7 +159,7 @@ export class TestSystem implements AsyncDisposable {
       client: CLIENT,
       params: job.params ?? {},
       inputs: [],
-      timeoutMs: job.timeoutMs ?? 60_000,
+      timeoutMs: job.timeoutMs ?? 600_000,
     };
     await this.requests.create({
       ...shared,
@@ -201,10 +224,18 @@ export class TestSystem implements AsyncDisposable {
     return (await this.queues.job(model, id))?.state ?? "gone";
   }
 
-  /** Kills redis-server and starts it again on the same files and socket. */
-  async restartRedis(): Promise<void> {
+  /** Kills redis-server. What it has answered is in its files, however slow the disk is. */
+  async killRedis(): Promise<void> {
+    await writeThrough(this.client);
     await this.redis.kill9();
+    this.#redisIsUp = false;
+  }
+
+  /** Kills redis-server if it still runs, and starts it again on the same files and socket. */
+  async restartRedis(): Promise<void> {
+    if (this.#redisIsUp) await this.killRedis();
     this.redis = await startPrivateRedis({ dir: join(this.dir, "redis") });
+    this.#redisIsUp = true;
   }
 
   /** Object keys in the file store below a prefix. */
@@ -251,12 +282,21 @@ export class TestSystem implements AsyncDisposable {
 export async function startSystem(env: Record<string, string> = {}, cli: string = CLI): Promise<TestSystem> {
   const dir = await mkdtemp(join(tmpdir(), "dryapi-sys-"));
   const redis = await startPrivateRedis({ dir: join(dir, "redis") });
+  await mkdir(join(dir, "tmp"));
+  setFloor(join(dir, "tmp"));
   const system = new TestSystem(dir, redis, { DRYAPI_MODELS: "fake,fake-b,tiny-flux-schnell,tiny-flux-dev", ...env }, cli);
   await system.subscribe();
   return system;
 }
 
 async function startWorker(cli: string, env: Record<string, string>): Promise<WorkerProcess> {
+  const worker = spawnWorker(cli, env);
+  const { admin } = await worker.line(({ msg }) => msg === "worker ready");
+  assert.ok(typeof admin === "string");
+  return { ...worker, admin };
+}
+
+function spawnWorker(cli: string, env: Record<string, string>): Omit<WorkerProcess, "admin"> {
   const child = spawn(process.execPath, [cli, "worker"], { env, stdio: ["ignore", "pipe", "pipe"] });
   const lines: LogLine[] = [];
   const waiters = new Set<{ readonly matches: (line: LogLine) => boolean; readonly resolve: (line: LogLine) => void }>();
@@ -284,12 +324,9 @@ async function startWorker(cli: string, env: Record<string, string>): Promise<Wo
       waiters.delete(waiter);
     });
   };
-  const ready = await line(({ msg }) => msg === "worker ready");
-  assert.equal(typeof ready["admin"], "string");
   return {
     process: child,
     pid: child.pid ?? 0,
-    admin: ready["admin"] as string,
     lines,
     line,
     stop: async () => {

@@ -232,6 +232,7 @@ export class WorkerRig implements AsyncDisposable {
       ledger,
       spool,
       uploader,
+      storeSweep: { everyMs: 1, run: async () => null },
       intents: { declare: async () => true, withdraw: async () => undefined, counts: async () => new Map() },
       cancels: { nudge: async () => undefined, listen: async (_onCancel, signal) => aborted(signal) },
       store: {
@@ -242,6 +243,8 @@ export class WorkerRig implements AsyncDisposable {
         head: NOT_USED,
         delete: NOT_USED,
         deletePrefix: NOT_USED,
+        removeUnfinished: NOT_USED,
+        readLifecycle: NOT_USED,
         list: NOT_USED,
         presign: NOT_USED,
         check: NOT_USED,

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { access, mkdir, statfs } from "node:fs/promises";
-import { delimiter, isAbsolute, join } from "node:path";
 import { unknownSettings, type Config } from "../../config/config.ts";
+import { findProgram, pathFolders } from "../../lib/find-program.ts";
 import { formatBytes } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
@@ -28,7 +28,7 @@ export function checkSettings(env: Env): readonly Finding[] {
 }
 
 export async function checkSetpriv(env: Env): Promise<Finding> {
-  const path = await findProgram("setpriv", foldersOf(env));
+  const path = findProgram("setpriv", pathFolders(env));
   if (path !== null) return ok("setpriv", path);
   return warn(
     "setpriv",
@@ -39,28 +39,16 @@ export async function checkSetpriv(env: Env): Promise<Finding> {
 
 /** Audio and video models decode and encode with it. */
 export async function checkFfmpeg(env: Env, { ffmpegDir }: Pick<Config, "ffmpegDir">): Promise<readonly Finding[]> {
-  const folders = ffmpegDir === null ? foldersOf(env) : [ffmpegDir];
+  const folders = ffmpegDir === null ? pathFolders(env) : [ffmpegDir];
   const where = ffmpegDir === null ? "in the PATH" : `in DRYAPI_FFMPEG_DIR ${ffmpegDir}`;
   const findings: Finding[] = [];
   for (const program of ["ffmpeg", "ffprobe"]) {
-    const path = await findProgram(program, folders);
+    const path = findProgram(program, folders);
     if (path === null)
       findings.push(warn(program, `not ${where}: jobs of audio and video models fail`, "install it (apt-get install ffmpeg)"));
     else findings.push(ok(program, path));
   }
   return findings;
-}
-
-function foldersOf(env: Env): readonly string[] {
-  return (env["PATH"] ?? "").split(delimiter).filter(isAbsolute);
-}
-
-async function findProgram(program: string, folders: readonly string[]): Promise<string | null> {
-  for (const folder of folders) {
-    const path = join(folder, program);
-    if (await canUse(path, constants.X_OK)) return path;
-  }
-  return null;
 }
 
 /** The folders that a worker writes to: there, writable, on a real disk with room. */

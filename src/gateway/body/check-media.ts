@@ -3,7 +3,7 @@ import { readHead } from "./read-head.ts";
 import type { Upload } from "./read-body.ts";
 
 const MIB = 1024 * 1024;
-/** Most bytes and what is taken (contract, section 1). */
+/** Most bytes and what is taken. */
 const LIMITS = {
   audio: { maxMib: 20, formats: "mp3, wav, flac, ogg, aac, m4a" },
   video: { maxMib: 50, formats: "mp4, mov, webm, mkv, avi" },

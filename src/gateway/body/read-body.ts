@@ -1,11 +1,11 @@
-import { createHash, randomUUID } from "node:crypto";
-import { createWriteStream, rm } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Transform, type Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
+import type { Readable } from "node:stream";
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import { saveStream } from "../../lib/save-stream.ts";
 import { HttpProblem, malformed, tooLarge, unsupported } from "../http/errors.ts";
 
 /** A file of a multipart request, on this machine's disk until the response has gone. */
@@ -23,7 +23,7 @@ export interface RequestBody {
   readonly uploads: readonly Upload[];
 }
 
-/** The whole request (contract, section 1). Single kinds of files have lower limits of their own. */
+/** The whole request. Single kinds of files have lower limits of their own. */
 export const MAX_REQUEST_BYTES: number = 75 * 1024 * 1024;
 /** JSON and urlencoded bodies, and the fields of a form, are held in memory, so they get less. */
 export const MAX_PLAIN_BYTES: number = 4 * 1024 * 1024;
@@ -100,18 +100,8 @@ async function readParts(request: FastifyRequest): Promise<RequestBody> {
 }
 
 async function store(source: Readable, path: string, left: number): Promise<Omit<Upload, "field">> {
-  const hash = createHash("sha256");
-  let sizeBytes = 0;
-  const meter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      sizeBytes += chunk.length;
-      hash.update(chunk);
-      if (sizeBytes > left) done(tooLarge("The request is larger than 75 MB."));
-      else done(null, chunk);
-    },
-  });
-  await pipeline(source, meter, createWriteStream(path, { flags: "wx", mode: 0o600 }));
-  return { path, sizeBytes, sha256: hash.digest("hex") };
+  const tooMuch = (): HttpProblem => tooLarge("The request is larger than 75 MB.");
+  return { path, ...(await saveStream(source, path, { maxBytes: left, tooLarge: tooMuch, mode: 0o600 })) };
 }
 
 /** `name[]` is a list however often it came; prototype names are no fields of anybody. */

@@ -1,3 +1,4 @@
+import { steadyNow } from "../../lib/steady-clock.ts";
 import type { PresentUpdate } from "./request-updates.ts";
 import type { SocketSession, Update } from "./socket-session.ts";
 import { toUpdate } from "./update-payload.ts";
@@ -6,16 +7,16 @@ export interface ChannelOptions {
   readonly client: string;
   /** Resolves when no event is missed any more; never rejects. */
   readonly active: Promise<void>;
-  /** The client's running requests and those that ended after `since` (unix ms). May reject: it is tried again. */
+  /** The client's running requests and those that ended after `since` (`steadyNow`). May reject: it is tried again. */
   readonly present: (since: number) => Promise<readonly PresentUpdate[]>;
   readonly onSent: (count: number) => void;
-  /** Unix milliseconds. */
+  /** Default: `steadyNow`. */
   readonly now?: () => number;
 }
 
 /**
  * Whoever subscribes is told of ends that were so recent too: they fell into the time in which it submitted, or reconnected. An outage is
- * noticed later than it began, and clocks differ.
+ * noticed later than it began.
  */
 export const RECENT_END_MS = 30_000;
 const RETRY_MS = 1_000;
@@ -44,7 +45,7 @@ export class ClientChannel {
 
   add(session: SocketSession): void {
     this.#sessions.set(session, []);
-    this.#askSince((this.#options.now ?? Date.now)() - RECENT_END_MS);
+    this.#askSince((this.#options.now ?? steadyNow)() - RECENT_END_MS);
   }
 
   delete(session: SocketSession): boolean {
@@ -60,7 +61,7 @@ export class ClientChannel {
     this.#options.onSent(this.#sessions.size);
   }
 
-  /** Events since then (unix ms) may have been missed. */
+  /** Events since then (`steadyNow`) may have been missed. */
   gap(lostAt: number): void {
     this.#tellAllSince(lostAt - RECENT_END_MS);
   }

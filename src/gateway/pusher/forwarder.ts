@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { EventOrder } from "../../core/event-order.ts";
 import { sleep } from "../../lib/backoff.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { parseEvent, type JobEvent } from "../../protocol/event.ts";
 import type { RealtimeTarget } from "../../protocol/pusher-api.ts";
 import { onReturn, watchConnection } from "../../state/open-event-hub.ts";
@@ -41,7 +42,7 @@ export class Forwarder {
     while (!signal.aborted) {
       const led = this.#leads;
       this.#leads = await lease.hold().catch(() => false);
-      if (this.#leads && !led) void this.#tellPresent(Date.now() - RECENT_END_MS);
+      if (this.#leads && !led) void this.#tellPresent(steadyNow() - RECENT_END_MS);
       await sleep(LEASE_MS / 5, signal).catch(() => undefined);
     }
     if (!this.#leads) return;
@@ -78,6 +79,7 @@ export class Forwarder {
     try {
       for (const { id: client } of await this.#context.clients.list()) {
         if (!this.#leads) return;
+        // Also of a client whose own record cannot be read: its events are told all the same.
         for (const present of await this.#updates.present(client, since)) this.#outbox.put({ client, ...present });
       }
     } catch {

@@ -1,5 +1,6 @@
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../../lib/backoff.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
+import { endedWithin } from "../../lib/within.ts";
 import { channelOf } from "../../protocol/pusher.ts";
 import { eventCall, type RealtimeTarget } from "../../protocol/pusher-api.ts";
 import type { GatewayContext } from "../gateway-context.ts";
@@ -59,16 +60,14 @@ export class Outbox {
 
   /** Resolves when all was told, at the latest after so many milliseconds. */
   async flushed(withinMs: number): Promise<void> {
-    const done = new AbortController();
-    const all = Promise.allSettled(this.#busy.values()).finally(() => done.abort());
-    await Promise.race([all, sleep(withinMs, done.signal).catch(() => undefined)]);
+    await endedWithin(withinMs, Promise.allSettled(this.#busy.values()));
   }
 
   async #drain(id: string): Promise<void> {
     for (let next = this.#waiting.get(id); next !== undefined; next = this.#waiting.get(id)) {
       this.#waiting.delete(id);
       if (isEnd(next.payload)) await this.#tellEnd(next);
-      else if (Date.now() >= this.#awayUntil) await this.#call(next);
+      else if (performance.now() >= this.#awayUntil) await this.#call(next);
     }
   }
 
@@ -77,11 +76,11 @@ export class Outbox {
     const mark = keys.forwarded(end.payload.request_id);
     // When Redis is away it is told twice rather than not at all.
     if ((await redis.exists(mark).catch(() => 0)) === 1) return;
-    const giveUpAt = Date.now() + END_PATIENCE_MS;
+    const giveUpAt = performance.now() + END_PATIENCE_MS;
     for (let tries = 1; ; tries += 1) {
       const answer = await this.#call(end);
       if (answer === "taken") await redis.set(mark, "1", "EX", TOLD_TTL_S).catch(() => undefined);
-      if (answer !== "away" || Date.now() > giveUpAt) return;
+      if (answer !== "away" || performance.now() > giveUpAt) return;
       await sleep(backoffDelayMs(END_RETRY, tries));
     }
   }
@@ -94,7 +93,7 @@ export class Outbox {
     const isRetold = first.answer === "too-large" && payload.preview !== null;
     const { answer, detail } = isRetold ? await this.#post({ ...outgoing, payload: { ...payload, preview: null } }) : first;
     metrics.socketFrames.inc({ result: answer === "taken" ? "sent" : "dropped" });
-    if (answer === "away") this.#awayUntil = Date.now() + AWAY_MS;
+    if (answer === "away") this.#awayUntil = performance.now() + AWAY_MS;
     if (answer !== "taken")
       log.warn({ request: payload.request_id, status: payload.status, answer, detail }, "an event did not reach the realtime server");
     return answer;

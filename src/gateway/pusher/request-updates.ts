@@ -1,8 +1,10 @@
 import { sleep } from "../../lib/backoff.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { readUnfinished } from "../../state/read-unfinished.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
-import { readState, type RequestState } from "../../requests/read-state.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
+import { readState, readStates, type RequestState } from "../../requests/read-state.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
 
@@ -10,7 +12,7 @@ import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
 export interface RequestUpdates {
   /** Null for an event that changes nothing for a client. Never rejects: a result whose link cannot be read now goes without. */
   ofEvent(event: JobEvent): UpdatePayload | null | Promise<UpdatePayload | null>;
-  /** The client's requests that run, oldest first, then those that ended after `since` (unix ms). @throws AppError REDIS_UNAVAILABLE */
+  /** The client's requests that run, oldest first, then those that ended after `since` (`steadyNow`). @throws AppError REDIS_UNAVAILABLE */
   present(client: string, since: number): Promise<readonly PresentUpdate[]>;
 }
 
@@ -22,7 +24,7 @@ export interface PresentUpdate {
 
 export type UpdatesContext = Pick<
   GatewayContext,
-  "config" | "keys" | "redis" | "store" | "secrets" | "publicUrl" | "requests" | "queues" | "readLive" | "index"
+  "config" | "log" | "keys" | "redis" | "store" | "secrets" | "publicUrl" | "requests" | "queues" | "readLive" | "index"
 >;
 
 /** How many of a client's newest requests are looked through, and of how many the state is told at most. */
@@ -33,12 +35,16 @@ const LINK_RETRIES_MS = [100, 400, 1_600];
 export function openRequestUpdates(context: UpdatesContext): RequestUpdates {
   return {
     ofEvent: (event) => (event.type === "done" ? doneOf(context, event) : updateOf(event, null)),
-    present: async (client, since) => {
+    present: async (client, from) => {
+      const since = from - steadyNow() + (await context.requests.now());
       const { ids } = await context.index.page(client, { cursor: null, limit: MOST_LOOKED_AT });
       const candidates = await readUnfinished(context.redis, context.keys, ids, since);
-      const states = await Promise.all(candidates.slice(0, MOST_PRESENT).map((id) => readState(context, id)));
+      const states = await readStates(context, candidates.slice(0, MOST_PRESENT));
+      for (const found of states) {
+        if (isUnreadable(found)) context.log.warn({ request: found.id, why: found.unreadable }, "a request cannot be told to its client");
+      }
       const told = await Promise.all(
-        states.filter((found) => found !== null && isTold(found, since)).map((found) => presentUpdate(context, found as RequestState)),
+        states.flatMap((found) => (!isUnreadable(found) && isTold(found, since) ? [presentUpdate(context, found)] : [])),
       );
       const present = told.filter((each) => each !== null).toReversed();
       const isRunning = ({ payload }: PresentUpdate): boolean => payload.status === "in_progress";
@@ -59,8 +65,9 @@ async function presentUpdate(context: UpdatesContext, { record, state, seq }: Re
 async function doneOf(context: UpdatesContext, event: JobEvent): Promise<UpdatePayload | null> {
   for (const delayMs of [...LINK_RETRIES_MS, null]) {
     try {
-      const found = await readState(context, event.id);
-      return updateOf(event, found === null ? null : await linkOf(context, found));
+      const found = await orUnreadable(readState(context, event.id));
+      if (isUnreadable(found)) context.log.warn({ request: event.id, why: found.unreadable }, "an end is told without its result");
+      return updateOf(event, found === null || isUnreadable(found) ? null : await linkOf(context, found));
     } catch {
       if (delayMs !== null) await sleep(delayMs);
     }

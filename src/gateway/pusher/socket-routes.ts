@@ -14,7 +14,7 @@ import { SocketServer } from "./socket-server.ts";
 /** Dead peers are found so much later than they should be at most. */
 const CHECK_EVERY_MS = 5_000;
 
-/** `POST /broadcasting/auth`, and the sockets at `/app/<key>` or events to another Pusher server (contract, section 4). */
+/** `POST /broadcasting/auth`, and the sockets at `/app/<key>` or events to another Pusher server. */
 export async function socketRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
   const { config } = context;
   const elsewhere = config.realtime === null ? null : parseRealtime(config.realtime);

@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { errorFrame, MAX_CLIENT_MESSAGE, PUSHER_CODES, PUSHER_PROTOCOL, type PusherProblem } from "../../protocol/pusher.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { SocketSession, type SessionOptions, type Wire } from "./socket-session.ts";
 
 export interface SocketServerOptions extends Pick<SessionOptions, "onSubscribe" | "onUnsubscribe" | "onDropped"> {
@@ -12,7 +13,7 @@ export interface SocketServerOptions extends Pick<SessionOptions, "onSubscribe" 
   readonly maxSockets: number;
   /** Called with the number of open sockets. */
   readonly onCount?: (count: number) => void;
-  /** Unix milliseconds. */
+  /** Default: `steadyNow`. */
   readonly now?: () => number;
 }
 
@@ -37,7 +38,7 @@ export class SocketServer {
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
-    this.#now = options.now ?? Date.now;
+    this.#now = options.now ?? steadyNow;
   }
 
   get size(): number {

@@ -7,7 +7,7 @@ import type { Update } from "./socket-session.ts";
 
 export const UPDATE_EVENT = "request.status.updated";
 
-/** Data of `request.status.updated` (contract, section 4). */
+/** Data of `request.status.updated`. */
 export interface UpdatePayload {
   readonly request_id: string;
   readonly status: "processing" | "in_progress" | "done" | "error";

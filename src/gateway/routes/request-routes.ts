@@ -1,11 +1,15 @@
 import type { FastifyInstance } from "fastify";
 import { TASKS } from "../../protocol/task.ts";
 import { cancelJob } from "../../requests/cancel-job.ts";
-import { readState } from "../../requests/read-state.ts";
+import { isUnreadable } from "../../protocol/stored.ts";
+import { readStates, type UnreadableRequest } from "../../requests/read-state.ts";
+import { whyWaiting } from "../../requests/why-waiting.ts";
+import { errorFields } from "../views/status-body.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { describeRequest, ownRequest } from "../views/request-view.ts";
+import { describeRequest, ownRequest, type FoundRequest } from "../views/request-view.ts";
+import { waitFields } from "../views/status-body.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;
@@ -46,22 +50,39 @@ async function listRequests(
   { wanted, limit, cursor }: { readonly wanted: string | null; readonly limit: number; readonly cursor: string | null },
 ): Promise<unknown> {
   const page = await context.index.page(client, { cursor, limit });
-  const found = await Promise.all(page.ids.map((id) => readState(context, id)));
-  const data = found.flatMap((each) => {
-    if (each === null || (wanted !== null && each.state.status !== wanted)) return [];
-    const { record, state } = each;
-    return {
-      request_id: record.id,
-      task: record.task,
-      inference_type: TASKS[record.task],
-      model: record.model,
-      status: state.status,
-      progress: Math.round(state.progress * 100) / 100,
-      created_at: new Date(record.createdAt).toISOString(),
-      ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
-    };
-  });
+  const found = await readStates(context, page.ids);
+  const shown = found.filter((each) => wanted === null || (isUnreadable(each) ? "error" : each.state.status) === wanted);
+  const data = await Promise.all(shown.map(async (each) => (isUnreadable(each) ? unreadableEntry(each) : rowOf(context, each))));
   return { data, meta: { next_cursor: page.cursor, per_page: limit } };
+}
+
+async function rowOf(context: GatewayContext, { record, state }: FoundRequest): Promise<Readonly<Record<string, unknown>>> {
+  return {
+    request_id: record.id,
+    task: record.task,
+    inference_type: TASKS[record.task],
+    model: record.model,
+    status: state.status,
+    progress: Math.round(state.progress * 100) / 100,
+    created_at: new Date(record.createdAt).toISOString(),
+    ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
+    ...waitFields(await whyWaiting(context.offered, { record, state })),
+  };
+}
+
+/** A request that another version recorded, or that is damaged: it is there, and what failed is that this gateway cannot read it. */
+function unreadableEntry({ id }: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    request_id: id,
+    task: null,
+    inference_type: null,
+    model: null,
+    status: "error",
+    progress: 0,
+    created_at: null,
+    ended_at: null,
+    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
+  };
 }
 
 function pageSize(given: unknown): number {

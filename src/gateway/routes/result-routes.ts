@@ -22,7 +22,7 @@ export async function resultRoutes(app: FastifyInstance, context: GatewayContext
     const { id, file: name } = request.params;
     const { exp, sig } = request.query;
     const link = { id, file: name, expiresAt: Number(exp), signature: typeof sig === "string" ? sig : "" };
-    if (!isResultLink(await context.secrets.get("result-links"), link, Date.now()))
+    if (!isResultLink(await context.secrets.get("result-links"), link, await context.requests.now()))
       throw new HttpProblem(403, { message: "The link is invalid or has expired." });
     const found = await readState(context, id);
     const file = found?.state.result?.files.find((each) => each.name === name);

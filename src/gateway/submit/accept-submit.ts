@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { isAbsent } from "../../core/field-value.ts";
+import { waitReason } from "../../core/model-availability.ts";
 import { planSubmit } from "../../core/plan-submit.ts";
 import { canonicalJson } from "../../lib/canonical-json.ts";
 import type { ModelEntry } from "../../models/scan-models.ts";
@@ -80,7 +81,14 @@ async function check(context: GatewayContext, { task, body, names }: Submission)
 
 async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): Promise<ModelEntry> {
   if (isAbsent(slug)) throw invalid({ model: ["The model field is required."] });
-  const entry = typeof slug === "string" ? await offered.find(slug, task) : null;
+  if (typeof slug !== "string") throw invalid({ model: ["The selected model is invalid."] });
+  // First: where this gateway shares the workers' folder, a manifest that they cannot read is not offered either.
+  const availability = await offered.availability(slug);
+  if (availability.kind === "unusable") {
+    const { code, publicText } = waitReason(availability);
+    throw invalid({ model: [`The selected model cannot be used now. ${publicText} (${code})`] });
+  }
+  const entry = await offered.find(slug, task);
   if (entry === null) throw invalid({ model: ["The selected model is invalid."] });
   return entry;
 }

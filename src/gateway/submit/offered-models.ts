@@ -1,19 +1,28 @@
 import type { Config } from "../../config/config.ts";
+import { modelAvailability, type ModelAvailability } from "../../core/model-availability.ts";
 import type { Models } from "../../models/open-models.ts";
 import type { ModelEntry } from "../../models/scan-models.ts";
 import type { Keys } from "../../protocol/keys.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { connectRedis } from "../../state/connect-redis.ts";
-import type { Registry } from "../../state/state-types.ts";
+import type { Registry, WorkerAnnouncement } from "../../state/state-types.ts";
 
 /** Models that a client may name: this system has a manifest of them, and the weights are here or on a worker that was seen lately. */
 export interface OfferedModels {
   list(): Promise<readonly ModelEntry[]>;
   /** Null when it is not offered, or not for this task. */
   find(slug: string, task: Task): Promise<ModelEntry | null>;
+  /** Whether its jobs can run now. */
+  availability(slug: string): Promise<ModelAvailability>;
 }
 
 const FRESH_MS = 2_000;
+
+interface Announced {
+  readonly workers: readonly WorkerAnnouncement[];
+  /** Models that some worker served within the retention. */
+  readonly lately: ReadonlySet<string>;
+}
 
 /**
  * Workers that are restarted, or gone for the night, do not make the API refuse their models: what was announced once is offered for the
@@ -28,29 +37,32 @@ export function openOfferedModels(deps: {
   readonly now?: () => number;
 }): OfferedModels {
   const { config, models, registry, redis, keys, now = Date.now } = deps;
-  let seen: ReadonlySet<string> = new Set();
+  let seen: Announced = { workers: [], lately: new Set() };
   let seenAt = 0;
 
-  async function announced(): Promise<ReadonlySet<string>> {
+  async function announced(): Promise<Announced> {
     if (now() - seenAt < FRESH_MS) return seen;
-    const live = (await registry.list()).flatMap((worker) => worker.models);
+    const workers = await registry.list();
+    const live = workers.flatMap((worker) => worker.models);
     if (live.length > 0) await redis.hset(keys.models, Object.fromEntries(live.map((slug) => [slug, String(now())])));
     const known = await redis.hgetall(keys.models);
-    seen = new Set(Object.entries(known).flatMap(([slug, at]) => (Number(at) > now() - config.retentionMs ? [slug] : [])));
+    const lately = new Set(Object.entries(known).flatMap(([slug, at]) => (Number(at) > now() - config.retentionMs ? [slug] : [])));
+    seen = { workers, lately };
     seenAt = now();
     return seen;
   }
 
   async function list(): Promise<readonly ModelEntry[]> {
-    const remote = await announced();
+    const { lately } = await announced();
     return models.list().filter(({ slug, state, manifest }) => {
       const allowed = config.models?.includes(slug) ?? manifest.family !== "fake";
-      return remote.has(slug) || (allowed && state === "available");
+      return lately.has(slug) || (allowed && state === "available");
     });
   }
 
   return {
     list,
     find: async (slug, task) => (await list()).find((entry) => entry.slug === slug && entry.manifest.tasks.includes(task)) ?? null,
+    availability: async (slug) => modelAvailability(slug, (await announced()).workers),
   };
 }

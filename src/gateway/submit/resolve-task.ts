@@ -5,7 +5,7 @@ import type { RequestBody } from "../body/read-body.ts";
 import { readHead } from "../body/read-head.ts";
 import { invalid, type FieldErrors } from "../http/errors.ts";
 
-/** The path that stands for four tasks (contract, section 2). */
+/** The path that stands for four tasks. */
 export const TRANSCRIBE = "transcribe";
 export const TRANSCRIBE_TASKS = ["audiofile2txt", "videofile2txt", "aud2txt", "vid2txt"] as const satisfies readonly Task[];
 

@@ -230,6 +230,8 @@ const SCHEMAS: Schema = {
           result_url: nullable("string"),
           results_alt_formats: nullable("object"),
           result: nullable("string"),
+          /** True where a text was asked for that is too long for `result`: it is at `result_url`. */
+          result_omitted: nullable("boolean"),
           error_code: nullable("string"),
           error_message: nullable("string"),
           error_reason: nullable("string"),
@@ -238,6 +240,8 @@ const SCHEMAS: Schema = {
           error: nullable("string"),
           queue_position: nullable("integer"),
           eta_ms: nullable("integer"),
+          waiting_reason: nullable("string"),
+          waiting_message: nullable("string"),
           processing_time_ms: nullable("integer"),
           seed: nullable("integer"),
           timings: nullable("object"),

@@ -2,7 +2,9 @@ import type { JobState } from "../../core/job-state.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
 import { readState } from "../../requests/read-state.ts";
-import { notFound } from "../http/errors.ts";
+import { whyWaiting } from "../../requests/why-waiting.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
+import { HttpProblem, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { statusBody } from "./status-body.ts";
 
@@ -13,9 +15,13 @@ export interface FoundRequest {
   readonly state: JobState;
 }
 
-/** A client's own request. @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist */
+/**
+ * A client's own request. @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist; 500 with the reason for one whose
+ * record this gateway cannot read
+ */
 export async function ownRequest(context: GatewayContext, client: string, id: string): Promise<FoundRequest> {
-  const found = UUID.test(id) ? await readState(context, id) : null;
+  const found = UUID.test(id) ? await orUnreadable(readState(context, id)) : null;
+  if (isUnreadable(found)) throw (await context.index.has(client, id)) ? new HttpProblem(500, { message: found.unreadable }) : notFound();
   if (found === null || found.record.client !== client) throw notFound();
   return found;
 }
@@ -28,8 +34,11 @@ export async function describeRequest(
   const files = (state.result?.files ?? []).filter(({ role }) => role !== "extra");
   const links = new Map(await Promise.all(files.map(async (file) => [file.name, await linkToFile(context, record, file)] as const)));
   const position = state.status === "pending" ? await context.queues.position(record.queue, record.id) : null;
-  const etaMs = await estimate(context, { record, state }, position);
-  return statusBody({ record, state, linkOf: (file) => links.get(file.name) ?? "", position, etaMs });
+  // A guess for the client's comfort: what it is made from may be unreadable.
+  const guess = await orUnreadable(estimate(context, { record, state }, position));
+  const etaMs = isUnreadable(guess) ? null : guess;
+  const waits = await whyWaiting(context.offered, { record, state });
+  return statusBody({ record, state, linkOf: (file) => links.get(file.name) ?? "", position, etaMs, waits });
 }
 
 /** Milliseconds until the end, from what jobs of the model took lately; null when nothing is known, or it has ended. */

@@ -1,4 +1,5 @@
 import type { JobState } from "../../core/job-state.ts";
+import type { WaitReason } from "../../core/model-availability.ts";
 import { ERROR_TABLE } from "../../protocol/error.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import type { ResultFile, Timings } from "../../protocol/result.ts";
@@ -11,10 +12,12 @@ export interface StatusFacts {
   /** 1 = next; null when it does not wait. */
   readonly position: number | null;
   readonly etaMs: number | null;
+  /** Why no worker takes it; null when it only waits for its turn, or does not wait. */
+  readonly waits: WaitReason | null;
 }
 
-/** `data` of GET request-status (contract, section 1). What does not apply is null, never missing. */
-export function statusBody({ record, state, linkOf, position, etaMs }: StatusFacts): Readonly<Record<string, unknown>> {
+/** `data` of GET request-status. What does not apply is null, never missing. */
+export function statusBody({ record, state, linkOf, position, etaMs, waits }: StatusFacts): Readonly<Record<string, unknown>> {
   const { result, status } = state;
   const main = result?.files.find(({ role }) => role === "main");
   return {
@@ -25,9 +28,11 @@ export function statusBody({ record, state, linkOf, position, etaMs }: StatusFac
     result_url: main === undefined ? null : linkOf(main),
     results_alt_formats: altFormats(state, linkOf),
     result: result?.text ?? null,
+    result_omitted: result?.info["text_omitted"] === true ? true : null,
     ...errorFields(state),
     queue_position: status === "pending" ? position : null,
     eta_ms: etaMs === null ? null : Math.max(0, Math.round(etaMs)),
+    ...waitFields(waits),
     processing_time_ms: processingMs({ record, state }),
     seed: result?.seed ?? numberOrNull(record.params["seed"]),
     timings: result === null ? null : timingsBody(result.timings),
@@ -56,6 +61,11 @@ export function errorFields({ error, endedAt }: Pick<JobState, "error" | "endedA
     failed_at: endedAt === null ? null : new Date(endedAt).toISOString(),
     error: publicText,
   };
+}
+
+/** Why a pending request waits although its turn has come; both null for any other. */
+export function waitFields(waits: WaitReason | null): Readonly<Record<string, unknown>> {
+  return { waiting_reason: waits?.code ?? null, waiting_message: waits?.publicText ?? null };
 }
 
 /** By the ending of their names; null when there are none. */

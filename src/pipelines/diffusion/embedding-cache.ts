@@ -1,45 +1,35 @@
-/** What both text encoders of Flux made of a prompt, as bytes of the type that the transformer takes. */
-export interface PromptEmbedding {
-  /** T5, `[tokens, width]`. */
-  readonly sequence: Float32Array | Uint16Array;
-  readonly sequenceShape: readonly [tokens: number, width: number];
-  /** CLIP, `[width]`. */
-  readonly pooled: Float32Array | Uint16Array;
-}
-
 /**
  * Keeps the embeddings of the latest prompts, at most `maxBytes` of them, so that a repeated prompt runs no text encoder. The least
  * recently used one goes first; an embedding larger than the bound is not kept. Keys must name the model's files and the lengths too.
  */
-export class EmbeddingCache<E extends object = PromptEmbedding> {
+export class EmbeddingCache<E extends object> {
   readonly #maxBytes: number;
   /** A Map keeps insertion order: the first entry is the one that was not used for longest. */
   readonly #entries = new Map<string, E>();
   #bytes = 0;
-  #hits = 0;
-  #misses = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  get stats(): { readonly hits: number; readonly misses: number; readonly bytes: number; readonly entries: number } {
-    return { hits: this.#hits, misses: this.#misses, bytes: this.#bytes, entries: this.#entries.size };
+  /** The embedding of a key, made where it is not held. */
+  async through(key: string, make: () => Promise<E>): Promise<{ readonly embedding: E; readonly cached: boolean }> {
+    const held = this.#get(key);
+    if (held !== null) return { embedding: held, cached: true };
+    const embedding = await make();
+    this.#set(key, embedding);
+    return { embedding, cached: false };
   }
 
-  get(key: string): E | null {
+  #get(key: string): E | null {
     const found = this.#entries.get(key);
-    if (found === undefined) {
-      this.#misses++;
-      return null;
-    }
-    this.#hits++;
+    if (found === undefined) return null;
     this.#entries.delete(key);
     this.#entries.set(key, found);
     return found;
   }
 
-  set(key: string, embedding: E): void {
+  #set(key: string, embedding: E): void {
     this.#drop(key);
     const size = bytesOf(key, embedding);
     if (size > this.#maxBytes) return;

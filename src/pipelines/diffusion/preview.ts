@@ -66,7 +66,7 @@ export class LatentPreview {
 }
 
 /** -1..1 -> 0..255; NaN stays, and a byte array stores it as 0. */
-function toByte(value: number): number {
+export function toByte(value: number): number {
   const scaled = (value + 1) * 127.5;
   return Math.min(255, Math.max(0, scaled));
 }

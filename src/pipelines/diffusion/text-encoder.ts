@@ -47,10 +47,6 @@ export class TextEncoder {
     return this.#output.dims.at(-1);
   }
 
-  get runMs(): number {
-    return this.#graph.session.runMs;
-  }
-
   /** `[width]` or `[tokens * width]` as `type`, with the width that came out. Without a `mask` the padding is attended to as well. */
   async encode(
     ids: readonly number[],
@@ -62,9 +58,5 @@ export class TextEncoder {
     if (this.#mask !== null) feeds[this.#mask.name] = idTensor(this.#mask.type, mask, dims);
     const tensor = outputOf(await this.#graph.session.run(feeds), this.#output, this.#graph.part);
     return { data: floatDataOf(tensor, type), width: tensor.dims.at(-1) ?? 0 };
-  }
-
-  release(): Promise<void> {
-    return this.#graph.session.release();
   }
 }

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { appendFileSync, mkdirSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { AppError } from "../../protocol/error.ts";
+import { fakeFolder, waitAtGate } from "./fake-gate.ts";
 import type { Fault, FaultStage } from "./fake-params.ts";
 
 /** A device-wide failure: fails the batch, not one job. */
@@ -12,8 +12,10 @@ export class BatchFault extends Error {
 }
 
 /** Does what the fault says, now. Kinds that concern the output or a cancel do nothing here. */
-export async function commitFault(fault: Fault): Promise<void> {
+export async function commitFault(fault: Fault, isCancelled: () => boolean): Promise<void> {
   switch (fault.kind) {
+    case "gate":
+      return waitAtGate(fault.gate, isCancelled);
     case "oom":
       throw new BatchFault("bfc_arena: failed to allocate memory for requested buffer of size 4000000000000", {
         cause: new AppError("OUT_OF_MEMORY", "the fake model ran out of memory, as asked"),
@@ -67,7 +69,7 @@ export function isDue(fault: Fault | undefined, at: FaultStage, step?: number): 
  */
 export function isFaultyTry(key: string, limit: number | undefined): boolean {
   if (limit === undefined) return true;
-  const folder = join(tmpdir(), `dryapi-fake-${process.getuid?.() ?? 0}`);
+  const folder = fakeFolder();
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, createHash("sha256").update(key).digest("hex").slice(0, 32));
   const tries = statSync(path, { throwIfNoEntry: false })?.size ?? 0;

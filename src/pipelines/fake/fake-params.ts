@@ -9,6 +9,7 @@ import type { JobParams } from "../../protocol/job.ts";
  *   abort          the process dies of SIGABRT (what native code does on a failed assertion)
  *   exit0          the process exits with code 0 without a word
  *   hang           the thread blocks for ever in a native wait: no message gets in or out
+ *   gate           waits until the gate that `gate` names is open or the job is cancelled (fake-gate.ts)
  *   stall          waits for ever without blocking; commands get in, but it does not look at them
  *   ignore_cancel  goes on working although its cancel has arrived
  *   missing_file   reports an output that it did not write
@@ -24,6 +25,7 @@ export const FAULT_KINDS = [
   "abort",
   "exit0",
   "hang",
+  "gate",
   "stall",
   "ignore_cancel",
   "missing_file",
@@ -42,6 +44,11 @@ const faultSchema = z.strictObject({
   /** 1-based step of `denoise`. */
   step: z.int().positive().default(1),
   kind: z.enum(FAULT_KINDS),
+  /** A name and no path: a client must not learn which files there are. */
+  gate: z
+    .string()
+    .regex(/^[\w-]{1,64}$/)
+    .default("gate"),
 });
 export type Fault = z.infer<typeof faultSchema>;
 
@@ -57,6 +64,8 @@ const paramsSchema = z.object({
   /** Writes so many bytes as `output.bin` instead of the PNG. */
   output_bytes: whole.max(1024 ** 3).optional(),
   seed: whole.optional(),
+  /** Gives a text of so many Cyrillic letters beside its file. */
+  text_chars: whole.max(1024 ** 2).optional(),
   fault: faultSchema.optional(),
   /** The fault happens on the first so many runs of this job only (remembered over processes); absent = always. */
   fault_claims: z.int().positive().optional(),

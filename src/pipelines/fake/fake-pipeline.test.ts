@@ -1,3 +1,4 @@
+import type { JobOutput } from "../../protocol/ipc.ts";
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
@@ -7,7 +8,7 @@ import { after, before, it } from "node:test";
 import sharp from "sharp";
 import type { JobParams } from "../../protocol/job.ts";
 import { parseManifest, type Manifest } from "../../protocol/manifest.ts";
-import type { JobEnd, JobOutput, LoadContext, Pipeline, RunContext } from "../pipeline.ts";
+import type { JobEnd, LoadContext, Pipeline, RunContext } from "../pipeline.ts";
 import { PREVIEW_JPEG } from "./fake-output.ts";
 import { createFakePipeline } from "./fake-pipeline.ts";
 
@@ -49,7 +50,6 @@ async function run(
     cancelled: () => false,
     progress: () => undefined,
     preview: () => undefined,
-    previewDue: () => false,
   };
   const jobs = Object.entries(all).map(([id, params]) => ({ id, task: "txt2img" as const, params, inputs: [], outDir: dir }));
   await pipeline.run(jobs, context, (id, end) => ends.set(id, end));

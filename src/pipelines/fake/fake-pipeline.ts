@@ -18,7 +18,7 @@ export const createFakePipeline: PipelineFactory = async (context) => {
   const { fault } = options;
   if (isDue(fault, "load") && isFaultyTry(`${modelDir}/${manifest.slug}`, options.fault_claims)) {
     context.stage("load:fault");
-    await unwrapped(() => commitFault(fault));
+    await unwrapped(() => commitFault(fault, () => false));
   }
   if (options.load_ms > 0) await wait(options.load_ms);
   if (options.load_busy_ms > 0) blockFor(options.load_busy_ms);
@@ -91,7 +91,7 @@ class FakePipeline implements Pipeline {
   async #work(one: Running, stage: FaultStage, context: RunContext, step: number | undefined): Promise<void> {
     const { job, params, faulty } = one;
     const fault = faulty ? params.fault : undefined;
-    if (isDue(fault, stage, step)) await commitFault(fault);
+    if (isDue(fault, stage, step)) await commitFault(fault, () => context.cancelled(job.id));
     if (step !== undefined && step <= params.steps) {
       if (params.step_ms > 0) await wait(params.step_ms);
       if (params.busy_ms > 0) blockFor(params.busy_ms);
@@ -103,7 +103,7 @@ class FakePipeline implements Pipeline {
 
 function report({ job, params }: Running, context: RunContext, step: number, stepMs: number): void {
   context.progress(job.id, { fraction: step / (params.steps + 1), stage: "denoise", step, steps: params.steps, stepMs });
-  if (context.previewDue(job.id)) context.preview(job.id, PREVIEW_JPEG, step);
+  context.preview(job.id, step, () => PREVIEW_JPEG);
 }
 
 function finished(one: Running, runMs: number): JobEnd {
@@ -120,6 +120,7 @@ function finished(one: Running, runMs: number): JobEnd {
         files: [file],
         seed: params.seed ?? null,
         info,
+        ...(params.text_chars !== undefined && { text: "ж".repeat(params.text_chars) }),
         inputMs: 0,
         runMs,
         encodeMs,

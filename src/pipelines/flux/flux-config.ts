@@ -3,6 +3,7 @@ import { z } from "zod";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
+import type { PictureModel } from "../diffusion/picture-model.ts";
 import type { GraphFile } from "../graph/open-graphs.ts";
 import { fileIdentity, graphFiles, readOptionalJson, readOptions } from "../model-folder.ts";
 
@@ -40,11 +41,7 @@ export interface FluxConfig {
   readonly clipLength: number;
   readonly t5Length: number;
   readonly schedule: FlowMatchConfig;
-  readonly vaeScale: number;
-  readonly vaeShift: number;
-  readonly latentChannels: number;
-  /** Picture pixels per latent pixel. */
-  readonly vaeFactor: number;
+  readonly latents: Omit<PictureModel["latents"], "rgb">;
   readonly tokenizerDir: string;
   readonly tokenizer2Dir: string;
   readonly graphs: ReadonlyMap<FluxPart, GraphFile>;
@@ -63,10 +60,12 @@ export async function readFluxConfig(manifest: Manifest, modelDir: string): Prom
     clipLength: options.clip_length,
     t5Length: options.t5_length,
     schedule: parseFlowMatchConfig(scheduler, schedulerPath),
-    vaeScale: vae.scaling_factor,
-    vaeShift: vae.shift_factor,
-    latentChannels: vae.latent_channels,
-    vaeFactor: 2 ** (vae.block_out_channels.length - 1),
+    latents: {
+      channels: vae.latent_channels,
+      factor: 2 ** (vae.block_out_channels.length - 1),
+      scale: vae.scaling_factor,
+      shift: vae.shift_factor,
+    },
     tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
     tokenizer2Dir: join(modelDir, manifest.files["tokenizer_2"] ?? FILES.tokenizer_2),
     graphs,

@@ -1,91 +1,9 @@
-import { AppError, asAppError } from "../../protocol/error.ts";
-import type { RunnerJob } from "../../protocol/ipc.ts";
-import type { Manifest } from "../../protocol/manifest.ts";
-import { readImage } from "../media/read-image.ts";
-import type { RgbImage } from "../media/rgb-image.ts";
-import type { JobEnd, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
-import { FluxBatch, type Member } from "./flux-batch.ts";
-import { groupKey, parseFluxJob, SIZE_STEP } from "./flux-job.ts";
-import { openFluxModel, type FluxModel } from "./flux-model.ts";
-
-type End = (id: string, end: JobEnd) => void;
+import { picturePipeline } from "../diffusion/picture-pipeline.ts";
+import type { PipelineFactory } from "../pipeline.ts";
+import { openFluxModel } from "./flux-model.ts";
 
 /**
  * Flux.1: text-to-image and image-to-image, from graphs in the Optimum layout or any that the manifest maps to its roles. Follows
  * diffusers' FluxPipeline and FluxImg2ImgPipeline to 1e-3 in the latents of every step (test/integration/flux-golden.test.ts).
- *
- * Stages: text, encode_input (image-to-image), denoise (once a step), decode, encode.
  */
-export const createFluxPipeline: PipelineFactory = async (context) => new FluxPipeline(context.manifest, await openFluxModel(context));
-
-class FluxPipeline implements Pipeline {
-  readonly #manifest: Manifest;
-  readonly #model: FluxModel;
-
-  constructor(manifest: Manifest, model: FluxModel) {
-    this.#manifest = manifest;
-    this.#model = model;
-  }
-
-  async run(jobs: readonly RunnerJob[], context: RunContext, end: End): Promise<void> {
-    const members: Member[] = [];
-    for (const job of jobs) {
-      const member = await this.#prepare(job, context, end);
-      if (member !== null) members.push(member);
-    }
-    for (const group of Map.groupBy(members, ({ job }) => groupKey(job)).values()) await this.#runGroup(group, context, end);
-  }
-
-  /** Decodes a black latent of the smallest size: one real run on the device, whatever its provider. */
-  async probe(): Promise<void> {
-    const { config, decoder } = this.#model;
-    const side = SIZE_STEP / config.vaeFactor;
-    const shape = { channels: config.latentChannels, height: side, width: side };
-    const { data } = await decoder.decode(new Float32Array(shape.channels * side * side), shape);
-    if (!data.every(Number.isFinite))
-      throw new AppError("DEVICE_UNAVAILABLE", `model ${this.#manifest.slug}: the probe's output is not finite`);
-  }
-
-  close(): Promise<void> {
-    return this.#model.release();
-  }
-
-  /** Reads and checks one job's inputs; null when it ended already. */
-  async #prepare(job: RunnerJob, context: RunContext, end: End): Promise<Member | null> {
-    const startedAt = performance.now();
-    try {
-      if (context.cancelled(job.id)) throw new AppError("CANCELLED", `job ${job.id} was cancelled before it ran`);
-      const image = job.task === "img2img" ? await this.#readStart(job) : null;
-      const hasGuidance = this.#model.transformer.guidance !== null;
-      const parsed = parseFluxJob({ job, manifest: this.#manifest, hasGuidance, image });
-      return { job: parsed, inputMs: performance.now() - startedAt };
-    } catch (thrown) {
-      end(job.id, { ok: false, error: asAppError(thrown) });
-      return null;
-    }
-  }
-
-  async #readStart(job: RunnerJob): Promise<RgbImage> {
-    if (this.#model.encoder === null) {
-      throw new AppError("INVALID_INPUT", `model ${this.#manifest.slug} has no image-to-image: its manifest does not list img2img`);
-    }
-    const input = job.inputs[0];
-    if (input === undefined) throw new AppError("INVALID_INPUT", `job ${job.id}: task img2img needs an input image, it has none`);
-    return readImage(input.path);
-  }
-
-  /** A failed run ends the jobs that shared it; only what concerns the device goes further. */
-  async #runGroup(group: readonly Member[], context: RunContext, end: End): Promise<void> {
-    const open = new Set(group.map(({ job }) => job.id));
-    const endOnce: End = (id, result) => {
-      if (open.delete(id)) end(id, result);
-    };
-    try {
-      await new FluxBatch({ model: this.#model, slug: this.#manifest.slug, context, end: endOnce, first: group[0]!.job }).run(group);
-    } catch (thrown) {
-      const error = asAppError(thrown, "PIPELINE_FAILED");
-      if (error.row.blame === "machine") throw error;
-      for (const id of open) endOnce(id, { ok: false, error });
-    }
-  }
-}
+export const createFluxPipeline: PipelineFactory = picturePipeline(openFluxModel);

@@ -1,9 +1,18 @@
 import { AppError } from "../../protocol/error.ts";
-import type { EmbeddingCache, PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import type { FloatType } from "../graph/float-edge.ts";
+import type { EmbeddingCache } from "../diffusion/embedding-cache.ts";
+import type { FloatData, FloatType } from "../graph/float-edge.ts";
 import type { TextEncoder } from "../diffusion/text-encoder.ts";
 import type { FixedTokenizer } from "../diffusion/tokenize.ts";
 import type { FluxTransformer } from "./transformer.ts";
+
+/** What both text encoders made of a prompt, as bytes of the type that the transformer takes. */
+export interface PromptEmbedding {
+  /** T5, `[tokens, width]`. */
+  readonly sequence: FloatData;
+  readonly sequenceShape: readonly [tokens: number, width: number];
+  /** CLIP, `[width]`. */
+  readonly pooled: FloatData;
+}
 
 export interface PromptEncoderParts {
   readonly clip: TextEncoder;
@@ -11,7 +20,7 @@ export interface PromptEncoderParts {
   readonly t5: TextEncoder;
   readonly t5Tokenizer: FixedTokenizer;
   readonly transformer: FluxTransformer;
-  readonly cache: EmbeddingCache;
+  readonly cache: EmbeddingCache<PromptEmbedding>;
   /** Says which encoder files and lengths the embeddings come from. */
   readonly identity: string;
 }
@@ -32,23 +41,16 @@ export class PromptEncoder {
     this.#sequenceType = transformer.sequence.type;
   }
 
-  get cache(): EmbeddingCache {
-    return this.#parts.cache;
-  }
-
   /** `beforeRun` is awaited before each native run (a stage to announce). @throws AppError of the runs */
   async encode(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: PromptEmbedding; readonly cached: boolean }> {
     const { clip, clipTokenizer, t5, t5Tokenizer, cache, identity } = this.#parts;
-    const key = `${identity}\n${text}`;
-    const held = cache.get(key);
-    if (held !== null) return { embedding: held, cached: true };
-    await beforeRun();
-    const pooled = await clip.encode(clipTokenizer.encode(text), this.#pooledType);
-    await beforeRun();
-    const sequence = await t5.encode(t5Tokenizer.encode(text), this.#sequenceType);
-    const embedding = { sequence: sequence.data, sequenceShape: [t5Tokenizer.length, sequence.width], pooled: pooled.data } as const;
-    cache.set(key, embedding);
-    return { embedding, cached: false };
+    return cache.through(`${identity}\n${text}`, async () => {
+      await beforeRun();
+      const pooled = await clip.encode(clipTokenizer.encode(text), this.#pooledType);
+      await beforeRun();
+      const sequence = await t5.encode(t5Tokenizer.encode(text), this.#sequenceType);
+      return { sequence: sequence.data, sequenceShape: [t5Tokenizer.length, sequence.width], pooled: pooled.data };
+    });
   }
 }
 

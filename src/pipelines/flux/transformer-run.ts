@@ -1,22 +1,16 @@
 import type { Tensor } from "../backend.ts";
-import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
-import { asFloat32, floatTensor, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import type { LatentShape } from "../diffusion/latents.ts";
+import type { RowVelocity } from "../diffusion/row-denoising.ts";
+import { asFloat32, floatTensor, joinFloats, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import { idTensor, outputOf, type Edge, type IdType } from "../graph/graph-edge.ts";
+import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { FluxTransformer } from "./transformer.ts";
 
-/** Sizes of one batch: all its pictures have the same. */
-export interface RunShape {
-  readonly rows: number;
-  /** Latent tokens down and across; their product is the sequence length of a picture. */
-  readonly gridHeight: number;
-  readonly gridWidth: number;
-  readonly textTokens: number;
-}
-
 /** The memory of one batch's steps, made once: a step converts in place and allocates only what onnxruntime returns. */
-export class TransformerRun {
+export class TransformerRun implements RowVelocity {
   readonly #transformer: FluxTransformer;
-  readonly #shape: RunShape;
+  readonly #tokens: number;
+  readonly #textTokens: number;
   readonly #features: number;
   readonly #sequenceWidth: number;
   readonly #pooledWidth: number;
@@ -31,34 +25,32 @@ export class TransformerRun {
   readonly #textIds: Tensor;
   #rows: number;
 
-  constructor(transformer: FluxTransformer, shape: RunShape, embeddings: readonly PromptEmbedding[], guidance: number) {
+  /** A row per embedding. */
+  constructor(transformer: FluxTransformer, { height, width }: LatentShape, embeddings: readonly PromptEmbedding[], guidance: number) {
     const { hidden, imageIds, textIds, velocity } = transformer;
-    const first = embeddings[0];
-    if (first === undefined || embeddings.length !== shape.rows)
-      throw new RangeError(`${embeddings.length} embeddings for ${shape.rows} rows: this is a bug`);
+    const [first] = embeddings;
+    if (first === undefined) throw new RangeError("a run without a text: this is a bug");
+    const rows = embeddings.length;
+    const [gridHeight, gridWidth] = [height / 2, width / 2];
     this.#transformer = transformer;
-    this.#shape = shape;
-    this.#rows = shape.rows;
+    this.#tokens = gridHeight * gridWidth;
+    this.#rows = rows;
     this.#features = transformer.features;
-    this.#sequenceWidth = first.sequenceShape[1];
+    [this.#textTokens, this.#sequenceWidth] = first.sequenceShape;
     this.#pooledWidth = first.pooled.length;
-    this.#sequence = joined(embeddings.map(({ sequence }) => sequence));
-    this.#pooled = joined(embeddings.map(({ pooled }) => pooled));
-    const size = shape.rows * shape.gridHeight * shape.gridWidth * this.#features;
+    this.#sequence = joinFloats(embeddings.map(({ sequence }) => sequence));
+    this.#pooled = joinFloats(embeddings.map(({ pooled }) => pooled));
+    const size = rows * this.#tokens * this.#features;
     this.#halves = hidden.type === "float16" ? new Uint16Array(size) : null;
     this.#velocity = new Float32Array(velocity.type === "float16" || !transformer.batched ? size : 0);
-    this.#timestep = emptyFloats(transformer.timestep.type, shape.rows);
-    this.#guidance = emptyFloats(transformer.guidance?.type ?? "float32", shape.rows);
-    writeFloatData(new Float32Array(shape.rows).fill(guidance), this.#guidance);
-    const copies = transformer.batched ? shape.rows : 1;
-    this.#imageIds = positionIds(imageIds, gridIds(shape.gridHeight, shape.gridWidth), copies);
-    this.#textIds = positionIds(textIds, new Int32Array(shape.textTokens * 3), copies);
+    this.#timestep = emptyFloats(transformer.timestep.type, rows);
+    this.#guidance = emptyFloats(transformer.guidance?.type ?? "float32", rows);
+    writeFloatData(new Float32Array(rows).fill(guidance), this.#guidance);
+    const copies = transformer.batched ? rows : 1;
+    this.#imageIds = positionIds(imageIds, gridIds(gridHeight, gridWidth), copies);
+    this.#textIds = positionIds(textIds, new Int32Array(this.#textTokens * 3), copies);
   }
 
-  /**
-   * @param latents packed `[rows, tokens, features]` of the rows that are left @param timestep 0..1
-   * @returns velocity, same shape; valid until the next step
-   */
   async step(latents: Float32Array, timestep: number): Promise<Float32Array> {
     const { hidden, batched } = this.#transformer;
     writeFloatData(new Float32Array(this.#timestep.length).fill(timestep), this.#timestep);
@@ -69,18 +61,15 @@ export class TransformerRun {
     return this.#velocity.subarray(0, latents.length);
   }
 
-  /** Removes a row; those behind it move up. The caller does the same with its latents. */
   dropRow(row: number): void {
-    const { textTokens } = this.#shape;
-    moveUp(this.#sequence, row, textTokens * this.#sequenceWidth);
+    moveUp(this.#sequence, row, this.#textTokens * this.#sequenceWidth);
     moveUp(this.#pooled, row, this.#pooledWidth);
     this.#rows--;
   }
 
   async #runRows(values: FloatData, type: FloatType, row: number, rows: number): Promise<Float32Array> {
     const { graph, hidden, sequence, pooled, timestep, guidance, imageIds, textIds, velocity, batched } = this.#transformer;
-    const { gridHeight, gridWidth, textTokens } = this.#shape;
-    const tokens = gridHeight * gridWidth;
+    const [tokens, textTokens] = [this.#tokens, this.#textTokens];
     const part = (data: FloatData, size: number): FloatData => data.subarray(row * size, (row + rows) * size);
     const feeds: Record<string, Tensor> = {
       [hidden.name]: floatTensor(type, part(values, tokens * this.#features), [rows, tokens, this.#features]),
@@ -132,19 +121,6 @@ function firstRows(ids: Tensor, rows: number): Tensor {
 
 function emptyFloats(type: FloatType, length: number): FloatData {
   return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
-}
-
-function joined(parts: readonly FloatData[]): FloatData {
-  const [first] = parts;
-  if (parts.length === 1 && first !== undefined) return first;
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const all = first instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 function moveUp(data: FloatData, row: number, size: number): void {

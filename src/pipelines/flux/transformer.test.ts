@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AppError } from "../../protocol/error.ts";
 import type { Session, Tensor, TensorInfo, TensorType } from "../backend.ts";
-import type { PromptEmbedding } from "../diffusion/embedding-cache.ts";
+import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { Graph } from "../graph/graph-edge.ts";
 import { FluxTransformer } from "./transformer.ts";
 import { gridIds, TransformerRun } from "./transformer-run.ts";
@@ -67,7 +67,7 @@ function embedding(value: number, float: TensorType = "float32"): PromptEmbeddin
   return { sequence: make([1, 2, 3, 4, 5, 6, 7, 8]), sequenceShape: [2, 4], pooled: make([value, 0]) };
 }
 
-const SHAPE = { rows: 3, gridHeight: 1, gridWidth: 2, textTokens: 2 };
+const SHAPE = { channels: 2, height: 2, width: 4 };
 const ROW = 16;
 const latentsOf = (rows: number): Float32Array => Float32Array.from({ length: rows * ROW }, (_, i) => i);
 const startOf = (layout: Layout, calls: Record<string, Tensor>[] = []): TransformerRun =>
@@ -131,7 +131,7 @@ test("ids are row and column of each token, in the type and rank of the graph", 
 test("the cached embedding of a lone row is not written to", async () => {
   const kept = embedding(10);
   const before = structuredClone(kept);
-  const run = new TransformerRun(new FluxTransformer(fakeGraph({}), 8), { ...SHAPE, rows: 1 }, [kept], 0);
+  const run = new TransformerRun(new FluxTransformer(fakeGraph({}), 8), SHAPE, [kept], 0);
   await run.step(latentsOf(1), 1);
   run.dropRow(0);
   assert.deepEqual(kept, before);

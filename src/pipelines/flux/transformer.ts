@@ -54,12 +54,4 @@ export class FluxTransformer {
     }
     this.batched = batch !== 1;
   }
-
-  get runMs(): number {
-    return this.graph.session.runMs;
-  }
-
-  release(): Promise<void> {
-    return this.graph.session.release();
-  }
 }

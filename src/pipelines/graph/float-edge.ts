@@ -33,3 +33,17 @@ export function floatDataOf(tensor: Tensor, type: FloatType): FloatData {
   if (tensor.type === type) return tensor.data;
   return toFloatData(asFloat32(tensor), type);
 }
+
+/** One behind the other; a single part is not copied. */
+export function joinFloats(parts: readonly FloatData[]): FloatData {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const all = first instanceof Uint16Array ? new Uint16Array(length) : new Float32Array(length);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

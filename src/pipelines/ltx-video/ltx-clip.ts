@@ -2,10 +2,11 @@ import { AppError } from "../../protocol/error.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
 import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
+import type { Made } from "../job-pipeline.ts";
+import type { JobRun } from "../job-run.ts";
 import { openVideo, type VideoWriter } from "../media/encode-video.ts";
 import { resizeLanczos } from "../media/resize-lanczos.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
-import type { JobOutput, RunContext } from "../pipeline.ts";
 import { frameBytes } from "./frame-block.ts";
 import { clipTexts, shapeOf, type LtxJob } from "./ltx-job.ts";
 import { LTX_LATENT_RGB } from "./ltx-latent-rgb.ts";
@@ -27,21 +28,16 @@ const AFTER_DECODE = 0.98;
 /** One clip on its way from text to file. */
 export class LtxClip {
   readonly #model: LtxModel;
-  readonly #slug: string;
-  readonly #context: RunContext;
+  readonly #run: JobRun;
   readonly #job: LtxJob;
   readonly #shape: VideoShape;
   readonly #schedule: FlowMatchSchedule;
   readonly #random: TorchRandom;
-  #painting: Promise<void> | null = null;
-  #encodeMs = 0;
 
-  constructor(options: { readonly model: LtxModel; readonly slug: string; readonly context: RunContext; readonly job: LtxJob }) {
-    const { model, job } = options;
+  constructor(run: JobRun, model: LtxModel, job: LtxJob) {
     const { config } = model;
+    this.#run = run;
     this.#model = model;
-    this.#slug = options.slug;
-    this.#context = options.context;
     this.#job = job;
     this.#shape = shapeOf(job);
     this.#random = new TorchRandom(job.seed);
@@ -55,30 +51,26 @@ export class LtxClip {
   }
 
   /** @throws AppError CANCELLED between steps and tiles, and whatever concerns the job or the device */
-  async run(inputMs: number): Promise<JobOutput> {
-    const startedAt = performance.now();
-    const sessionMsBefore = this.#model.sessionMs();
+  async make(): Promise<Made> {
+    this.#run.spend("run");
     const { texts, cached } = await this.#encodeTexts();
     const started = await this.#start();
     const packed = await this.#denoise(texts, started);
     const files = await this.#decode(packed);
     const job = this.#job;
     const facts = { width: job.width, height: job.height, frames: job.frames, fps: job.fps, duration_s: job.frames / job.fps };
+    const { slug } = this.#run.manifest;
     return {
       files,
       seed: job.seed,
-      info: { ...facts, steps: job.steps, model: this.#slug, text_cached: cached, encoder: this.#model.h264.name },
-      inputMs,
-      runMs: performance.now() - startedAt - this.#encodeMs,
-      encodeMs: this.#encodeMs,
-      sessionMs: this.#model.sessionMs() - sessionMsBefore,
+      info: { ...facts, steps: job.steps, model: slug, text_cached: cached, encoder: this.#model.h264.name },
     };
   }
 
   /** Negative prompt first, as in the pipelines. */
   async #encodeTexts(): Promise<{ readonly texts: readonly TextEmbedding[]; readonly cached: boolean }> {
     const { prompt, negativePrompt, guidance } = this.#job;
-    const announce = (): Promise<void> => this.#begin("text");
+    const announce = (): Promise<void> => this.#run.begin("text");
     const { embedding, cached } = await this.#model.prompts.encode(prompt, announce);
     const texts = guidance > 1 ? [(await this.#model.prompts.encode(negativePrompt, announce)).embedding, embedding] : [embedding];
     this.#progress("text", AFTER_TEXT);
@@ -99,7 +91,7 @@ export class LtxClip {
   async #encodePicture(image: RgbImage): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null) throw new RangeError("a picture for a model that takes none: this is a bug");
-    await this.#begin("encode_input");
+    await this.#run.begin("encode_input");
     return encoder.encode(resizeLanczos(image, this.#job.width, this.#job.height));
   }
 
@@ -126,30 +118,19 @@ export class LtxClip {
     });
     for (let index = 0; index < steps; index++) {
       const startedAt = performance.now();
-      await this.#begin("denoise");
+      await this.#run.begin("denoise");
       const velocity = await denoising.velocity(index);
       this.#showPreview(latents.subarray(extra), velocity.subarray(extra), index);
       denoising.advance(index, velocity);
       const fraction = AFTER_TEXT + ((AFTER_STEPS - AFTER_TEXT) * (index + 1)) / steps;
       this.#progress("denoise", fraction, index + 1, performance.now() - startedAt);
     }
-    await this.#painting;
     return latents.subarray(extra);
   }
 
-  /** Encoded beside the next steps; while one is still being encoded there is no other. */
   #showPreview(latents: Float32Array, velocity: Float32Array, index: number): void {
-    const { id } = this.#job;
-    if (this.#painting !== null || !this.#context.previewDue(id)) return;
-    const painting = videoPreview({ shape: this.#shape, latents, velocity, sigma: this.#schedule.sigmas[index]! }, LTX_LATENT_RGB).then(
-      (jpeg) => {
-        this.#painting = null;
-        this.#context.preview(id, jpeg, index + 1);
-      },
-    );
-    // Told when it is waited for.
-    painting.catch(() => undefined);
-    this.#painting = painting;
+    const source = { shape: this.#shape, latents, velocity, sigma: this.#schedule.sigmas[index]! };
+    this.#run.preview(index + 1, () => videoPreview(source, LTX_LATENT_RGB));
   }
 
   /** Tile by tile into the encoder: a tile of frames is all that is ever held. */
@@ -157,7 +138,7 @@ export class LtxClip {
     const { config, h264 } = this.#model;
     const { outDir, width, height, fps, frames } = this.#job;
     const tiles = planTiles(this.#shape.frames, config.tiling);
-    const comment = JSON.stringify(clipTexts(this.#job, this.#slug));
+    const comment = JSON.stringify(clipTexts(this.#job, this.#run.manifest.slug));
     await using video = openVideo({ outDir, width, height, fps, frames, encoder: h264, comment });
     let done = 0;
     for await (const ready of decodeTiles(tiles, config.tiling, this.#tileDecoder(packed))) {
@@ -165,11 +146,9 @@ export class LtxClip {
       done += ready.keep;
       this.#progress("decode", AFTER_STEPS + ((AFTER_DECODE - AFTER_STEPS) * done) / frames, this.#job.steps);
     }
-    await this.#begin("encode");
-    const startedAt = performance.now();
-    const files = await video.finish();
-    this.#encodeMs += performance.now() - startedAt;
-    return files;
+    await this.#run.begin("encode");
+    this.#run.spend("encode");
+    return await video.finish();
   }
 
   #tileDecoder(packed: Float32Array): (tile: Tile) => ReturnType<LtxModel["decoder"]["decode"]> {
@@ -177,7 +156,7 @@ export class LtxClip {
     // Drawn for the whole clip: channels come before frames, so that a tile's noise is spread over all of it.
     const noise = decoder.conditioned ? this.#random.randn(packed.length) : null;
     return async ({ first, count }) => {
-      await this.#begin("decode");
+      await this.#run.begin("decode");
       const mix =
         noise === null
           ? null
@@ -191,25 +170,17 @@ export class LtxClip {
   }
 
   async #write(video: VideoWriter, { block, keep }: ReadyFrames): Promise<void> {
-    const startedAt = performance.now();
+    this.#run.spend("encode");
     for (let index = 0; index < keep; index++) {
       const rgb = frameBytes(block, index);
       if (rgb === null) throw notFinite();
       await video.write(rgb);
     }
-    this.#encodeMs += performance.now() - startedAt;
-  }
-
-  /** Announces a stage, which lets waiting commands in. @throws AppError CANCELLED */
-  async #begin(stage: string): Promise<void> {
-    await this.#context.stage(stage);
-    const { id } = this.#job;
-    if (this.#context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled`);
+    this.#run.spend("run");
   }
 
   #progress(stage: string, fraction: number, step = 0, stepMs = 0): void {
-    const { id, steps } = this.#job;
-    this.#context.progress(id, { fraction, stage, step, steps, stepMs });
+    this.#run.progress(stage, fraction, { step, steps: this.#job.steps, stepMs });
   }
 }
 

@@ -39,15 +39,15 @@ export interface LtxJobSource {
 /** @throws AppError INVALID_INPUT naming the parameter, its value and what was expected */
 export function parseLtxJob({ job, manifest, minSteps, first, last }: LtxJobSource): LtxJob {
   const params = new ParamReader(job.params, manifest);
-  const side = (name: string): number => Math.floor(params.whole(name, PIXEL_FACTOR) / PIXEL_FACTOR) * PIXEL_FACTOR;
+  const { width, height } = params.size(PIXEL_FACTOR, first);
   const guided = manifest.features["supports_guidance"] === true;
   return {
     id: job.id,
     outDir: job.outDir,
     prompt: stringParam(job.params, "prompt"),
     negativePrompt: params.text("negative_prompt"),
-    width: side("width"),
-    height: side("height"),
+    width,
+    height,
     frames: nearestFrames(params.whole("frames", 1)),
     fps: params.whole("fps", 1, 30),
     steps: params.whole("steps", minSteps),

@@ -32,7 +32,7 @@ export async function openLtxModel(context: LoadContext): Promise<LtxModel> {
   context.stage("load:h264");
   const h264 = await chooseH264(device);
   const tokenizer = await openT5Tokenizer(config.tokenizerDir, config.t5Length);
-  return withGraphs(context, config.graphs, async (open, { sessionMs, release }) => {
+  return withGraphs(context, config.graphs, async (open, graphs) => {
     const decoder = new VideoDecoder(await open("vae_decoder"));
     const videoEncoder = manifest.tasks.includes("img2video") ? new VideoEncoder(await open("vae_encoder")) : null;
     const encoder = new TextEncoder(await open("text_encoder"), SEQUENCE, config.t5Length);
@@ -47,6 +47,6 @@ export async function openLtxModel(context: LoadContext): Promise<LtxModel> {
       masked: config.mode === "condition",
       identity: await textIdentity(config),
     });
-    return { config, prompts, transformer, decoder, encoder: videoEncoder, h264, sessionMs, release };
+    return { config, prompts, transformer, decoder, encoder: videoEncoder, h264, ...graphs };
   });
 }

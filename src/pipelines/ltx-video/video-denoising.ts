@@ -1,3 +1,4 @@
+import { eulerStep, guide } from "../diffusion/euler.ts";
 import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
 import type { TorchRandom } from "../diffusion/torch-random.ts";
 import type { VideoVelocity } from "./video-transformer.ts";
@@ -40,17 +41,14 @@ export class VideoDenoising {
     if (guidance <= 1) return rows;
     const negative = rows.subarray(0, this.latents.length);
     const positive = rows.subarray(this.latents.length);
-    for (let i = 0; i < negative.length; i++) {
-      positive[i] = negative[i]! + Math.fround(guidance * Math.fround(positive[i]! - negative[i]!));
-    }
+    guide(positive, negative, guidance);
     return positive;
   }
 
   /** `x += (noise level of the next step - noise level) * velocity`, where the clip is made. */
   advance(index: number, velocity: Float32Array): void {
     const { schedule, given, channels } = this.#options;
-    const delta = Math.fround(schedule.sigmas[index + 1]! - schedule.sigmas[index]!);
-    for (let i = given * channels; i < this.latents.length; i++) this.latents[i] = this.latents[i]! + Math.fround(delta * velocity[i]!);
+    eulerStep(this.latents, velocity, schedule.sigmas[index + 1]! - schedule.sigmas[index]!, given * channels);
   }
 
   /** diffusers' `add_noise_to_image_conditioning_latents`: draws for all tokens, keeps what falls on the given ones. */

@@ -1,7 +1,7 @@
 import sharp from "sharp";
 import { MAX_PREVIEW_BYTES } from "../../protocol/event.ts";
 import type { LatentRgb } from "../diffusion/latent-rgb.ts";
-import { jpegWithin, MAX_PREVIEW_SIDE } from "../diffusion/preview.ts";
+import { jpegWithin, MAX_PREVIEW_SIDE, toByte } from "../diffusion/preview.ts";
 import type { VideoShape } from "./video-latents.ts";
 
 export interface PreviewSource {
@@ -43,8 +43,4 @@ export function paintFrame({ shape, latents, velocity, sigma }: PreviewSource, {
     rgb.set([toByte(red), toByte(green), toByte(blue)], pixel * 3);
   }
   return rgb;
-}
-
-function toByte(value: number): number {
-  return Math.min(255, Math.max(0, (value + 1) * 127.5));
 }

@@ -46,15 +46,12 @@ export class VideoPrompts {
   /** `beforeRun` is awaited before the native run (a stage to announce). */
   async encode(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: TextEmbedding; readonly cached: boolean }> {
     const { encoder, tokenizer, cache, type, masked, identity } = this.#options;
-    const key = `${identity}\n${text}`;
-    const held = cache.get(key);
-    if (held !== null) return { embedding: held, cached: true };
-    const { ids, used } = tokenizer.encodeCounted(text);
-    const mask = Uint8Array.from(ids, (_, i) => (i < used ? 1 : 0));
-    await beforeRun();
-    const { data, width } = await encoder.encode(ids, type, masked ? [...mask] : undefined);
-    const embedding = { sequence: data, width, mask };
-    cache.set(key, embedding);
-    return { embedding, cached: false };
+    return cache.through(`${identity}\n${text}`, async () => {
+      const { ids, used } = tokenizer.encodeCounted(text);
+      const mask = Uint8Array.from(ids, (_, i) => (i < used ? 1 : 0));
+      await beforeRun();
+      const { data, width } = await encoder.encode(ids, type, masked ? [...mask] : undefined);
+      return { sequence: data, width, mask };
+    });
   }
 }

@@ -1,6 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
 import type { Tensor } from "../backend.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import { asFloat32, floatTensor, joinFloats, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOutput,
@@ -66,7 +66,7 @@ export class VideoTransformer {
     const tokens = first.mask.length;
     const mask = Int32Array.from(texts.flatMap((text) => [...text.mask]));
     const fixed: Record<string, Tensor> = {
-      [this.sequence.name]: floatTensor(this.sequence.type, joined(texts.map(({ sequence }) => sequence)), [rows, tokens, first.width]),
+      [this.sequence.name]: floatTensor(this.sequence.type, joinFloats(texts.map(({ sequence }) => sequence)), [rows, tokens, first.width]),
       [this.#mask.name]: idTensor(this.#mask.type, mask, [rows, tokens]),
       [this.#cos.name]: floatTensor(this.#cos.type, toFloatData(rope.cos, this.#cos.type), [1, rope.tokens, this.width / 2]),
       [this.#sin.name]: floatTensor(this.#sin.type, toFloatData(rope.sin, this.#sin.type), [1, rope.tokens, this.width / 2]),
@@ -84,18 +84,9 @@ export class VideoTransformer {
   /** The same values for each row. */
   #perRow({ type }: Edge<FloatType>, values: Float32Array, dims: readonly [rows: number, ...number[]]): Tensor {
     const data = toFloatData(values, type);
-    return floatTensor(type, joined(Array.from({ length: dims[0] }, () => data)), dims);
+    return floatTensor(type, joinFloats(Array.from({ length: dims[0] }, () => data)), dims);
   }
 }
 
 /** `[tokens, channels]` and `[tokens]` (0..1000) -> `[rows, tokens, channels]`. */
 export type VideoVelocity = (latents: Float32Array, timesteps: Float32Array) => Promise<Float32Array>;
-
-function joined(parts: readonly FloatData[]): FloatData {
-  const [first] = parts;
-  if (first === undefined || parts.length === 1) return first ?? new Float32Array();
-  const size = first.length;
-  const all = first instanceof Float32Array ? new Float32Array(size * parts.length) : new Uint16Array(size * parts.length);
-  for (const [row, part] of parts.entries()) all.set(part, row * size);
-  return all;
-}

@@ -26,7 +26,6 @@ export async function* decodeAudio({ path, sampleRate, maxSeconds, signal }: Dec
   const output = ["-map", "0:a:0", "-ac", "1", "-ar", String(sampleRate), "-f", "s16le", "pipe:1"];
   const what = `decoding ${name}`;
   await using ffmpeg = openFfmpeg({ what, args: [...input, ...output], failure: "INVALID_INPUT", ...(signal !== undefined && { signal }) });
-  ffmpeg.stdin.end();
   let samples = 0;
   let rest: Buffer = Buffer.alloc(0);
   for await (const chunk of ffmpeg.stdout as AsyncIterable<Buffer>) {
@@ -39,7 +38,7 @@ export async function* decodeAudio({ path, sampleRate, maxSeconds, signal }: Dec
     if (count > 0) yield samplesOf(bytes, count);
   }
   try {
-    await ffmpeg.ended;
+    await ffmpeg.finish();
   } catch (thrown) {
     if (thrown instanceof AppError && /matches no streams/.test(thrown.message))
       throw new AppError("INVALID_INPUT", `${name} has no sound track`, { cause: thrown });

@@ -1,10 +1,6 @@
-import { once } from "node:events";
-import { rename } from "node:fs/promises";
-import { join } from "node:path";
-import { sha256File } from "../../lib/sha256-file.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
-import { openFfmpeg } from "./ffmpeg.ts";
+import { PipedFile } from "./piped-file.ts";
 
 /** Codec arguments, ending and content type by the format that requests name. */
 const FORMATS = {
@@ -43,32 +39,24 @@ export interface EncodedAudio {
 
 /**
  * Writes sound as it comes: no more than a chunk of it is in memory. `chunks` are interleaved float32 samples, -1..1.
- * @throws AppError BAD_OUTPUT when there are no samples or one is not finite, or when ffmpeg fails; MODEL_UNSUPPORTED without ffmpeg;
- * whatever `chunks` throws
+ * @throws AppError BAD_OUTPUT when there are no samples or one is not finite, or when ffmpeg fails; SPOOL_FULL; MODEL_UNSUPPORTED without
+ * ffmpeg; whatever `chunks` throws
  */
 export async function encodeAudio(chunks: AsyncIterable<Float32Array>, options: EncodeAudioOptions): Promise<EncodedAudio> {
-  const { format, sourceRate, channels, outDir } = options;
+  const { format, sourceRate, sampleRate, channels, outDir, signal } = options;
   const { codec, contentType } = FORMATS[format];
   const name = `audio.${format}`;
-  const path = join(outDir, name);
-  const partial = `${path}.partial`;
   const input = ["-f", "f32le", "-ar", String(sourceRate), "-ac", String(channels), "-i", "pipe:0"];
-  const args = [...input, ...tempoOf(options), "-ar", String(options.sampleRate), "-map_metadata", "-1", ...codec, partial];
-  const signal = options.signal === undefined ? {} : { signal: options.signal };
-  await using ffmpeg = openFfmpeg({ what: `writing ${name}`, args, failure: "BAD_OUTPUT", ...signal });
+  const args = [...input, ...tempoOf(options), "-ar", String(sampleRate), "-map_metadata", "-1", ...codec];
+  await using file = new PipedFile({ outDir, name, contentType, args, ...(signal !== undefined && { signal }) });
   let samples = 0;
   for await (const chunk of chunks) {
     if (!chunk.every(Number.isFinite)) throw new AppError("BAD_OUTPUT", `sample ${samples} or later of ${name} is not finite`);
     samples += chunk.length;
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    // A pipe that breaks is told by how ffmpeg ended.
-    if (!ffmpeg.stdin.write(bytes)) await once(ffmpeg.stdin, "drain").catch(() => ffmpeg.ended);
+    await file.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
   }
   if (samples === 0) throw new AppError("BAD_OUTPUT", `${name} would have no samples`);
-  ffmpeg.stdin.end();
-  await ffmpeg.ended;
-  await rename(partial, path);
-  return { file: { name, role: "main", contentType, ...(await sha256File(path)) }, seconds: samples / channels / sourceRate };
+  return { file: await file.finish(), seconds: samples / channels / sourceRate };
 }
 
 function tempoOf({ tempo = 1 }: EncodeAudioOptions): readonly string[] {

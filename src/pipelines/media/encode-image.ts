@@ -2,7 +2,7 @@ import sharp, { type Sharp } from "sharp";
 import type { FileRole, SpoolFile } from "../../protocol/result.ts";
 import { insertPngText } from "./png-text.ts";
 import type { RgbImage } from "./rgb-image.ts";
-import { writeComplete } from "./write-complete.ts";
+import { allWritten, writeComplete } from "./write-complete.ts";
 
 export interface EncodeImageOptions {
   /** Existing folder; the files appear in it complete or not at all. */
@@ -13,7 +13,7 @@ export interface EncodeImageOptions {
 
 /**
  * Writes a picture as `image.png` (main), `image.webp` and `image.jpg` (alternatives), at the same time and off the JS thread.
- * PNG level 3 with adaptive filters: half the bytes of sharp's default for the same time (queue-and-io.md, section 6).
+ * PNG level 3 with adaptive filters: half the bytes of sharp's default for the same time (measured).
  * @throws AppError SPOOL_FULL when the disk is full, INTERNAL for any other failure of the file system
  */
 export async function encodeImage(image: RgbImage, options: EncodeImageOptions): Promise<readonly SpoolFile[]> {
@@ -23,7 +23,7 @@ export async function encodeImage(image: RgbImage, options: EncodeImageOptions):
     insertPngText(await source().png({ compressionLevel: 3, adaptiveFiltering: true }).toBuffer(), options.metadata);
   const write = async (name: string, role: FileRole, contentType: string, bytes: Promise<Buffer>): Promise<SpoolFile> =>
     writeComplete(options.outDir, name, await bytes).then((file) => ({ name, role, contentType, ...file }));
-  return Promise.all([
+  return allWritten([
     write("image.png", "main", "image/png", png()),
     write("image.webp", "alt", "image/webp", source().webp({ quality: 90, effort: 0 }).toBuffer()),
     write("image.jpg", "alt", "image/jpeg", source().jpeg({ quality: 90 }).toBuffer()),

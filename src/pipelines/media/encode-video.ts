@@ -1,14 +1,10 @@
-import { once } from "node:events";
-import { rename, rm } from "node:fs/promises";
-import { join } from "node:path";
 import sharp from "sharp";
-import { sha256File } from "../../lib/sha256-file.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { FileRole, SpoolFile } from "../../protocol/result.ts";
 import { ClipAnimation } from "./clip-animation.ts";
-import { openFfmpeg, type FfmpegRun } from "./ffmpeg.ts";
 import { LIBX264, type H264Encoder } from "./h264-encoder.ts";
-import { writeComplete } from "./write-complete.ts";
+import { PipedFile } from "./piped-file.ts";
+import { allWritten, writeComplete } from "./write-complete.ts";
 
 const NAME = "video.mp4";
 
@@ -40,8 +36,7 @@ export function openVideo(options: VideoOptions): VideoWriter {
 
 export class VideoWriter implements AsyncDisposable {
   readonly #options: VideoOptions;
-  readonly #partial: string;
-  readonly #ffmpeg: FfmpegRun;
+  readonly #file: PipedFile;
   readonly #animation: ClipAnimation;
   #poster: Promise<Buffer> | null = null;
   #written = 0;
@@ -49,12 +44,13 @@ export class VideoWriter implements AsyncDisposable {
   constructor(options: VideoOptions) {
     const { encoder = LIBX264, outDir } = options;
     this.#options = options;
-    this.#partial = join(outDir, `${NAME}.partial`);
     this.#animation = new ClipAnimation(options);
-    this.#ffmpeg = openFfmpeg({
-      what: `writing ${NAME} with ${encoder.name}`,
-      args: ffmpegArgs(options, encoder, this.#partial),
-      failure: "BAD_OUTPUT",
+    this.#file = new PipedFile({
+      outDir,
+      name: NAME,
+      contentType: "video/mp4",
+      encoder: encoder.name,
+      args: ffmpegArgs(options, encoder),
       limits: { memoryBytes: encoder.memoryBytes },
     });
   }
@@ -73,9 +69,7 @@ export class VideoWriter implements AsyncDisposable {
       );
     await this.#animation.take(rgb, this.#written);
     this.#written += 1;
-    const { stdin, ended } = this.#ffmpeg;
-    // Who is gone drains nothing, and a pipe that breaks is told by how ffmpeg ended.
-    if (!stdin.write(rgb)) await Promise.race([once(stdin, "drain").catch(() => ended), ended]);
+    await this.#file.write(rgb);
   }
 
   /** Waits for the encoder and completes all files. @throws AppError BAD_OUTPUT, SPOOL_FULL */
@@ -83,12 +77,7 @@ export class VideoWriter implements AsyncDisposable {
     const { outDir, frames } = this.#options;
     if (this.#written !== frames || this.#poster === null)
       throw new RangeError(`${this.#written} of ${frames} frames were written: this is a bug`);
-    const { stdin, ended } = this.#ffmpeg;
-    stdin.end();
-    await ended.catch(diskFull);
-    const path = join(outDir, NAME);
-    await rename(this.#partial, path);
-    const video: SpoolFile = { name: NAME, role: "main", contentType: "video/mp4", ...(await sha256File(path)) };
+    const video = await this.#file.finish();
     const alternative = async (name: string, contentType: string, bytes: Promise<Buffer>): Promise<SpoolFile> => ({
       name,
       role: "alt" satisfies FileRole,
@@ -99,33 +88,25 @@ export class VideoWriter implements AsyncDisposable {
       alternative("poster.jpg", "image/jpeg", this.#poster),
       alternative("video.webp", "image/webp", this.#animation.encode()),
     ];
-    return [video, ...(await Promise.all(others))];
+    return [video, ...(await allWritten(others))];
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#ffmpeg[Symbol.asyncDispose]();
-    await rm(this.#partial, { force: true });
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#file[Symbol.asyncDispose]();
   }
 }
 
-function ffmpegArgs({ width, height, fps, comment }: VideoOptions, encoder: H264Encoder, path: string): readonly string[] {
+function ffmpegArgs({ width, height, fps, comment }: VideoOptions, encoder: H264Encoder): readonly string[] {
   const source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", `${width}x${height}`, "-r", String(fps), "-i", "pipe:0"];
   // Said and done: without the scale filter's matrix the pixels would be BT.601 under a BT.709 label.
   const colours = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"];
   const labels = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"];
   const texts = comment === undefined ? [] : ["-metadata", `comment=${comment}`];
-  return [...source, ...encoder.args, ...colours, ...labels, ...texts, "-movflags", "+faststart", "-f", "mp4", path];
+  return [...source, ...encoder.args, ...colours, ...labels, ...texts, "-movflags", "+faststart", "-f", "mp4"];
 }
 
 /** Told when it is awaited, and not before. */
 function handled<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
-}
-
-function diskFull(thrown: unknown): never {
-  if (thrown instanceof AppError && thrown.message.includes("No space left on device")) {
-    throw new AppError("SPOOL_FULL", `no space left for ${NAME}: free space in the spool's file system`, { cause: thrown });
-  }
-  throw thrown;
 }

@@ -16,9 +16,9 @@ test("samples go in and come out through pipes", async () => {
   const args = ["-f", "s16le", "-ar", "8000", "-ac", "1", "-i", "pipe:0", "-f", "s16le", "pipe:1"];
   await using run = openFfmpeg({ what: "copying", args, failure: "INTERNAL" });
   const samples = Buffer.from(Int16Array.from({ length: 8_000 }, (_, index) => index).buffer);
-  run.stdin.end(samples);
+  const written = run.write(samples).then(() => run.finish());
   assert.deepEqual(await buffer(run.stdout), samples);
-  await run.ended;
+  await written;
 });
 
 test("what is no media is told in ffmpeg's words, with the code that the caller gave", async () => {

@@ -5,7 +5,7 @@ import { AppError } from "../../protocol/error.ts";
 import { decodeBmp, isBmp, readBmpHeader } from "./decode-bmp.ts";
 import type { RgbImage } from "./rgb-image.ts";
 
-/** Shortest and longest side of an input picture, pixels (api-contract, section 1). */
+/** Shortest and longest side of an input picture, pixels: what the public API promises to take. */
 export const MIN_IMAGE_SIDE = 64;
 export const MAX_IMAGE_SIDE = 5000;
 const FORMATS: ReadonlySet<string> = new Set(["jpeg", "png", "gif", "webp"]);

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { rename, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../../protocol/error.ts";
+import { diskFull } from "../disk-full.ts";
 
 /**
  * Writes a file that appears complete or not at all. The daemon, not the runner, makes outputs durable (it checks size and sha256 after a
@@ -14,13 +15,15 @@ export async function writeComplete(dir: string, name: string, bytes: Uint8Array
     await writeFile(partial, bytes);
     await rename(partial, path);
   } catch (thrown) {
-    const code = (thrown as NodeJS.ErrnoException).code;
-    if (code === "ENOSPC" || code === "EDQUOT") {
-      throw new AppError("SPOOL_FULL", `no space left for ${path} (${bytes.length} bytes): free space in the spool's file system`, {
-        cause: thrown,
-      });
-    }
-    throw new AppError("INTERNAL", `${path} cannot be written: ${(thrown as Error).message}`, { cause: thrown });
+    await rm(partial, { force: true });
+    const text = `${path} (${bytes.length} bytes) cannot be written: ${(thrown as Error).message}`;
+    throw diskFull(new Error(text, { cause: thrown })) ?? new AppError("INTERNAL", text, { cause: thrown });
   }
   return { sizeBytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+/** Waits for all writes, also when one fails: after a job's end nothing writes into its folder. */
+export async function allWritten<T>(writes: readonly Promise<T>[]): Promise<readonly T[]> {
+  await Promise.allSettled(writes);
+  return Promise.all(writes);
 }

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { asFloat32, floatTensor } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
 import { withGraphs, type OpenGraphs } from "../graph/open-graphs.ts";
+import { findFfmpeg } from "../media/ffmpeg.ts";
 import { graphFiles, readOptions } from "../model-folder.ts";
 import { SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openT5Tokenizer } from "../diffusion/tokenize.ts";
@@ -40,10 +41,12 @@ export interface MusicgenModel extends OpenGraphs {
 /** Opens all parts, small ones first. @throws AppError MODEL_* | MANIFEST_INVALID */
 export async function openMusicgenModel(context: LoadContext): Promise<MusicgenModel> {
   const { manifest, modelDir } = context;
+  // Without it no file can be written: that shows now, not after the work.
+  findFfmpeg();
   const { text_length: textLength, top_k: topK, temperature } = readOptions(manifest, optionsSchema);
   const config = await readMusicgenConfig(join(modelDir, manifest.files["config"] ?? "config.json"));
   const tokenizer = await openT5Tokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""), textLength);
-  return withGraphs(context, graphFiles(manifest, modelDir, GRAPHS), async (open, { sessionMs, release }) => {
+  return withGraphs(context, graphFiles(manifest, modelDir, GRAPHS), async (open, graphs) => {
     const decodeCodes = codecOf(await open("encodec_decode"));
     const text = new TextEncoder(await open("text_encoder"), SEQUENCE, textLength);
     const decoder = new CodeDecoder(await open("decoder_model_merged"), config);
@@ -53,7 +56,7 @@ export async function openMusicgenModel(context: LoadContext): Promise<MusicgenM
       const { data, width } = await text.encode(tokens, "float32");
       return floatTensor("float32", data, [1, tokens.length, width]);
     };
-    return { config, sampling: { topK, temperature }, decoder, encodeText, decodeCodes, sessionMs, release };
+    return { config, sampling: { topK, temperature }, decoder, encodeText, decodeCodes, ...graphs };
   });
 }
 

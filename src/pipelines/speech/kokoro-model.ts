@@ -1,18 +1,17 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { splitSentences } from "../../lib/sentences.ts";
+import { splitSentences } from "./sentences.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { asFloat32, floatTensor, toFloatData } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
-import { findFfmpeg } from "../media/ffmpeg.ts";
 import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { findEspeak, phonemize } from "./espeak.ts";
 import { kokoroPhonemes, splitIds } from "./kokoro-phonemes.ts";
-import { SpeechPipeline, type SpeechModel } from "./speech-pipeline.ts";
+import { speechPipeline, type SpeechModel } from "./speech-pipeline.ts";
 
 const optionsSchema = z.strictObject({
   sample_rate: z.int().positive().default(24_000),
@@ -31,13 +30,11 @@ const PAD = 0;
  * `waveform`), tokenizer.json (a phoneme is a token), voices/<voice>.bin (rows of 256 float32, one per length). Phonemes by espeak-ng.
  * @throws AppError MODEL_* | MANIFEST_INVALID
  */
-export const createKokoroPipeline: PipelineFactory = async (context) => {
-  findFfmpeg();
-  return new SpeechPipeline(context.manifest, await openKokoroModel(context, findEspeak()));
-};
+export const createKokoroPipeline: PipelineFactory = speechPipeline(openKokoroModel);
 
-async function openKokoroModel(context: LoadContext, espeak: string): Promise<SpeechModel> {
+async function openKokoroModel(context: LoadContext): Promise<SpeechModel> {
   const { manifest, modelDir } = context;
+  const espeak = findEspeak();
   const options = readOptions(manifest, optionsSchema);
   const vocabulary = await readVocabulary(join(modelDir, manifest.files["tokenizer"] ?? "tokenizer.json"));
   const voices = await readVoices(manifest, join(modelDir, manifest.files["voices"] ?? "voices"));
@@ -48,11 +45,12 @@ async function openKokoroModel(context: LoadContext, espeak: string): Promise<Sp
       sampleRate: options.sample_rate,
       ownSpeed: true,
       pauseMs: options.pause_ms,
-      prepare: async ({ text, lang, voice, speed }) => {
+      prepare: async ({ text, lang, voice, speed }, turn) => {
         const styles = voices.get(voice);
         if (styles === undefined) throw new AppError("INTERNAL", `voice ${voice} was checked and is not loaded; this is a bug`);
         const runs: (readonly number[])[] = [];
         for (const sentence of splitSentences(text, { maxChars: options.max_sentence_chars, lang })) {
+          await turn();
           const phonemes = await kokoroPhonemes(sentence, lang, (words) => phonemize(espeak, words, lang));
           const ids = idsOf(phonemes);
           // Punctuation alone is no speech.
@@ -62,11 +60,7 @@ async function openKokoroModel(context: LoadContext, espeak: string): Promise<Sp
           throw new AppError("INVALID_INPUT", `the text has nothing that ${lang} can speak: ${JSON.stringify(text.slice(0, 40))}`);
         return runs.map((ids) => () => speak(ids, styleOf(styles, ids.length), speed));
       },
-      probe: async () => {
-        const samples = await speak([vocabulary.get("a") ?? 1], new Float32Array(STYLE_SIZE), 1);
-        if (samples.length === 0 || !samples.every(Number.isFinite))
-          throw new AppError("DEVICE_UNAVAILABLE", `model ${manifest.slug}: the probe's output is empty or not finite`);
-      },
+      probe: () => speak([vocabulary.get("a") ?? 1], new Float32Array(STYLE_SIZE), 1),
       ...graphs,
     };
   });

@@ -8,7 +8,7 @@ const TYPOGRAPHY: readonly (readonly [RegExp, string])[] = [
   [/\.\.\./gu, "…"],
   [/\s+/gu, " "],
 ];
-/** What English sounds of espeak-ng are called in Kokoro. Source: kokoro.js phonemize.js (models.md 5.1). */
+/** What English sounds of espeak-ng are called in Kokoro. Source: kokoro.js phonemize.js. */
 const ENGLISH: readonly (readonly [RegExp, string])[] = [
   [/kəkˈoːɹoʊ/gu, "kˈoʊkəɹoʊ"],
   [/kəkˈɔːɹəʊ/gu, "kˈəʊkəɹəʊ"],

@@ -1,28 +1,26 @@
-import { AppError } from "../../protocol/error.ts";
-import type { RunnerJob } from "../../protocol/ipc.ts";
-import type { Manifest } from "../../protocol/manifest.ts";
+import type { OpenGraphs } from "../graph/open-graphs.ts";
+import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { JobRun } from "../job-run.ts";
 import { encodeAudio } from "../media/encode-audio.ts";
-import type { JobEnd, JobOutput, Pipeline, RunContext } from "../pipeline.ts";
-import { runEach } from "../run-each.ts";
+import { findFfmpeg } from "../media/ffmpeg.ts";
+import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { parseSpeechJob, type SpeechJob } from "./speech-job.ts";
 
 /** One sentence, ready to be spoken: mono float32 samples, about -1..1. Blocks while the session runs. */
 export type Utterance = () => Promise<Float32Array>;
 
 /** What a family of speech models does; the pipeline does the rest. */
-export interface SpeechModel {
+export interface SpeechModel extends OpenGraphs {
   /** Samples a second. */
   readonly sampleRate: number;
   /** Whether utterances come at the asked speed; else the sound is stretched afterwards, at the same pitch. */
   readonly ownSpeed: boolean;
   /** Silence between two sentences. */
   readonly pauseMs: number;
-  /** The sentences of a text. @throws AppError INVALID_INPUT | CONTEXT_LENGTH_EXCEEDED */
-  prepare(job: SpeechJob): Promise<readonly Utterance[]>;
-  probe(): Promise<void>;
-  /** Milliseconds inside native runs so far. */
-  sessionMs(): number;
-  release(): Promise<void>;
+  /** The sentences of a text. `turn` is awaited before every piece of work that takes long. @throws AppError INVALID_INPUT, and whatever `turn` throws */
+  prepare(job: SpeechJob, turn: () => Promise<void>): Promise<readonly Utterance[]>;
+  /** Speaks something short. */
+  probe(): Promise<Float32Array>;
 }
 
 /**
@@ -31,72 +29,60 @@ export interface SpeechModel {
  *
  * Stages: text, speak (once a sentence), encode.
  */
-export class SpeechPipeline implements Pipeline {
-  readonly #manifest: Manifest;
-  readonly #model: SpeechModel;
+export function speechPipeline(open: (context: LoadContext) => Promise<SpeechModel>): PipelineFactory {
+  return jobPipeline({
+    open: (context) => {
+      // Without it no file can be written: that shows now, not after the work.
+      findFfmpeg();
+      return open(context);
+    },
+    probe: (model) => model.probe(),
+    make,
+  });
+}
 
-  constructor(manifest: Manifest, model: SpeechModel) {
-    this.#manifest = manifest;
-    this.#model = model;
-  }
+async function make(run: JobRun, model: SpeechModel): Promise<Made> {
+  const { sampleRate, ownSpeed } = model;
+  const job = parseSpeechJob(run.job, run.manifest, sampleRate);
+  run.spend("run");
+  const utterances = await model.prepare(job, () => run.begin("text"));
+  const { file, seconds } = await encodeAudio(samplesOf(utterances, run, model), {
+    outDir: job.outDir,
+    format: job.format,
+    sampleRate: job.sampleRate,
+    channels: 1,
+    sourceRate: sampleRate,
+    ...(!ownSpeed && { tempo: job.speed }),
+  });
+  return {
+    files: [file],
+    seed: null,
+    info: {
+      duration_s: Number((ownSpeed ? seconds : seconds / job.speed).toFixed(3)),
+      sample_rate: job.sampleRate,
+      voice: job.voice,
+      lang: job.lang,
+    },
+  };
+}
 
-  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
-    return runEach(jobs, end, (job) => this.#speak(job, context));
-  }
-
-  probe(): Promise<void> {
-    return this.#model.probe();
-  }
-
-  close(): Promise<void> {
-    return this.#model.release();
-  }
-
-  async #speak(runnerJob: RunnerJob, context: RunContext): Promise<JobOutput> {
+/** The sentences with their pauses; time outside of them is the encoder's. */
+async function* samplesOf(
+  utterances: readonly Utterance[],
+  run: JobRun,
+  { pauseMs, sampleRate }: SpeechModel,
+): AsyncGenerator<Float32Array> {
+  const steps = utterances.length;
+  for (const [index, speak] of utterances.entries()) {
+    run.spend("run");
+    await run.begin("speak");
     const startedAt = performance.now();
-    const sessionMsBefore = this.#model.sessionMs();
-    const { sampleRate, ownSpeed } = this.#model;
-    const job = parseSpeechJob(runnerJob, this.#manifest, sampleRate);
-    await context.stage("text");
-    const utterances = await this.#model.prepare(job);
-    const spent = { runMs: performance.now() - startedAt };
-    const tempo = ownSpeed ? {} : { tempo: job.speed };
-    const target = { outDir: job.outDir, format: job.format, sampleRate: job.sampleRate, channels: 1, sourceRate: sampleRate, ...tempo };
-    const { file, seconds } = await encodeAudio(this.#samples(job, utterances, context, spent), target);
-    return {
-      files: [file],
-      seed: null,
-      info: {
-        duration_s: Number((ownSpeed ? seconds : seconds / job.speed).toFixed(3)),
-        sample_rate: job.sampleRate,
-        voice: job.voice,
-        lang: job.lang,
-      },
-      inputMs: 0,
-      runMs: spent.runMs,
-      encodeMs: performance.now() - startedAt - spent.runMs,
-      sessionMs: this.#model.sessionMs() - sessionMsBefore,
-    };
+    const samples = await speak();
+    const stepMs = performance.now() - startedAt;
+    run.progress("speak", (index + 1) / (steps + 1), { step: index + 1, steps, stepMs });
+    run.spend("encode");
+    if (index > 0) yield new Float32Array(Math.round((pauseMs / 1_000) * sampleRate));
+    yield samples;
   }
-
-  async *#samples(
-    { id }: SpeechJob,
-    utterances: readonly Utterance[],
-    context: RunContext,
-    spent: { runMs: number },
-  ): AsyncGenerator<Float32Array> {
-    const steps = utterances.length;
-    for (const [index, speak] of utterances.entries()) {
-      await context.stage("speak");
-      if (context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled before sentence ${index + 1} of ${steps}`);
-      if (index > 0) yield new Float32Array(Math.round((this.#model.pauseMs / 1_000) * this.#model.sampleRate));
-      const startedAt = performance.now();
-      const samples = await speak();
-      const stepMs = performance.now() - startedAt;
-      spent.runMs += stepMs;
-      context.progress(id, { fraction: (index + 1) / (steps + 1), stage: "speak", step: index + 1, steps, stepMs });
-      yield samples;
-    }
-    await context.stage("encode");
-  }
+  await run.begin("encode");
 }

@@ -1,19 +1,19 @@
 import type { Tensor } from "../backend.ts";
+import type { MergedDecoder } from "../graph/merged-decoder.ts";
 import { applyTimestampRules, logSumExp } from "./timestamp-rules.ts";
-import type { TokenDecoder } from "./token-decoder.ts";
 import type { WhisperConfig } from "./whisper-config.ts";
 
 export interface WindowText {
   /** Stamps and text, without prompt and end. */
   readonly tokens: readonly number[];
-  /** Of the tokens and the end, under the rules. */
+  /** Mean log-probability of the tokens and the end token, after the timestamp rules. */
   readonly meanLogprob: number;
   /** Probability that the model gives to "no speech" instead of the prompt. */
   readonly noSpeech: number;
 }
 
 export interface DecodeWindowOptions {
-  readonly decoder: TokenDecoder;
+  readonly decoder: MergedDecoder;
   readonly config: WhisperConfig;
   readonly hidden: Tensor;
   /** Begins with the start token. */
@@ -34,7 +34,7 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
   const tokens: number[] = [];
   let sum = 0;
   await options.onStep();
-  let { logits, state } = await decoder.step(decoder.begin(options.hidden), prompt);
+  let { logits, state } = await decoder.step(decoder.begin(options.hidden), [prompt]);
   const noSpeech = Math.exp(logits[config.noSpeech]! - logSumExp(logits.subarray(0, vocabulary)));
   for (;;) {
     const last = logits.subarray(-vocabulary);
@@ -45,13 +45,13 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
     if (!ended) tokens.push(chosen);
     if (ended || tokens.length >= most) return { tokens, meanLogprob: sum / (tokens.length + (ended ? 1 : 0)), noSpeech };
     await options.onStep();
-    ({ logits, state } = await decoder.step(state, [chosen]));
+    ({ logits, state } = await decoder.step(state, [[chosen]]));
   }
 }
 
 /** The language that the model hears in a window: the likeliest of its language tokens after the start. */
-export async function detectLanguage(decoder: TokenDecoder, config: WhisperConfig, hidden: Tensor): Promise<string> {
-  const { logits } = await decoder.step(decoder.begin(hidden), [config.start]);
+export async function detectLanguage(decoder: MergedDecoder, config: WhisperConfig, hidden: Tensor): Promise<string> {
+  const { logits } = await decoder.step(decoder.begin(hidden), [[config.start]]);
   let best: readonly [string, number] | null = null;
   for (const [code, id] of config.languages) if (best === null || logits[id]! > best[1]) best = [code, logits[id]!];
   return best?.[0] ?? "en";

@@ -8,9 +8,9 @@ export type Samples = AsyncIterable<Int16Array>;
 
 /**
  * Windows of log-mel features over a stream that is read only as far as needed: memory is one window, however long the audio is.
- * Windows may overlap but never go back.
+ * Windows may overlap but never go back. Disposing closes the stream, and with it the program that it comes from.
  */
-export class FeatureReader {
+export class FeatureReader implements AsyncDisposable {
   readonly #mel: LogMelStream;
   readonly #pieces: AsyncIterator<Int16Array>;
   readonly #loudest: number;
@@ -40,6 +40,11 @@ export class FeatureReader {
       for (let bin = 0; bin < bins; bin++) features[bin * WINDOW_FRAMES + column] = scaleLogMel(frame[bin]!, this.#loudest);
     }
     return features;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended = true;
+    await this.#pieces.return?.();
   }
 
   async #pull(): Promise<void> {

@@ -4,7 +4,6 @@ import { melFilters, type MelFilter } from "./mel-filters.ts";
 /** What Whisper listens to: 16 kHz, frames of 25 ms every 10 ms. */
 export const SAMPLE_RATE = 16_000;
 export const HOP = 160;
-export const FRAMES_PER_SECOND: number = SAMPLE_RATE / HOP;
 const LENGTH = 400;
 const HALF = LENGTH / 2;
 /** log10 of the smallest power that counts: what silence has. */

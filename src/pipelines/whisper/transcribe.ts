@@ -1,23 +1,23 @@
 import { deflateSync } from "node:zlib";
+import type { MergedDecoder } from "../graph/merged-decoder.ts";
 import type { AudioEncoder } from "./audio-encoder.ts";
 import type { AudioSurvey } from "./survey-audio.ts";
 import { decodeWindow, detectLanguage, type WindowText } from "./decode-window.ts";
 import { WINDOW_FRAMES, type FeatureReader } from "./feature-reader.ts";
 import { splitWindow, type Segment } from "./segments.ts";
-import type { TokenDecoder } from "./token-decoder.ts";
 import type { WhisperConfig } from "./whisper-config.ts";
 
 export interface TranscribeOptions {
   readonly encoder: AudioEncoder;
-  readonly decoder: TokenDecoder;
+  readonly decoder: MergedDecoder;
   readonly config: WhisperConfig;
   readonly survey: AudioSurvey;
   readonly features: FeatureReader;
   /** Null: what the model hears in the first window that is not silent. */
   readonly language: string | null;
   readonly random: () => number;
-  /** Called before each blocking call with the frame that is reached. May throw to stop. */
-  readonly onStep: (stage: "encode" | "language" | "decode", frame: number) => Promise<void>;
+  /** Called before each blocking call. May throw to stop. */
+  readonly onStep: (stage: "encode" | "language" | "decode") => Promise<void>;
 }
 
 export interface TranscribedWindow {
@@ -49,13 +49,13 @@ export async function* transcribe(options: TranscribeOptions): AsyncGenerator<Tr
       startFrame = endFrame;
       continue;
     }
-    await options.onStep("encode", startFrame);
+    await options.onStep("encode");
     const hidden = await options.encoder.encode(await options.features.read(startFrame));
     if (language === null && config.languages.size > 0) {
-      await options.onStep("language", startFrame);
+      await options.onStep("language");
       language = await detectLanguage(options.decoder, config, hidden);
     }
-    const { text, isSpeech } = await decodeWithFallback(options, { hidden, language, startFrame });
+    const { text, isSpeech } = await decodeWithFallback(options, { hidden, language });
     const firstStamp = config.rules.noTimestamps + 1;
     const split = isSpeech ? splitWindow({ tokens: text.tokens, firstStamp, startFrame, frames }) : { segments: [], advance: frames };
     const endFrame = startFrame + split.advance;
@@ -64,17 +64,17 @@ export async function* transcribe(options: TranscribeOptions): AsyncGenerator<Tr
   }
 }
 
-type Window = Pick<Parameters<typeof decodeWindow>[0], "hidden"> & { readonly language: string | null; readonly startFrame: number };
+type Window = Pick<Parameters<typeof decodeWindow>[0], "hidden"> & { readonly language: string | null };
 
 async function decodeWithFallback(
   { config, decoder, random, onStep }: TranscribeOptions,
-  { hidden, language, startFrame }: Window,
+  { hidden, language }: Window,
 ): Promise<{ readonly text: WindowText; readonly isSpeech: boolean }> {
   const { temperatures, no_speech_threshold: noSpeech } = config.thresholds;
   const prompt = promptOf(config, language);
   let text: WindowText = { tokens: [], meanLogprob: 0, noSpeech: 0 };
   for (const temperature of temperatures) {
-    text = await decodeWindow({ decoder, config, hidden, prompt, temperature, random, onStep: () => onStep("decode", startFrame) });
+    text = await decodeWindow({ decoder, config, hidden, prompt, temperature, random, onStep: () => onStep("decode") });
     const unlikely = text.meanLogprob < (config.thresholds.logprob_threshold ?? -Infinity);
     if (unlikely && text.noSpeech > (noSpeech ?? Infinity)) return { text, isSpeech: false };
     const ratio = compressionRatio(text.tokens, config.decoder.vocabulary);

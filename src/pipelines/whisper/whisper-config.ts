@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import type { Manifest } from "../../protocol/manifest.ts";
+import type { DecoderSizes } from "../graph/merged-decoder.ts";
 import type { GraphFile } from "../graph/open-graphs.ts";
 import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { TokenRules } from "./timestamp-rules.ts";
@@ -56,7 +57,7 @@ const generationSchema = z.object({
 
 export interface WhisperConfig {
   readonly melBins: number;
-  readonly decoder: { readonly layers: number; readonly heads: number; readonly headSize: number; readonly vocabulary: number };
+  readonly decoder: DecoderSizes;
   /** Tokens of a window with the prompt. */
   readonly maxTokens: number;
   readonly start: number;

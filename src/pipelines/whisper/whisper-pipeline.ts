@@ -1,17 +1,14 @@
-import { createHash } from "node:crypto";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { AppError } from "../../protocol/error.ts";
-import type { RunnerJob } from "../../protocol/ipc.ts";
-import type { Manifest } from "../../protocol/manifest.ts";
-import type { FileRole, SpoolFile } from "../../protocol/result.ts";
+import type { SpoolFile } from "../../protocol/result.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
+import { asFloat32 } from "../graph/float-edge.ts";
+import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { JobRun } from "../job-run.ts";
 import { decodeAudio } from "../media/decode-audio.ts";
-import { findFfmpeg } from "../media/ffmpeg.ts";
-import type { JobEnd, JobOutput, Pipeline, PipelineFactory, RunContext } from "../pipeline.ts";
-import { runEach } from "../run-each.ts";
+import { writeComplete } from "../media/write-complete.ts";
+import type { PipelineFactory } from "../pipeline.ts";
 import { FeatureReader, WINDOW_FRAMES, type Samples } from "./feature-reader.ts";
-import { FRAMES_PER_SECOND, SAMPLE_RATE } from "./log-mel.ts";
+import { SAMPLE_RATE } from "./log-mel.ts";
 import { surveyAudio, type AudioSurvey } from "./survey-audio.ts";
 import { transcribe } from "./transcribe.ts";
 import { transcriptJson, transcriptText, type Line, type Transcript } from "./transcript.ts";
@@ -31,138 +28,89 @@ const SEED = 0;
  *
  * Stages: listen (all audio once), encode, language, decode (once a token), write.
  */
-export const createWhisperPipeline: PipelineFactory = async (context) => {
-  findFfmpeg();
-  return new WhisperPipeline(context.manifest, await openWhisperModel(context));
-};
+export const createWhisperPipeline: PipelineFactory = jobPipeline({
+  open: openWhisperModel,
+  /** Encodes a window of silence. */
+  probe: async ({ encoder, config }) => asFloat32(await encoder.encode(new Float32Array(config.melBins * WINDOW_FRAMES))),
+  make,
+});
 
-class WhisperPipeline implements Pipeline {
-  readonly #manifest: Manifest;
-  readonly #model: WhisperModel;
+async function make(run: JobRun, model: WhisperModel): Promise<Made> {
+  const { outDir, params } = run.job;
+  const survey = await listen(run, model);
+  run.spend("run");
+  const transcript = await writeDown(run, model, survey);
+  run.spend("encode");
+  await run.begin("write");
+  const text = transcriptText(transcript, params["include_ts"] === true);
+  const files = [
+    await written(outDir, { name: "transcript.txt", role: "main", contentType: "text/plain; charset=utf-8", text }),
+    await written(outDir, { name: "transcript.json", role: "alt", contentType: "application/json", text: transcriptJson(transcript) }),
+  ];
+  return {
+    files,
+    seed: null,
+    info: { duration_s: Number(survey.seconds.toFixed(3)), segments: transcript.lines.length, language: transcript.language ?? "none" },
+    ...(params["return_result_in_response"] === true && { text }),
+  };
+}
 
-  constructor(manifest: Manifest, model: WhisperModel) {
-    this.#manifest = manifest;
-    this.#model = model;
-  }
+function samplesOf({ job, manifest }: JobRun): Samples {
+  const [input] = job.inputs;
+  if (input === undefined) throw new AppError("INVALID_INPUT", `job ${job.id}: task ${job.task} needs a sound or film file, it has none`);
+  return decodeAudio({ path: input.path, sampleRate: SAMPLE_RATE, maxSeconds: manifest.limits["max_duration"] ?? MAX_SECONDS });
+}
 
-  run(jobs: readonly RunnerJob[], context: RunContext, end: (id: string, end: JobEnd) => void): Promise<void> {
-    return runEach(jobs, end, (job) => this.#write(job, context));
-  }
+async function listen(run: JobRun, { config }: WhisperModel): Promise<AudioSurvey> {
+  await run.begin("listen");
+  let nextAt = STAGE_EVERY_S;
+  return surveyAudio({
+    samples: samplesOf(run),
+    bins: config.melBins,
+    gateDbfs: config.thresholds.gate_dbfs,
+    onPiece: async (seconds) => {
+      if (seconds < nextAt) return;
+      nextAt = seconds + STAGE_EVERY_S;
+      await run.begin("listen");
+    },
+  });
+}
 
-  /** Encodes a window of silence: one real run on the device. */
-  async probe(): Promise<void> {
-    const { encoder, config } = this.#model;
-    const hidden = await encoder.encode(new Float32Array(config.melBins * WINDOW_FRAMES));
-    if (hidden.data.length === 0) throw new AppError("DEVICE_UNAVAILABLE", `model ${this.#manifest.slug}: the probe's output is empty`);
-  }
-
-  close(): Promise<void> {
-    return this.#model.release();
-  }
-
-  async #write(job: RunnerJob, context: RunContext): Promise<JobOutput> {
-    const startedAt = performance.now();
-    const sessionMsBefore = this.#model.sessionMs();
-    const survey = await this.#listen(job, context);
-    const inputMs = performance.now() - startedAt;
-    const transcript = await this.#transcribe(job, survey, context);
-    const runMs = performance.now() - startedAt - inputMs;
-    await context.stage("write");
-    const text = transcriptText(transcript, job.params["include_ts"] === true);
-    const files = [
-      await written(job.outDir, { name: "transcript.txt", role: "main", contentType: "text/plain; charset=utf-8", text }),
-      await written(job.outDir, {
-        name: "transcript.json",
-        role: "alt",
-        contentType: "application/json",
-        text: transcriptJson(transcript),
-      }),
-    ];
-    return {
-      files,
-      seed: null,
-      info: { duration_s: Number(survey.seconds.toFixed(3)), segments: transcript.lines.length, language: transcript.language ?? "none" },
-      ...(job.params["return_result_in_response"] === true && { text }),
-      inputMs,
-      runMs,
-      encodeMs: performance.now() - startedAt - inputMs - runMs,
-      sessionMs: this.#model.sessionMs() - sessionMsBefore,
-    };
-  }
-
-  #samples(job: RunnerJob): Samples {
-    const input = job.inputs[0];
-    if (input === undefined) throw new AppError("INVALID_INPUT", `job ${job.id}: task ${job.task} needs a sound or film file, it has none`);
-    const maxSeconds = this.#manifest.limits["max_duration"] ?? MAX_SECONDS;
-    return decodeAudio({ path: input.path, sampleRate: SAMPLE_RATE, maxSeconds });
-  }
-
-  async #listen(job: RunnerJob, context: RunContext): Promise<AudioSurvey> {
-    const { melBins, thresholds } = this.#model.config;
-    await context.stage("listen");
-    let nextAt = STAGE_EVERY_S;
-    return surveyAudio({
-      samples: this.#samples(job),
-      bins: melBins,
-      gateDbfs: thresholds.gate_dbfs,
-      onPiece: async (seconds) => {
-        if (seconds < nextAt) return;
-        nextAt = seconds + STAGE_EVERY_S;
-        await context.stage("listen");
-        throwIfCancelled(job, context, seconds);
-      },
-    });
-  }
-
-  async #transcribe(job: RunnerJob, survey: AudioSurvey, context: RunContext): Promise<Transcript> {
-    const { config, encoder, decoder, tokenizer } = this.#model;
-    const random = new TorchRandom(SEED);
-    const windows = transcribe({
-      encoder,
-      decoder,
-      config,
-      survey,
-      features: new FeatureReader({ samples: this.#samples(job), bins: config.melBins, loudest: survey.loudest }),
-      language: null,
-      random: () => random.uint32() / 2 ** 32,
-      onStep: async (stage, frame) => {
-        await context.stage(stage);
-        throwIfCancelled(job, context, frame / FRAMES_PER_SECOND);
-      },
-    });
-    const lines: Line[] = [];
-    let spoken: string | null = null;
-    let startedAt = performance.now();
-    const steps = Math.max(1, Math.ceil(survey.contentFrames / WINDOW_FRAMES));
-    for await (const { endFrame, language, segments } of windows) {
-      spoken = language;
-      for (const { start, end, tokens } of segments) {
-        const text = tokenizer.decode(tokens);
-        if (text.trim() !== "") lines.push({ start: Math.min(start, survey.seconds), end: Math.min(end, survey.seconds), text });
-      }
-      const share = endFrame / survey.contentFrames;
-      const stepMs = performance.now() - startedAt;
-      startedAt = performance.now();
-      const at = { step: Math.min(steps, Math.ceil(share * steps)), steps, stepMs };
-      context.progress(job.id, { fraction: LISTENING + share * (1 - LISTENING), stage: "decode", ...at });
+async function writeDown(run: JobRun, { config, encoder, decoder, tokenizer }: WhisperModel, survey: AudioSurvey): Promise<Transcript> {
+  const random = new TorchRandom(SEED);
+  await using features = new FeatureReader({ samples: samplesOf(run), bins: config.melBins, loudest: survey.loudest });
+  const windows = transcribe({
+    encoder,
+    decoder,
+    config,
+    survey,
+    features,
+    language: null,
+    random: () => random.uint32() / 2 ** 32,
+    onStep: (stage) => run.begin(stage),
+  });
+  const lines: Line[] = [];
+  let spoken: string | null = null;
+  let startedAt = performance.now();
+  const steps = Math.max(1, Math.ceil(survey.contentFrames / WINDOW_FRAMES));
+  for await (const { endFrame, language, segments } of windows) {
+    spoken = language;
+    for (const { start, end, tokens } of segments) {
+      const text = tokenizer.decode(tokens);
+      if (text.trim() !== "") lines.push({ start: Math.min(start, survey.seconds), end: Math.min(end, survey.seconds), text });
     }
-    return { language: lines.length === 0 ? null : spoken, duration: survey.seconds, lines };
+    const share = endFrame / survey.contentFrames;
+    const stepMs = performance.now() - startedAt;
+    startedAt = performance.now();
+    run.progress("decode", LISTENING + share * (1 - LISTENING), { step: Math.min(steps, Math.ceil(share * steps)), steps, stepMs });
   }
+  return { language: lines.length === 0 ? null : spoken, duration: survey.seconds, lines };
 }
 
-function throwIfCancelled({ id }: RunnerJob, context: RunContext, seconds: number): void {
-  if (context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled at second ${Math.round(seconds)} of its audio`);
-}
-
-interface TextFile {
-  readonly name: string;
-  readonly role: FileRole;
-  readonly contentType: string;
+interface TextFile extends Pick<SpoolFile, "name" | "role" | "contentType"> {
   readonly text: string;
 }
 
 async function written(outDir: string, { text, ...file }: TextFile): Promise<SpoolFile> {
-  const bytes = Buffer.from(text);
-  await writeFile(join(outDir, file.name), bytes);
-  return { ...file, sizeBytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
+  return { ...file, ...(await writeComplete(outDir, file.name, Buffer.from(text))) };
 }

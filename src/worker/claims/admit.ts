@@ -17,18 +17,24 @@ export type Admission =
  * @throws AppError STALLED (its hosts were lost too often) | CANCELLED
  */
 export async function admit(context: WorkerContext, job: HeldJob): Promise<Admission> {
-  const { requests, ledger, spool, config } = context;
-  const { id, deferredFailure } = job.claim;
-  if (deferredFailure !== null) throw new AppError("STALLED", `${deferredFailure}: the workers that held it were lost`);
-  const [cancelled, passed, earlier] = await Promise.all([
-    requests.cancelledAmong([id]).catch(() => new Set<string>()),
+  const { ledger, spool, config } = context;
+  const { id } = job.claim;
+  const [passed, earlier] = await Promise.all([
     ledger.passedOnBy(id).catch(() => new Set<string>()),
     spool.findComplete(id),
+    refuseEnded(context, job),
   ]);
-  if (cancelled.has(id)) throw new AppError("CANCELLED", `job ${id} was cancelled by its client`);
   if (passed.has(config.workerName) && (await isForOthers(context, job, passed))) return { kind: "not-here" };
   const entry = earlier === null ? null : await verifiedEntry(context, job, earlier);
   return entry === null ? { kind: "run" } : { kind: "outputs", entry };
+}
+
+/** @throws AppError STALLED (its hosts were lost too often) | CANCELLED */
+async function refuseEnded({ requests }: Pick<WorkerContext, "requests">, { claim }: HeldJob): Promise<void> {
+  const { id, deferredFailure } = claim;
+  if (deferredFailure !== null) throw new AppError("STALLED", `${deferredFailure}: the workers that held it were lost`);
+  const cancelled = await requests.cancelledAmong([id]).catch(() => new Set<string>());
+  if (cancelled.has(id)) throw new AppError("CANCELLED", `job ${id} was cancelled by its client`);
 }
 
 async function isForOthers(context: WorkerContext, job: HeldJob, passed: ReadonlySet<string>): Promise<boolean> {

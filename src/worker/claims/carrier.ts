@@ -1,4 +1,4 @@
-import { asAppError } from "../../protocol/error.ts";
+import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -56,6 +56,19 @@ export class Carrier {
     const carried = this.#carry(claim, (job) => work(job).finally(() => offered.resolve("ended")));
     void carried.then(() => offered.resolve("ended"));
     return offered.promise;
+  }
+
+  /**
+   * Holds a claim that is not to run here, and ends it with what `why` resolves to: an error of the job, or `handedBack`. One that has ended
+   * already (cancelled, its outputs whole on this disk) ends so. Resolves when the claim is settled.
+   */
+  end(claim: Claim, why: Promise<AppError>): Promise<void> {
+    return this.#carry(claim, async (job) => {
+      const admission = await admit(this.#context, job);
+      if (admission.kind === "not-here") return admission;
+      if (admission.kind === "outputs") return this.#store(job, admission.entry);
+      throw await why;
+    });
   }
 
   /** Takes up a claim of an earlier daemon: outputs that are whole are stored, anything else goes back to the front of its queue. */

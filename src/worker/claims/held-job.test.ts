@@ -88,7 +88,3 @@ test("a newer version is for another worker; data of another job are damage", as
   assert.equal(job.damage?.code, "INVALID_INPUT");
   assert.equal(job.data.id, "request-1");
 });
-
-test("time in the queue is never negative, whatever the submitter's clock says", async () => {
-  assert.equal((await hold({ submittedAt: Date.now() + 3_600_000 })).job.queuedMs, 0);
-});

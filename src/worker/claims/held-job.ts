@@ -1,3 +1,4 @@
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { AppError, asAppError } from "../../protocol/error.ts";
 import { JOB_VERSION, parseJobData, type JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
@@ -16,10 +17,8 @@ export class HeldJob implements Disposable {
   /** Why `data` could not be read, null when it could. Then `data` only stands in, so that the claim can be ended like any other. */
   readonly damage: AppError | null;
   readonly log: Logger;
-  /** Milliseconds of performance.now(). */
-  readonly heldSince: number = performance.now();
-  /** From its submit to this claim, milliseconds. By two clocks: never negative, and otherwise as wrong as they are apart. */
-  readonly queuedMs: number;
+  /** Milliseconds of `steadyNow`. */
+  readonly heldSince: number = steadyNow();
   readonly #controller = new AbortController();
   readonly #onRelease: (job: HeldJob) => void;
   #clock: NodeJS.Timeout | undefined;
@@ -32,7 +31,6 @@ export class HeldJob implements Disposable {
     const read = readData(claim);
     this.data = read instanceof AppError ? substitute(claim) : read;
     this.damage = read instanceof AppError ? read : null;
-    this.queuedMs = Math.max(0, Date.now() - this.data.submittedAt);
   }
 
   get id(): string {

@@ -78,13 +78,13 @@ export class JobRelay implements AsyncDisposable {
     await this.#sending;
   }
 
-  #base(): Pick<JobEventDraft, "id" | "claim" | "at" | "progress"> {
-    return { id: this.#job.id, claim: this.#job.claim.claim, at: Date.now(), progress: this.#percent };
+  #base(): Pick<JobEventDraft, "id" | "claim" | "progress"> {
+    return { id: this.#job.id, claim: this.#job.claim.claim, progress: this.#percent };
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
     if (this.#closed) return;
-    this.#take(lane, offer(lane.gate, draft, draft.at));
+    this.#take(lane, offer(lane.gate, draft, performance.now()));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -93,8 +93,8 @@ export class JobRelay implements AsyncDisposable {
     if (step.dueAt === null || lane.timer !== undefined) return;
     lane.timer = setTimeout(() => {
       lane.timer = undefined;
-      this.#take(lane, flush(lane.gate, Date.now()));
-    }, step.dueAt - Date.now());
+      this.#take(lane, flush(lane.gate, performance.now()));
+    }, step.dueAt - performance.now());
   }
 
   #send(draft: JobEventDraft): void {

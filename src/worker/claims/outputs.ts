@@ -10,6 +10,8 @@ import type { HeldJob } from "./held-job.ts";
 /** What the daemon adds to what the runner said. */
 export interface RunNotes {
   readonly device: string;
+  /** From its submit to its claim. */
+  readonly queuedMs: number;
   /** How long the job waited for its model to load. */
   readonly loadMs: number;
   /** How long its inputs took to come. */
@@ -24,7 +26,7 @@ export async function recordOutputs(
   made: { readonly done: JobDoneMessage; readonly notes: RunNotes },
 ): Promise<CompleteEntry> {
   await context.spool.verify(entry, made.done.files, job.signal);
-  const complete = completeRecord(job, made.done, made.notes);
+  const complete = completeRecord(made.done, made.notes);
   await context.spool.complete(entry, complete);
   const { runMs, encodeMs, sessionMs } = made.done;
   job.log.debug({ runMs, encodeMs, sessionMs }, "the runner reported the job done");
@@ -38,7 +40,7 @@ export async function recordOutputs(
   return { ...entry, complete };
 }
 
-function completeRecord(job: HeldJob, done: JobDoneMessage, notes: RunNotes): CompleteRecord {
+function completeRecord(done: JobDoneMessage, notes: RunNotes): CompleteRecord {
   const { files, seed, info, text } = done;
   return {
     v: SPOOL_VERSION,
@@ -47,7 +49,7 @@ function completeRecord(job: HeldJob, done: JobDoneMessage, notes: RunNotes): Co
     info,
     ...(text === undefined ? {} : { text }),
     timings: {
-      queueMs: job.queuedMs,
+      queueMs: Math.round(notes.queuedMs),
       loadMs: Math.round(notes.loadMs),
       inputMs: Math.round(notes.inputMs + done.inputMs),
       runMs: Math.round(done.runMs),

@@ -1,4 +1,5 @@
 import { decideRerun, isDeviceFault, NO_FAULTS, type FaultCount } from "../../core/job-outcome.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError, fromErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { DeviceWatch } from "../devices/device-watch.ts";
 import type { Member, RunOutcome, Seat } from "../runners/batch-seat.ts";
@@ -27,19 +28,20 @@ export type Made = { readonly kind: "outputs"; readonly entry: CompleteEntry } |
  * runner ended, or it was one of a batch that failed). Rejects with what went wrong around the runs.
  */
 export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJob, first: Seat): Promise<Made> {
-  const beganAt = performance.now();
+  const beganAt = steadyNow();
   const entry = await createEntry(context, job, first.runner.device.id);
   const inputs = await fetchInputs(context, job, entry);
   job.signal.throwIfAborted();
-  const inputMs = performance.now() - beganAt;
+  const inputMs = steadyNow() - beganAt;
   await using relay = new JobRelay(context, job, parts.onLockDoubt);
   const { task, params } = job.data;
   let isStarted = false;
+  let queuedMs = 0;
   const member: Member = {
     job: { id: job.id, task, params, inputs, outDir: entry.outDir },
     signal: job.signal,
     onStart: async () => {
-      if (!isStarted) await recordStart(context, job);
+      if (!isStarted) queuedMs = await recordStart(context, job);
       if (!isStarted) relay.started();
       isStarted = true;
     },
@@ -52,7 +54,7 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
     if (seat !== first) await context.spool.emptyOutputs(entry);
     const outcome = await seat.run(member);
     if (outcome.kind === "done") {
-      const whole = await record(context, job, { outcome, seat, entry, inputMs });
+      const whole = await record(context, job, { outcome, seat, entry, queuedMs, inputMs });
       parts.watch.succeeded(seat.runner.device.id);
       return { kind: "outputs", entry: whole };
     }
@@ -79,39 +81,43 @@ function tell(relay: JobRelay, event: RunnerEvent, onStep: (ms: number) => void)
 }
 
 /**
- * Starts the clock of the job's time limit. The announcement goes first: a start that is recorded has been announced. One that fails is
- * made up for by the courier at the job's end.
+ * Starts the clock of the job's time limit; returns how long the job had waited when it was claimed, milliseconds. The announcement goes
+ * first: a start that is recorded has been announced. One that fails is made up for by the courier at the job's end.
  */
-async function recordStart(context: WorkerContext, job: HeldJob): Promise<void> {
-  let elapsedMs = 0;
+async function recordStart(context: WorkerContext, job: HeldJob): Promise<number> {
+  const { requests, queues, metrics } = context;
+  let [elapsedMs, queuedMs] = [0, 0];
   try {
-    const startedAt = Date.now();
-    if (job.data.webhook === true) await context.queues.announceStart(job.data, startedAt);
-    const start = await context.requests.markStarted(job.id, startedAt);
+    const startedAt = await requests.now();
+    queuedMs = Math.max(0, startedAt - job.data.submittedAt - (steadyNow() - job.heldSince));
+    if (job.data.webhook === true) await queues.announceStart(job.data, startedAt);
+    const start = await requests.markStarted(job.id, startedAt);
     elapsedMs = start.elapsedMs;
-    if (start.first)
-      context.metrics.queueWaitSeconds.observe({ model: job.model }, (job.queuedMs + performance.now() - job.heldSince) / 1_000);
+    if (start.first) metrics.queueWaitSeconds.observe({ model: job.model }, queuedMs / 1_000);
   } catch (thrown) {
     job.log.warn({ err: asAppError(thrown) }, "the start was not recorded");
   }
   job.startClock(elapsedMs);
+  return queuedMs;
 }
 
 interface DoneRun {
   readonly outcome: Extract<RunOutcome, { kind: "done" }>;
   readonly seat: Seat;
   readonly entry: SpoolClaim;
+  readonly queuedMs: number;
   readonly inputMs: number;
 }
 
 async function record(context: WorkerContext, job: HeldJob, run: DoneRun): Promise<CompleteEntry> {
   const { done, recorded } = run.outcome;
+  const { queuedMs, inputMs } = run;
   const { device, loadedAt, loadMs } = run.seat.runner;
   // The part of the load that the job waited for: it may have been submitted in the middle of it, or long after.
-  const submittedAt = job.heldSince - job.queuedMs;
+  const submittedAt = job.heldSince - queuedMs;
   const waitedMs = job.claim.claim > 1 ? 0 : Math.max(0, loadedAt - Math.max(submittedAt, loadedAt - loadMs));
   try {
-    const notes = { device: device.id, loadMs: waitedMs, inputMs: run.inputMs };
+    const notes = { device: device.id, queuedMs, loadMs: waitedMs, inputMs };
     return await recordOutputs(context, job, run.entry, { done, notes });
   } finally {
     recorded();

@@ -1,9 +1,10 @@
 import { decideOutcome, mayConcernOthers, NO_FAULTS, type ClaimEnd, type ClaimOutcome, type FaultCount } from "../../core/job-outcome.ts";
+import type { JobView } from "../../core/job-state.ts";
 import { backoffDelayMs, sleep as realSleep, type BackoffPolicy, type Sleep } from "../../lib/backoff.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { AppError, asAppError, ERROR_TABLE, toErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { JobEventDraft } from "../../protocol/event.ts";
 import type { JobResult } from "../../protocol/result.ts";
-import type { JobView } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
 import type { CompleteEntry } from "../spool/spool.ts";
 import type { HeldJob } from "./held-job.ts";
@@ -200,14 +201,14 @@ export class Settler {
   }
 
   /** After the verb: the event of the end. Losing it is no harm: status comes from the queue. */
-  async #told(job: HeldJob, end: string, draft: Omit<JobEventDraft, "id" | "claim" | "at">): Promise<void> {
+  async #told(job: HeldJob, end: string, draft: Omit<JobEventDraft, "id" | "claim">): Promise<void> {
     const { metrics, emitter } = this.#context;
     job.release();
     metrics.jobs.inc({ model: job.model, end });
-    metrics.jobSeconds.observe({ model: job.model, end }, (performance.now() - job.heldSince) / 1_000);
+    metrics.jobSeconds.observe({ model: job.model, end }, (steadyNow() - job.heldSince) / 1_000);
     const { id, queue, claim } = job.claim;
     try {
-      await emitter.emitEnd({ id, queue, claim, client: job.data.client }, { ...draft, id, claim, at: Date.now() });
+      await emitter.emitEnd({ id, queue, claim, client: job.data.client }, { ...draft, id, claim });
     } catch (thrown) {
       job.log.warn({ err: asAppError(thrown) }, "the job's terminal event was not published; its status tells");
     }

@@ -35,7 +35,7 @@ const CUDNN = "libcudnn.so.9";
 
 /**
  * Whether a runner will be able to load onnxruntime's CUDA provider, from files alone: the daemon never loads onnxruntime. The provider
- * is looked for beside the libonnxruntime.so.1 that the loader finds first (runtime.md 1).
+ * is looked for beside the libonnxruntime.so.1 that the loader finds first.
  */
 export async function findCudaProvider(env: Env, probes: CudaProbes): Promise<CudaProvider> {
   const path = libraryPath(env);

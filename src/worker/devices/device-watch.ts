@@ -1,8 +1,9 @@
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { HEALTHY, recordFault, recordProbeFailure, type DeviceHealth } from "../../core/device-health.ts";
 
 export interface QuarantineNote {
   readonly device: string;
-  /** Unix milliseconds. */
+  /** By `steadyNow`. */
   readonly until: number;
 }
 
@@ -17,12 +18,12 @@ export class DeviceWatch {
 
   /** True when the device, not the job, is to blame. */
   faulted(device: string, job: string): boolean {
-    return this.#take(device, recordFault(this.#of(device), { job, at: Date.now() }));
+    return this.#take(device, recordFault(this.#of(device), { job, at: steadyNow() }));
   }
 
   /** A runner did not answer a ping, though no job was in it. */
   probeFailed(device: string): void {
-    this.#take(device, recordProbeFailure(this.#of(device), Date.now()));
+    this.#take(device, recordProbeFailure(this.#of(device), steadyNow()));
   }
 
   succeeded(device: string): void {

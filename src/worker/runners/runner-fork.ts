@@ -1,7 +1,6 @@
 import { fork, type ChildProcess } from "node:child_process";
-import { constants } from "node:fs";
-import { access } from "node:fs/promises";
-import { delimiter, extname, isAbsolute, join } from "node:path";
+import { extname, join } from "node:path";
+import { findProgram, pathFolders } from "../../lib/find-program.ts";
 import { AppError } from "../../protocol/error.ts";
 import { runnerEnv } from "./runner-env.ts";
 import type { RunnerOptions } from "./runner-types.ts";
@@ -16,7 +15,7 @@ const ENTRY: string = join(import.meta.dirname, "..", "..", "runner", `main${ext
  */
 export async function forkRunner(options: RunnerOptions): Promise<ChildProcess> {
   const env = runnerEnv(options.env ?? process.env, options.device);
-  const setpriv = options.setpriv === undefined ? await findProgram("setpriv", env["PATH"] ?? "") : options.setpriv;
+  const setpriv = options.setpriv === undefined ? findProgram("setpriv", pathFolders(env)) : options.setpriv;
   const launch =
     setpriv === null
       ? { execPath: process.execPath, execArgv: [], env: { ...env, DRYAPI_PARENT_WATCH: "1" } }
@@ -27,18 +26,4 @@ export async function forkRunner(options: RunnerOptions): Promise<ChildProcess> 
   } catch (cause) {
     throw new AppError("RUNNER_CRASHED", `no process could be started for model ${options.manifest.slug}: ${String(cause)}`, { cause });
   }
-}
-
-async function findProgram(name: string, path: string): Promise<string | null> {
-  for (const folder of path.split(delimiter).filter(isAbsolute)) {
-    const file = join(folder, name);
-    if (
-      await access(file, constants.X_OK).then(
-        () => true,
-        () => false,
-      )
-    )
-      return file;
-  }
-  return null;
 }

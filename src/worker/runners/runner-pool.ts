@@ -1,4 +1,5 @@
 import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
@@ -23,9 +24,9 @@ export interface PooledRunner {
   readonly manifest: Manifest;
   readonly process: RunnerLink;
   readonly loadMs: number;
-  /** Milliseconds of performance.now(). */
+  /** Milliseconds of `steadyNow`. */
   readonly loadedAt: number;
-  /** Milliseconds of performance.now(), of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
+  /** Milliseconds of `steadyNow`, of the last proof that the device works: the load's probe, a batch that ended well, a ping. */
   provenAt: number;
 }
 
@@ -37,7 +38,7 @@ export interface PoolEvents {
   pingFailed(device: string, error: AppError): void;
 }
 
-type PoolContext = Pick<WorkerContext, "config" | "log" | "metrics" | "models">;
+type PoolContext = Pick<WorkerContext, "config" | "log" | "metrics" | "models" | "runnerEntry">;
 
 type Slot =
   | { readonly phase: "loading"; readonly abort: AbortController; process: RunnerLink | null }
@@ -89,7 +90,7 @@ export class RunnerPool {
     try {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });
       slot.abort.signal.throwIfAborted();
-      const { config } = this.#context;
+      const { config, runnerEntry } = this.#context;
       const child = await this.#startRunner({
         manifest: entry.manifest,
         modelDir: entry.dir,
@@ -98,6 +99,7 @@ export class RunnerPool {
         embeddingCacheBytes: config.embeddingCacheBytes,
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
+        ...(runnerEntry !== undefined && { entry: runnerEntry }),
       });
       slot.process = child;
       if (slot.abort.signal.aborted) void child.kill("it is no longer needed");
@@ -108,7 +110,7 @@ export class RunnerPool {
         { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
         "model loaded",
       );
-      const now = performance.now();
+      const now = steadyNow();
       const runner = { id, model, device, manifest: entry.manifest, process: child, loadMs, loadedAt: now, provenAt: now };
       this.#slots.set(id, { phase: "up", runner });
       this.#events.ready(runner);
@@ -167,7 +169,7 @@ export class RunnerPool {
       if (process.state !== "ready") continue;
       try {
         await process.ping({ timeoutMs: PING_TIMEOUT_MS });
-        runner.provenAt = performance.now();
+        runner.provenAt = steadyNow();
       } catch (thrown) {
         // A ping fails with the end of its process. One that was stopped or killed by us could not answer.
         if ((await process.exited).crashed) this.#events.pingFailed(runner.device.id, asAppError(thrown));

@@ -1,7 +1,10 @@
+import { seeHead, type SeenHead } from "../../core/queue-age.ts";
 import type { QueueView } from "../../core/scheduler-state.ts";
 import { sleep } from "../../lib/backoff.ts";
 import { redactUrl } from "../../lib/redact.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError } from "../../protocol/error.ts";
+import type { QueuePeek } from "../../queue/queue-types.ts";
 import type { HeldJob } from "../claims/held-job.ts";
 import type { WorkerContext } from "../worker-context.ts";
 
@@ -22,10 +25,9 @@ export interface QueueWatchOptions {
 export class QueueWatch {
   readonly #options: QueueWatchOptions;
   readonly #dirty = new Set<string>();
+  readonly #heads = new Map<string, SeenHead | null>();
   #peeking = false;
   #up = true;
-  /** Unix milliseconds at which Redis last answered. */
-  answeredAt = 0;
 
   constructor(options: QueueWatchOptions) {
     this.#options = options;
@@ -58,34 +60,35 @@ export class QueueWatch {
   }
 
   async #peek(models: readonly string[]): Promise<void> {
-    const { queues, intents, config, metrics, log } = this.#options.context;
+    const { queues, intents, config, log } = this.#options.context;
     try {
       const [peeks, intended] = await Promise.all([queues.peek(models), intents.counts(models, config.workerName)]);
-      this.answeredAt = Date.now();
+      const now = steadyNow();
       this.#told(true);
-      const views = peeks.map((peek) => {
-        const oldest = peek.oldestAt === null ? 0 : Math.max(0, Date.now() - peek.oldestAt) / 1_000;
-        metrics.queueWaiting.set({ model: peek.model }, peek.waiting);
-        metrics.queueOldestSeconds.set({ model: peek.model }, oldest);
-        const backlog = this.#options.backlog(peek.model);
-        const ages = [
-          ...(peek.oldestAt === null ? [] : [peek.oldestAt]),
-          ...backlog.map((job) => Date.now() - (performance.now() - job.heldSince)),
-        ];
-        return {
-          model: peek.model,
-          waiting: (peek.paused ? 0 : peek.waiting) + backlog.length,
-          oldestAt: ages.length === 0 ? null : Math.min(...ages),
-          topPriority: peek.topPriority,
-          intended: intended.get(peek.model) ?? 0,
-          nextDueAt: peek.paused ? null : peek.nextDueAt,
-        };
-      });
-      this.#options.onWork(views);
+      this.#options.onWork(peeks.map((peek) => this.#view(peek, intended.get(peek.model) ?? 0, now)));
     } catch (thrown) {
       this.#told(false);
       log.debug({ err: asAppError(thrown) }, "the queues could not be looked at; tried again");
     }
+  }
+
+  /** Times of a peek are Redis' or the submitters': here they become ours. */
+  #view({ model, waiting, head, paused, topPriority, dueInMs }: QueuePeek, intended: number, now: number): QueueView {
+    const { metrics } = this.#options.context;
+    const seen = seeHead(this.#heads.get(model) ?? null, head, now);
+    this.#heads.set(model, seen);
+    metrics.queueWaiting.set({ model }, waiting);
+    metrics.queueOldestSeconds.set({ model }, seen === null ? 0 : (now - seen.since) / 1_000);
+    const backlog = this.#options.backlog(model);
+    const since = [...(seen === null ? [] : [seen.since]), ...backlog.map((job) => job.heldSince)];
+    return {
+      model,
+      waiting: (paused ? 0 : waiting) + backlog.length,
+      oldestAt: since.length === 0 ? null : Math.min(now, ...since),
+      topPriority,
+      intended,
+      nextDueAt: paused || dueInMs === null ? null : now + dueInMs,
+    };
   }
 
   #told(up: boolean): void {

@@ -1,5 +1,6 @@
 import { decide } from "../../core/scheduler.ts";
 import type { Effect, SchedulerEvent, SchedulerState } from "../../core/scheduler-state.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 
 type Untimed<E> = E extends unknown ? Omit<E, "at"> : never;
 /** An event without its time, which the loop adds. */
@@ -16,12 +17,16 @@ export class SchedulerLoop {
   #running = false;
   #wake: NodeJS.Timeout | undefined;
   #closed = false;
-  /** Unix milliseconds of the last event: liveness. */
-  toldAt: number = Date.now();
+  readonly #now: () => number;
+  /** `steadyNow` of the last event: liveness. */
+  toldAt: number;
 
-  constructor(state: SchedulerState, perform: (effect: Effect) => void) {
+  /** `now` never goes back: a clock that is set would starve, unload or back off everything. */
+  constructor(state: SchedulerState, perform: (effect: Effect) => void, now: () => number = steadyNow) {
     this.#state = state;
     this.#perform = perform;
+    this.#now = now;
+    this.toldAt = now();
   }
 
   get state(): SchedulerState {
@@ -29,7 +34,7 @@ export class SchedulerLoop {
   }
 
   tell(news: SchedulerNews): void {
-    this.#inbox.push({ ...news, at: Date.now() });
+    this.#inbox.push({ ...news, at: this.#now() });
     if (this.#running) return;
     this.#running = true;
     try {
@@ -58,6 +63,6 @@ export class SchedulerLoop {
   #wakeAt(at: number): void {
     clearTimeout(this.#wake);
     if (this.#closed) return;
-    this.#wake = setTimeout(() => this.tell({ type: "tick" }), Math.max(1, Math.min(at - Date.now(), 60_000)));
+    this.#wake = setTimeout(() => this.tell({ type: "tick" }), Math.max(1, Math.min(at - this.#now(), 60_000)));
   }
 }

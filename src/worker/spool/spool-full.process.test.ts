@@ -1,37 +1,16 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test, type TestContext } from "node:test";
-import { promisify } from "node:util";
+import { after, test } from "node:test";
+import { onTinyDisk } from "../../../test/support/tiny-disk.ts";
 
-/** A disk that is really full: a tmpfs of 256 KiB in a mount namespace of the child's own. */
-const run = promisify(execFile);
 const root = await mkdtemp(join(tmpdir(), "dryapi-full-"));
 after(() => rm(root, { recursive: true, force: true }));
-
-async function onTinyDisk(t: TestContext, script: string): Promise<unknown> {
-  const disk = join(root, "disk");
-  const path = join(root, "script.mjs");
-  await mkdir(disk, { recursive: true });
-  await writeFile(path, script);
-  const mount = 'mount -t tmpfs -o size=256k tmpfs "$1"';
-  try {
-    await run("unshare", ["-rm", "sh", "-c", mount, "sh", disk]);
-  } catch (thrown) {
-    t.skip(`this machine lets nobody mount a tmpfs in a namespace: ${String(thrown)}`);
-    return null;
-  }
-  const { stdout } = await run("unshare", ["-rm", "sh", "-c", `${mount} && exec "$2" "$3" "$1"`, "sh", disk, process.execPath, path]);
-  return JSON.parse(stdout);
-}
-
 const from = (path: string): string => JSON.stringify(import.meta.resolve(path));
 
 test("a full disk is SPOOL_FULL, names the folder, and room makes it work again", async (t) => {
   const said = await onTinyDisk(
-    t,
     `import { openSpool } from ${from("./spool.ts")};
      import { rm, writeFile } from "node:fs/promises";
      import { randomBytes } from "node:crypto";
@@ -45,13 +24,13 @@ test("a full disk is SPOOL_FULL, names the folder, and room makes it work again"
      const after = await spool.create(claim).then(() => "created", String);
      console.log(JSON.stringify({ code, partials, after }));
      process.exit(0);`,
+    (reason) => t.skip(reason),
   );
   if (said !== null) assert.deepEqual(said, { code: ["SPOOL_FULL", true], partials: 0, after: "created" });
 });
 
 test("a full disk under a file store is STORAGE_UNAVAILABLE and leaves no partial object", async (t) => {
   const said = await onTinyDisk(
-    t,
     `import { openObjectStore } from ${from("../../storage/object-store.ts")};
      import { createHash, randomBytes } from "node:crypto";
      import { writeFile, readdir } from "node:fs/promises";
@@ -64,6 +43,7 @@ test("a full disk under a file store is STORAGE_UNAVAILABLE and leaves no partia
      const left = (await readdir(process.argv[2] + "/objects", { recursive: true })).filter((name) => name.includes("big"));
      console.log(JSON.stringify({ code, left }));
      process.exit(0);`,
+    (reason) => t.skip(reason),
   );
   if (said !== null) assert.deepEqual(said, { code: ["STORAGE_UNAVAILABLE", true], left: [] });
 });

@@ -1,0 +1,248 @@
+import { AppError, asAppError } from "../../protocol/error.ts";
+import { resizeLanczos } from "../media/resize-lanczos.ts";
+import type { RgbImage } from "../media/rgb-image.ts";
+import type { JobEnd, RunContext } from "../pipeline.ts";
+import { flowMatchSchedule, type FlowMatchSchedule } from "./flow-match-schedule.ts";
+import { packedShape, unpackLatents, type LatentShape } from "./latents.ts";
+import type { PictureJob } from "./picture-job.ts";
+import type { PictureModel } from "./picture-model.ts";
+import { writePicture } from "./picture-output.ts";
+import { toPixels } from "./pixels.ts";
+import { LatentPreview } from "./preview.ts";
+import { RowDenoising, type RowVelocity } from "./row-denoising.ts";
+import { startFromImage, startFromNoise } from "./start-latents.ts";
+import { TorchRandom } from "./torch-random.ts";
+
+/** Share of a job's work that is done after each stage, for the progress bar; steps divide the middle. */
+const AFTER_TEXT = 0.05;
+const AFTER_STEPS = 0.9;
+const AFTER_DECODE = 0.95;
+
+/** One picture of a batch on its way. */
+export interface Member {
+  readonly job: PictureJob;
+  /** Time that reading and preparing its inputs took, milliseconds. */
+  readonly inputMs: number;
+}
+
+interface Conditioned<Text> extends Member {
+  readonly text: Text;
+  /** Null without classifier-free guidance. */
+  readonly negative: Text | null;
+  readonly cached: boolean;
+}
+
+/** Jobs of one size, number of steps and guidance, run as one. Each ends by itself; a cancelled one leaves between two steps. */
+export class PictureBatch<Text> {
+  readonly #model: PictureModel<Text>;
+  readonly #slug: string;
+  readonly #context: RunContext;
+  readonly #end: (id: string, end: JobEnd) => void;
+  readonly #shape: LatentShape;
+  readonly #schedule: FlowMatchSchedule;
+  readonly #startedAt = performance.now();
+  readonly #sessionMsBefore: number;
+  #preview: LatentPreview | null = null;
+
+  constructor(options: {
+    readonly model: PictureModel<Text>;
+    readonly slug: string;
+    readonly context: RunContext;
+    readonly end: (id: string, end: JobEnd) => void;
+    readonly first: PictureJob;
+  }) {
+    const { model, first } = options;
+    const { channels, factor } = model.latents;
+    this.#model = model;
+    this.#slug = options.slug;
+    this.#context = options.context;
+    this.#end = options.end;
+    this.#shape = { channels, height: first.height / factor, width: first.width / factor };
+    this.#schedule = flowMatchSchedule(model.schedule, first.steps, packedShape(this.#shape).tokens);
+    this.#sessionMsBefore = model.sessionMs();
+  }
+
+  /** Throws what concerns all members that have not ended. */
+  async run(members: readonly Member[]): Promise<void> {
+    const conditioned = await this.#encodeTexts(members);
+    const started = await this.#startLatents(conditioned);
+    if (started.members.length === 0) return;
+    const denoised = await this.#denoise(started.members, started.latents);
+    await this.#finish(denoised.members, denoised.denoising);
+  }
+
+  async #encodeTexts(members: readonly Member[]): Promise<Conditioned<Text>[]> {
+    const announce = (): Promise<void> => this.#context.stage("text");
+    const done: Conditioned<Text>[] = [];
+    for (const member of members) {
+      if (this.#dropCancelled(member)) continue;
+      const { job } = member;
+      const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
+      const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
+      done.push({ ...member, text: embedding, negative, cached });
+      this.#progress(job, "text", { fraction: AFTER_TEXT, step: 0, stepMs: 0 });
+    }
+    return done;
+  }
+
+  /** One generator per job, drawn from in the order of diffusers; rows are packed side by side. */
+  async #startLatents(
+    members: readonly Conditioned<Text>[],
+  ): Promise<{ readonly members: Conditioned<Text>[]; readonly latents: Float32Array }> {
+    const rowSize = this.#rowSize();
+    const latents = new Float32Array(members.length * rowSize);
+    const going: Conditioned<Text>[] = [];
+    for (const member of members) {
+      const { job } = member;
+      const row = latents.subarray(going.length * rowSize, (going.length + 1) * rowSize);
+      const random = new TorchRandom(job.seed);
+      if (job.image === null) {
+        startFromNoise(random, this.#shape, row);
+      } else {
+        await this.#context.stage("encode_input");
+        if (this.#dropCancelled(member)) continue;
+        const parameters = await this.#encodeImage(job.image, job);
+        const { scale, shift } = this.#model.latents;
+        startFromImage(random, this.#shape, { parameters, scale, shift }, this.#schedule.sigmas[job.start]!, row);
+      }
+      going.push(member);
+    }
+    return { members: going, latents: latents.subarray(0, going.length * rowSize) };
+  }
+
+  async #encodeImage(image: RgbImage, { width, height }: PictureJob): Promise<Float32Array> {
+    const { encoder } = this.#model;
+    if (encoder === null)
+      throw new AppError("INVALID_INPUT", `model ${this.#slug} has no image-to-image (its manifest does not list img2img)`);
+    return encoder.encode(resizeLanczos(image, width, height));
+  }
+
+  async #denoise(
+    members: Conditioned<Text>[],
+    latents: Float32Array,
+  ): Promise<{ readonly members: readonly Conditioned<Text>[]; readonly denoising: RowDenoising }> {
+    const { start, steps } = members[0]!.job;
+    const denoising = this.#openDenoising(members, latents);
+    const going = [...members];
+    for (let index = start; index < steps; index++) {
+      const startedAt = performance.now();
+      await this.#context.stage("denoise");
+      this.#leave(going, denoising);
+      if (going.length === 0) break;
+      const velocity = await denoising.velocity(index);
+      const paintedAt = index + 1 - start;
+      this.#showPreviews(going, denoising, velocity, index, paintedAt);
+      denoising.advance(index, velocity);
+      const fraction = AFTER_TEXT + ((AFTER_STEPS - AFTER_TEXT) * paintedAt) / (steps - start);
+      const stepMs = performance.now() - startedAt;
+      for (const { job } of going) this.#progress(job, "denoise", { fraction, step: paintedAt, stepMs });
+    }
+    return { members: going, denoising };
+  }
+
+  #openDenoising(members: readonly Conditioned<Text>[], latents: Float32Array): RowDenoising {
+    const { guidance, trueCfgScale } = members[0]!.job;
+    const start = (texts: readonly Text[]): RowVelocity => this.#model.openRun(this.#shape, texts, guidance ?? 0);
+    const negatives = members.flatMap(({ negative }) => (negative === null ? [] : [negative]));
+    return new RowDenoising({
+      schedule: this.#schedule,
+      latents,
+      rowSize: this.#rowSize(),
+      conditioned: start(members.map(({ text }) => text)),
+      negative: trueCfgScale > 1 ? start(negatives) : null,
+      trueCfgScale,
+    });
+  }
+
+  /** Takes cancelled members and their rows out. */
+  #leave(going: Conditioned<Text>[], denoising: RowDenoising): void {
+    for (let row = going.length - 1; row >= 0; row--) {
+      if (!this.#dropCancelled(going[row]!)) continue;
+      going.splice(row, 1);
+      denoising.dropRow(row);
+    }
+  }
+
+  #showPreviews(going: readonly Conditioned<Text>[], denoising: RowDenoising, velocity: Float32Array, index: number, step: number): void {
+    const { rgb } = this.#model.latents;
+    if (this.#shape.channels !== rgb.factors.length) return;
+    for (const [row, { job }] of going.entries()) {
+      this.#context.preview(job.id, step, () => {
+        this.#preview ??= new LatentPreview(this.#shape, rgb);
+        const rowVelocity = velocity.subarray(row * this.#rowSize(), (row + 1) * this.#rowSize());
+        return this.#preview.render(denoising.row(row), rowVelocity, this.#schedule.sigmas[index]!);
+      });
+    }
+  }
+
+  /** Decodes one picture after the other; encoding runs beside the next decoding, off the JS thread. */
+  async #finish(members: readonly Conditioned<Text>[], denoising: RowDenoising): Promise<void> {
+    const writing: Promise<void>[] = [];
+    try {
+      for (const [row, member] of members.entries()) {
+        await this.#context.stage("decode");
+        if (this.#dropCancelled(member)) continue;
+        const image = await this.#decode(denoising.row(row), member.job);
+        this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
+        writing.push(this.#write(member, image));
+      }
+      if (writing.length > 0) await this.#context.stage("encode");
+    } finally {
+      // Also when a decode failed for all that are left: what was decoded before it ends well.
+      await Promise.all(writing);
+    }
+  }
+
+  /** Null when the output holds values that are not finite. */
+  async #decode(latents: Float32Array, { width, height }: PictureJob): Promise<RgbImage | AppError> {
+    const { scale, shift } = this.#model.latents;
+    const planes = new Float32Array(latents.length);
+    unpackLatents(latents, this.#shape, planes, scale, shift);
+    const pixels = await this.#model.decoder.decode(planes, this.#shape);
+    if (pixels.width !== width || pixels.height !== height) {
+      return new AppError("BAD_OUTPUT", `part vae_decoder gave ${pixels.width} x ${pixels.height} pixels, expected ${width} x ${height}`);
+    }
+    return toPixels(pixels) ?? notFinite(planes);
+  }
+
+  async #write(member: Conditioned<Text>, image: RgbImage | AppError): Promise<void> {
+    const { job, inputMs, cached } = member;
+    const runMs = performance.now() - this.#startedAt;
+    const sessionMs = this.#model.sessionMs() - this.#sessionMsBefore;
+    try {
+      if (image instanceof AppError) throw image;
+      const { files, encodeMs } = await writePicture(job, this.#slug, image);
+      const info = { width: job.width, height: job.height, steps: job.steps, model: this.#slug, text_cached: cached };
+      this.#end(job.id, { ok: true, output: { files, seed: job.seed, info, inputMs, runMs, encodeMs, sessionMs } });
+    } catch (thrown) {
+      this.#end(job.id, { ok: false, error: asAppError(thrown) });
+    }
+  }
+
+  #dropCancelled({ job }: Member): boolean {
+    if (!this.#context.cancelled(job.id)) return false;
+    this.#end(job.id, { ok: false, error: new AppError("CANCELLED", `job ${job.id} was cancelled`) });
+    return true;
+  }
+
+  #progress(job: PictureJob, stage: string, at: { readonly fraction: number; readonly step: number; readonly stepMs: number }): void {
+    this.#context.progress(job.id, { ...at, stage, steps: this.#stepsOf(job) });
+  }
+
+  #stepsOf({ start, steps }: PictureJob): number {
+    return steps - start;
+  }
+
+  #rowSize(): number {
+    const { tokens, features } = packedShape(this.#shape);
+    return tokens * features;
+  }
+}
+
+function notFinite(latents: Float32Array): AppError {
+  const part = latents.every(Number.isFinite) ? "vae_decoder" : "transformer";
+  return new AppError(
+    "BAD_OUTPUT",
+    `part ${part} gave values that are not finite: most likely an overflow in float16; export that part with bfloat16 or float32 inside (scripts/export/README.md)`,
+  );
+}

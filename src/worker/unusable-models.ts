@@ -1,0 +1,78 @@
+import type { UnusableModel } from "../core/model-availability.ts";
+import { modelFiles } from "../models/model-files.ts";
+import { unusableError } from "../models/open-models.ts";
+import type { ModelEntry } from "../models/scan-models.ts";
+import type { AppError } from "../protocol/error.ts";
+import type { WorkerContext } from "./worker-context.ts";
+
+/** Of one model; the announcement of a worker stays small. */
+const MAX_MESSAGE_CHARS = 500;
+
+/**
+ * The models that this worker is meant to serve and cannot: files missing or damaged, a manifest that is wrong, a load that failed for
+ * either. Remembers since when. Loads that failed for the moment (no memory, no device, too slow) are not among them: see the daemon.
+ */
+export class UnusableModels {
+  readonly #context: Pick<WorkerContext, "config" | "models">;
+  #since = new Map<string, number>();
+
+  constructor(context: Pick<WorkerContext, "config" | "models">) {
+    this.#context = context;
+  }
+
+  list(now: number = Date.now()): readonly UnusableModel[] {
+    const earlier = this.#since;
+    const found = unusableModels(this.#context).map(({ model, code, message }): UnusableModel => ({
+      model,
+      code,
+      message: shortened(message),
+      since: earlier.get(model) ?? now,
+    }));
+    this.#since = new Map(found.map(({ model, since }) => [model, since]));
+    return found;
+  }
+}
+
+/** A sentence each for the log, naming file or setting. Invalid manifests are told by the scan. */
+export function unservedModels(context: Pick<WorkerContext, "config" | "models">): readonly string[] {
+  const invalid = new Set(context.models.invalid().map(({ slug }) => slug));
+  return unusableModels(context).flatMap(({ model, message }) => (invalid.has(model) ? [] : [message]));
+}
+
+type Problem = Omit<UnusableModel, "since">;
+
+function unusableModels({ config, models }: Pick<WorkerContext, "config" | "models">): readonly Problem[] {
+  const allowed = config.models;
+  const known = models.list();
+  const damaged = known
+    .filter((entry) => entry.state !== "available" && (allowed?.includes(entry.slug) ?? isWanted(entry)))
+    .map((entry) => problem(entry.slug, unusableError(entry)));
+  // A manifest that overrides another one by its folder's name leaves that one in use.
+  const invalid = models
+    .invalid()
+    .filter(({ slug }) => !known.some((entry) => entry.slug === slug) && (allowed?.includes(slug) ?? true))
+    .map(({ slug, error }) => problem(slug, error));
+  const reported = new Set([...known, ...invalid.map(({ model: slug }) => ({ slug }))].map(({ slug }) => slug));
+  const unknown = (allowed ?? [])
+    .filter((slug) => !reported.has(slug))
+    .map((slug): Problem => ({
+      model: slug,
+      code: "MODEL_NOT_FOUND",
+      message: `model ${slug} is named in DRYAPI_MODELS and has no manifest`,
+    }));
+  return [...damaged, ...invalid, ...unknown];
+}
+
+/** A manifest that came with the package and has no file of the model is no fault: nobody has fetched it. */
+function isWanted({ manifest, state, shipped, problems }: ModelEntry): boolean {
+  if (manifest.family === "fake") return false;
+  return state === "corrupt" || !shipped || problems.length < modelFiles(manifest).length;
+}
+
+function problem(model: string, { code, message }: AppError): Problem {
+  return { model, code, message };
+}
+
+function shortened(message: string): string {
+  return message.length > MAX_MESSAGE_CHARS ? `${message.slice(0, MAX_MESSAGE_CHARS)} ...` : message;
+}
