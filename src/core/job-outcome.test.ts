@@ -92,7 +92,7 @@ test("nothing but a lost lock is abandoned, and a cancelled job is cancelled", (
 
 test("what goes wrong within a batch and is not a client's fault has each member run again alone", () => {
   for (const [code, { blame }] of Object.entries(ERROR_TABLE) as [ErrorCode, { blame: string }][]) {
-    if (code === "OUT_OF_MEMORY") continue;
+    if (code === "OUT_OF_MEMORY" || code === "SPOOL_FULL") continue;
     const again = decideRerun({ error: { code, message: "" }, alone: false, afterEviction: false });
     assert.deepEqual(again, blame === "machine" || blame === "model" ? { evictOthers: false } : null, code);
     assert.equal(decideRerun({ error: { code, message: "" }, alone: true, afterEviction: false }), null, `${code} alone`);

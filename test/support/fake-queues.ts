@@ -1,7 +1,7 @@
+import type { JobView } from "../../src/core/job-state.ts";
 import { AppError, type ErrorData } from "../../src/protocol/error.ts";
 import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
 import type { JobResult } from "../../src/protocol/result.ts";
-import type { JobView } from "../../src/core/job-state.ts";
 import type { AddOptions, Claim, ClaimRef, OrderedClaim, QueuePeek, Queues } from "../../src/queue/queue-types.ts";
 
 type Verb = "claim" | "renew" | "complete" | "fail" | "retry" | "handBack" | "delay" | "adopt" | "peek" | "job" | "announceStart";
@@ -173,16 +173,12 @@ export class FakeQueues implements Queues {
   peek(models: readonly string[]): Promise<readonly QueuePeek[]> {
     return this.#verb("peek", () =>
       models.map((model) => {
-        const waiting = this.#waiting.filter((id) => this.entry(id).data.model === model);
-        const [first] = waiting;
+        const ids = this.#waiting.filter((id) => this.entry(id).data.model === model);
+        const [first] = ids;
         const head = first === undefined ? null : { id: first, addedAt: 1 };
-        return { model, waiting: waiting.length, head, topPriority: 1, dueInMs: null, paused: false };
+        return { model, waiting: ids.length, head, topPriority: 1, dueInMs: null, paused: false };
       }),
     );
-  }
-
-  longUnservable(): Promise<readonly string[]> {
-    return Promise.resolve([]);
   }
 
   job(_queue: string, id: string): Promise<JobView | null> {
@@ -205,6 +201,10 @@ export class FakeQueues implements Queues {
 
   position(): Promise<number | null> {
     return Promise.reject(new Error("not the worker's"));
+  }
+
+  longUnservable(): Promise<readonly string[]> {
+    return Promise.resolve([]);
   }
 
   sweep(): Promise<number> {

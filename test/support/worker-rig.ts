@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readConfig } from "../../src/config/config.ts";
@@ -19,6 +20,7 @@ import { DeviceWatch, type QuarantineNote } from "../../src/worker/devices/devic
 import { Batch } from "../../src/worker/runners/batch.ts";
 import type { PooledRunner } from "../../src/worker/runners/runner-pool.ts";
 import { Reruns } from "../../src/worker/scheduling/reruns.ts";
+import { SPOOL_VERSION } from "../../src/worker/spool/spool-record.ts";
 import { openSpool, type Spool } from "../../src/worker/spool/spool.ts";
 import type { WorkerContext } from "../../src/worker/worker-context.ts";
 import { fakeManifest } from "../fixtures/runner-rig.ts";
@@ -157,6 +159,18 @@ export class WorkerRig implements AsyncDisposable {
     return { claim, job: this.keeper.hold(claim) };
   }
 
+  /** The folder of a claim, as a daemon leaves it that ends: its outputs are whole or not. */
+  async leaveInSpool({ id, token, claim }: Pick<Claim, "id" | "token" | "claim">, isWhole: boolean): Promise<void> {
+    const names = { id, queue: "fake", model: "fake", client: "tester", device: "cpu:0", token };
+    const entry = await this.spool.create({ v: SPOOL_VERSION, claim, acceptedAt: 1, ...names });
+    await writeFile(join(entry.outDir, "image.png"), "picture");
+    if (!isWhole) return;
+    const sha256 = createHash("sha256").update("picture").digest("hex");
+    const files = [{ name: "image.png", role: "main", contentType: "image/png", sizeBytes: 7, sha256 }] as const;
+    const timings = { queueMs: 0, loadMs: 0, inputMs: 0, runMs: 0, encodeMs: 0 };
+    await this.spool.complete(entry, { v: SPOOL_VERSION, files, seed: 1, info: {}, timings, device: "cpu:0", completedAt: 1 });
+  }
+
   /** Claims left in the spool, `<id>/<claim>` with a star where the outputs are whole. */
   async spooled(): Promise<readonly string[]> {
     return (await this.spool.scan()).map(({ claim, complete }) => `${claim.id}/${claim.claim}${complete === null ? "" : "*"}`);
@@ -218,6 +232,7 @@ export class WorkerRig implements AsyncDisposable {
       ledger,
       spool,
       uploader,
+      storeSweep: { everyMs: 1, run: async () => null },
       intents: { declare: async () => true, withdraw: async () => undefined, counts: async () => new Map() },
       cancels: { nudge: async () => undefined, listen: async (_onCancel, signal) => aborted(signal) },
       store: {
@@ -228,14 +243,13 @@ export class WorkerRig implements AsyncDisposable {
         head: NOT_USED,
         delete: NOT_USED,
         deletePrefix: NOT_USED,
-        list: NOT_USED,
         removeUnfinished: NOT_USED,
         readLifecycle: NOT_USED,
+        list: NOT_USED,
         presign: NOT_USED,
         check: NOT_USED,
         [Symbol.asyncDispose]: async () => undefined,
       },
-      storeSweep: { everyMs: 1, run: async () => null },
       models: new FakeModels(options.models ?? [fakeManifest({ batch: { max: 4, by: [] } })]),
       runTimes: { learn: async () => undefined, of: async () => null },
       guardedFetch: { send: NOT_USED, download: NOT_USED, [Symbol.asyncDispose]: async () => undefined },
