@@ -18,6 +18,8 @@ export interface WatchOptions {
   readonly keys: Keys;
   readonly models: () => readonly string[];
   readonly onWake: (model: string) => void;
+  /** A job was added to this queue, just before the `onWake` for it: it can probably be claimed now. */
+  readonly onAdded?: (model: string) => void;
   readonly signal: AbortSignal;
   /** How long one read waits for news. */
   readonly blockMs?: number;
@@ -85,7 +87,9 @@ async function readOnce(options: WatchOptions, models: readonly string[], last: 
     const end = entries.at(-1)?.[0];
     if (model === undefined || end === undefined) continue;
     last.set(model, end);
-    if (entries.some(([, fields]) => WAKING.has(fields[fields.indexOf("event") + 1] ?? ""))) options.onWake(model);
+    const events = entries.map(([, fields]) => fields[fields.indexOf("event") + 1] ?? "");
+    if (events.includes("waiting")) options.onAdded?.(model);
+    if (events.some((event) => WAKING.has(event))) options.onWake(model);
   }
   return true;
 }

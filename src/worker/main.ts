@@ -63,7 +63,9 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       redis: blocking,
       keys,
       models: () => daemon.served,
-      onWake: (model) => daemon.queueWatch.poke(model),
+      onAdded: (model) => daemon.loop.tell({ type: "job-added", model }),
+      // After the claim that an added job may lead to, so that the look at the queue does not see that job again.
+      onWake: (model) => setImmediate(() => daemon.queueWatch.poke(model)),
       signal: stop.signal,
     }),
     feedWatchdog(systemd, daemon, stop.signal),
