@@ -44,10 +44,10 @@ function watchFiles(): void {
   const calls = ["mkdir", "readdir", "rmdir", "rm", "stat", "lstat", "writeFile", "readFile", "rename", "open", "unlink", "link"];
   for (const name of calls) watch(fsPromises as unknown as Record<string, Call>, name);
   const stream = fs.createReadStream;
-  fs.createReadStream = ((...args: Parameters<typeof stream>) => {
+  fs.createReadStream = (...args: Parameters<typeof stream>) => {
     mark("fs read stream >");
     return stream(...args).once("close", () => mark("fs read stream <"));
-  });
+  };
 }
 
 async function watchFileHandles(): Promise<void> {

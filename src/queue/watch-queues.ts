@@ -17,9 +17,8 @@ export interface WatchOptions {
   readonly redis: Redis;
   readonly keys: Keys;
   readonly models: () => readonly string[];
-  readonly onWake: (model: string) => void;
-  /** A job was added to this queue, just before the `onWake` for it: it can probably be claimed now. */
-  readonly onAdded?: (model: string) => void;
+  /** `isAdded`: a job was added, which can probably be claimed now. */
+  readonly onWake: (model: string, isAdded: boolean) => void;
   readonly signal: AbortSignal;
   /** How long one read waits for news. */
   readonly blockMs?: number;
@@ -55,7 +54,7 @@ export async function watchQueues(options: WatchOptions): Promise<void> {
       idle = 0;
       await sleep(RECONNECT_MS, options.signal).catch(() => undefined);
       // Whatever happened during the outage is looked for.
-      for (const model of options.models()) options.onWake(model);
+      for (const model of options.models()) options.onWake(model, false);
     }
   }
 }
@@ -69,7 +68,7 @@ async function readLastIds(options: WatchOptions, models: readonly string[], las
     const known = last.get(model);
     if (known === undefined || isBefore(end, known)) {
       last.set(model, end);
-      options.onWake(model);
+      options.onWake(model, false);
     }
   }
 }
@@ -88,8 +87,7 @@ async function readOnce(options: WatchOptions, models: readonly string[], last: 
     if (model === undefined || end === undefined) continue;
     last.set(model, end);
     const events = entries.map(([, fields]) => fields[fields.indexOf("event") + 1] ?? "");
-    if (events.includes("waiting")) options.onAdded?.(model);
-    if (events.some((event) => WAKING.has(event))) options.onWake(model);
+    if (events.some((event) => WAKING.has(event))) options.onWake(model, events.includes("waiting"));
   }
   return true;
 }

@@ -63,9 +63,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       redis: blocking,
       keys,
       models: () => daemon.served,
-      onAdded: (model) => daemon.loop.tell({ type: "job-added", model }),
-      // After the claim that an added job may lead to, so that the look at the queue does not see that job again.
-      onWake: (model) => setImmediate(() => daemon.queueWatch.poke(model)),
+      onWake: (model, isAdded) => daemon.woken(model, isAdded),
       signal: stop.signal,
     }),
     feedWatchdog(systemd, daemon, stop.signal),
