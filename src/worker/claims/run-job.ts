@@ -37,6 +37,7 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
   await using relay = new JobRelay(context, job, parts.onLockDoubt);
   const { task, params } = job.data;
   let start: Promise<number> | null = null;
+  const started = async (): Promise<number> => start ?? 0;
   const member: Member = {
     job: { id: job.id, task, params, inputs, outDir: entry.outDir },
     signal: job.signal,
@@ -50,9 +51,9 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
   };
 
   try {
-    return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started: () => start, store });
+    return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started, store });
   } finally {
-    await start;
+    await started();
   }
 }
 
@@ -62,8 +63,8 @@ interface Running {
   readonly entry: SpoolClaim;
   readonly member: Member;
   readonly inputMs: number;
-  /** Resolves to how long the job was queued, milliseconds; null before its first start. */
-  readonly started: () => Promise<number> | null;
+  /** Resolves when the start has been recorded, to how long the job was queued, milliseconds; at once to 0 before its first start. */
+  readonly started: () => Promise<number>;
   readonly store: Store;
 }
 
@@ -75,7 +76,7 @@ async function runUntilEnd(context: WorkerContext, parts: RunParts, running: Run
     if (seat !== first) await context.spool.emptyOutputs(entry);
     const outcome = await seat.run(member);
     if (outcome.kind === "done") {
-      const queuedMs = (await running.started()) ?? 0;
+      const queuedMs = await running.started();
       return await keep(context, { job, outcome, seat, entry, queuedMs, inputMs, watch: parts.watch }, store);
     }
     job.signal.throwIfAborted();
@@ -146,7 +147,7 @@ async function keep(context: WorkerContext, run: DoneRun, store: Store): Promise
     await stored.catch(() => undefined);
     throw thrown;
   }
-  return await stored;
+  return stored;
 }
 
 function notesOf({ job, seat, queuedMs, inputMs }: DoneRun): RunNotes {
