@@ -16,6 +16,13 @@ const HANDLERS: Handlers = {
     turn.patch({ queues: { ...turn.state.queues, ...Object.fromEntries(views) } });
   },
 
+  "job-added"(turn, event) {
+    // Only a claim may follow from it, which costs nothing when the job is gone by then: loads wait for the look at the queue.
+    const isReady = turn.state.runners.some((runner) => runner.model === event.model && runner.phase === "ready");
+    const queue = turn.state.queues[event.model];
+    if (isReady && queue?.waiting === 0) turn.patchQueue(event.model, { waiting: 1, oldestAt: turn.at });
+  },
+
   "runner-ready"(turn, event) {
     const runner = turn.runner(event.runner);
     if (runner?.phase !== "starting") return;

@@ -133,6 +133,8 @@ export interface SchedulerState {
 export type SchedulerEvent =
   /** Replaces what was known of these queues; queues left out keep their last view. */
   | { readonly type: "work"; readonly at: number; readonly queues: readonly QueueView[] }
+  /** A job was added to a queue; a look at it follows. What is resident and idle claims at once. */
+  | { readonly type: "job-added"; readonly at: number; readonly model: string }
   /** `memoryBytes`: what the process was measured to hold after the load. */
   | {
       readonly type: "runner-ready";

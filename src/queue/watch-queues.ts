@@ -17,7 +17,8 @@ export interface WatchOptions {
   readonly redis: Redis;
   readonly keys: Keys;
   readonly models: () => readonly string[];
-  readonly onWake: (model: string) => void;
+  /** `isAdded`: a job was added, which can probably be claimed now. */
+  readonly onWake: (model: string, isAdded: boolean) => void;
   readonly signal: AbortSignal;
   /** How long one read waits for news. */
   readonly blockMs?: number;
@@ -53,7 +54,7 @@ export async function watchQueues(options: WatchOptions): Promise<void> {
       idle = 0;
       await sleep(RECONNECT_MS, options.signal).catch(() => undefined);
       // Whatever happened during the outage is looked for.
-      for (const model of options.models()) options.onWake(model);
+      for (const model of options.models()) options.onWake(model, false);
     }
   }
 }
@@ -67,7 +68,7 @@ async function readLastIds(options: WatchOptions, models: readonly string[], las
     const known = last.get(model);
     if (known === undefined || isBefore(end, known)) {
       last.set(model, end);
-      options.onWake(model);
+      options.onWake(model, false);
     }
   }
 }
@@ -85,7 +86,8 @@ async function readOnce(options: WatchOptions, models: readonly string[], last: 
     const end = entries.at(-1)?.[0];
     if (model === undefined || end === undefined) continue;
     last.set(model, end);
-    if (entries.some(([, fields]) => WAKING.has(fields[fields.indexOf("event") + 1] ?? ""))) options.onWake(model);
+    const events = entries.map(([, fields]) => fields[fields.indexOf("event") + 1] ?? "");
+    if (events.some((event) => WAKING.has(event))) options.onWake(model, events.includes("waiting"));
   }
   return true;
 }

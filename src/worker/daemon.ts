@@ -23,6 +23,8 @@ import type { WorkerContext } from "./worker-context.ts";
 /** How long jobs that were cut short may take to be given back: longer means that Redis is away, and their locks expire. */
 const GIVE_BACK_MS = 2_000;
 const MEASURE_EVERY_MS = 5_000;
+/** A look at a queue that is asked for together with a claim makes the claim's answer wait for it. */
+const LOOK_AFTER_CLAIM_MS = 3;
 /** Trying again does not help against these; other files or another manifest may, and a rescan sees them. */
 const UNUSABLE: ReadonlySet<ErrorCode> = new Set(["MODEL_CORRUPT", "MODEL_NOT_FOUND", "MODEL_UNSUPPORTED", "MANIFEST_INVALID"]);
 
@@ -109,6 +111,13 @@ export class Daemon {
   async run(signal: AbortSignal): Promise<void> {
     const cancels = this.#context.cancels.listen((id) => this.keeper.cancel(id), signal);
     await Promise.all([this.keeper.run(signal), this.queueWatch.run(signal), this.#measureDevices(signal), cancels]);
+  }
+
+  /** Something happened in the model's queue. An idle runner claims an added job at once; Redis is asked for the claim first, then for the look. */
+  woken(model: string, isAdded: boolean): void {
+    if (!isAdded) return this.queueWatch.poke(model);
+    this.loop.tell({ type: "job-added", model });
+    setTimeout(() => this.queueWatch.poke(model), LOOK_AFTER_CLAIM_MS);
   }
 
   /** The set of models on disk changed. */

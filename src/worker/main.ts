@@ -65,7 +65,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       redis: blocking,
       keys,
       models: () => daemon.served,
-      onWake: (model) => daemon.queueWatch.poke(model),
+      onWake: (model, isAdded) => daemon.woken(model, isAdded),
       signal: stop.signal,
     }),
     feedWatchdog(systemd, daemon, stop.signal),

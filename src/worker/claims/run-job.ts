@@ -37,6 +37,7 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
   await using relay = new JobRelay(context, job, parts.onLockDoubt);
   const { task, params } = job.data;
   let start: Promise<number> | null = null;
+  const started = async (): Promise<number> => start ?? 0;
   const member: Member = {
     job: { id: job.id, task, params, inputs, outDir: entry.outDir },
     signal: job.signal,
@@ -49,7 +50,7 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
     onEvent: (event) => tell(relay, event, (ms) => context.metrics.stepSeconds.observe({ model: job.model }, ms / 1_000)),
   };
 
-  return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started: () => start, store });
+  return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started, store });
 }
 
 interface Running {
@@ -58,8 +59,8 @@ interface Running {
   readonly entry: SpoolClaim;
   readonly member: Member;
   readonly inputMs: number;
-  /** Resolves to how long the job was queued, milliseconds; null before its first start. */
-  readonly started: () => Promise<number> | null;
+  /** Resolves when the start has been recorded, to how long the job was queued, milliseconds; at once to 0 before its first start. */
+  readonly started: () => Promise<number>;
   readonly store: Store;
 }
 
@@ -71,7 +72,7 @@ async function runUntilEnd(context: WorkerContext, parts: RunParts, running: Run
     if (seat !== first) await context.spool.emptyOutputs(entry);
     const outcome = await seat.run(member);
     if (outcome.kind === "done") {
-      const queuedMs = (await running.started()) ?? 0;
+      const queuedMs = await running.started();
       return await keep(context, { job, outcome, seat, entry, queuedMs, inputMs, watch: parts.watch }, store);
     }
     job.signal.throwIfAborted();
