@@ -1,5 +1,5 @@
 import { readConfig, secretValues, type Config } from "../config/config.ts";
-import { createRedactor } from "../lib/redact.ts";
+import { createRedactor } from "../protocol/redact.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";

@@ -1,5 +1,5 @@
 import { AppError } from "../protocol/error.ts";
-import { redactUrl } from "../lib/redact.ts";
+import { redactUrl } from "../protocol/redact.ts";
 import type { DefaultFacts, Setting } from "./setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS, type SettingName } from "./settings.ts";
 

@@ -1,5 +1,5 @@
 import { clipText } from "../lib/clip-text.ts";
-import { createRedactor } from "../lib/redact.ts";
+import { createRedactor } from "./redact.ts";
 
 /**
  * The closed table of failures. Every failure that crosses a process (runner -> daemon -> Redis -> client) is one row of it:

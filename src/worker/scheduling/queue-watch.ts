@@ -1,7 +1,7 @@
 import { seeHead, type SeenHead } from "../../core/queue-age.ts";
 import type { QueueView } from "../../core/scheduler-state.ts";
 import { sleep } from "../../lib/backoff.ts";
-import { redactUrl } from "../../lib/redact.ts";
+import { redactUrl } from "../../protocol/redact.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError } from "../../protocol/error.ts";
 import type { QueuePeek } from "../../queue/queue-types.ts";
