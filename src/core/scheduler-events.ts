@@ -17,10 +17,10 @@ const HANDLERS: Handlers = {
   },
 
   "job-added"(turn, event) {
-    // Only a claim may follow from it, which costs nothing when the job is gone by then: loads wait for the look at the queue.
-    const isReady = turn.state.runners.some((runner) => runner.model === event.model && runner.phase === "ready");
+    // Only a claim may follow from it, now or after a batch, which costs nothing when the job is gone by then: loads wait for the look.
+    const isUp = ({ model, phase }: Runner): boolean => model === event.model && (phase === "ready" || phase === "busy");
     const queue = turn.state.queues[event.model];
-    if (isReady && queue?.waiting === 0) turn.patchQueue(event.model, { waiting: 1, oldestAt: turn.at });
+    if (turn.state.runners.some(isUp) && queue?.waiting === 0) turn.patchQueue(event.model, { waiting: 1, oldestAt: turn.at });
   },
 
   "runner-ready"(turn, event) {

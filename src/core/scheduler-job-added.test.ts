@@ -18,6 +18,15 @@ test("an added job that another worker has taken leaves the runner ready, and no
   assert.deepEqual(host.work("a", 1), [{ type: "claim", runner, model: "a", max: 1 }]);
 });
 
+test("a job that is added during a batch is claimed right after it, and makes no other device load its model", () => {
+  const host = new Host([GPU, { ...GPU, id: "gpu2" }], [model("a", 10)]);
+  const runner = host.resident("a");
+  host.work("a", 1);
+  host.send({ type: "claimed", runner, count: 1 });
+  assert.deepEqual(host.send({ type: "job-added", model: "a" }), []);
+  assert.deepEqual(host.send({ type: "batch-done", runner, reusable: true }), [{ type: "claim", runner, model: "a", max: 1 }]);
+});
+
 test("an added job loads nothing: that waits for the look at the queue", () => {
   const host = new Host([GPU], [model("a", 10), model("b", 10)]);
   host.resident("a");

@@ -9,6 +9,8 @@ export interface FileDigest {
 
 export interface Sha256Options {
   readonly signal?: AbortSignal;
+  /** How long the file is, if known: a short one gets a short buffer, since buffers of this size are what the garbage collector runs for. */
+  readonly expectedBytes?: number;
   /** Called with the bytes hashed so far, about once per 256 KiB. */
   readonly onProgress?: (doneBytes: number) => void;
 }
@@ -21,7 +23,7 @@ export async function sha256File(path: string, options: Sha256Options = {}): Pro
   options.signal?.throwIfAborted();
   const hash = createHash("sha256");
   let sizeBytes = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES })) {
+  for await (const chunk of createReadStream(path, { highWaterMark: Math.min(CHUNK_BYTES, (options.expectedBytes ?? CHUNK_BYTES) + 1) })) {
     options.signal?.throwIfAborted();
     hash.update(chunk as Buffer);
     sizeBytes += (chunk as Buffer).length;

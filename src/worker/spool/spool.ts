@@ -294,8 +294,9 @@ async function digestOf(
   signal: AbortSignal | undefined,
 ): Promise<{ readonly sha256: string; readonly sizeBytes: number } | null> {
   try {
-    if (!(await stat(path)).isFile()) return null;
-    return await sha256File(path, signal === undefined ? {} : { signal });
+    const found = await stat(path);
+    if (!found.isFile()) return null;
+    return await sha256File(path, { expectedBytes: found.size, ...(signal !== undefined && { signal }) });
   } catch (thrown) {
     if (isMissing(thrown)) return null;
     throw thrown;
