@@ -9,7 +9,7 @@ const root = await mkdtemp(join(tmpdir(), "dryapi-full-"));
 after(() => rm(root, { recursive: true, force: true }));
 const from = (path: string): string => JSON.stringify(import.meta.resolve(path));
 
-test("a full disk is SPOOL_FULL, names the folder, and room makes it work again", async (t) => {
+test("a full disk is SPOOL_FULL, names the folder, is full whatever the limits say, and room makes it work again", async (t) => {
   const said = await onTinyDisk(
     `import { openSpool } from ${from("./spool.ts")};
      import { rm, writeFile } from "node:fs/promises";
@@ -20,13 +20,15 @@ test("a full disk is SPOOL_FULL, names the folder, and room makes it work again"
      const claim = { v: 1, id: "request-0001", queue: "q", token: "t", claim: 1, client: "c", model: "m", device: "cpu:0", acceptedAt: 1 };
      const code = await spool.create(claim).then(() => "created", (error) => [error.code, error.message.includes(dir)]);
      const partials = (await spool.scan()).length;
+     const { fullReason } = await spool.usage();
      await rm(process.argv[2] + "/filler");
      const after = await spool.create(claim).then(() => "created", String);
-     console.log(JSON.stringify({ code, partials, after }));
+     const room = (await spool.usage()).fullReason;
+     console.log(JSON.stringify({ code, partials, full: fullReason !== null, after, room }));
      process.exit(0);`,
     (reason) => t.skip(reason),
   );
-  if (said !== null) assert.deepEqual(said, { code: ["SPOOL_FULL", true], partials: 0, after: "created" });
+  if (said !== null) assert.deepEqual(said, { code: ["SPOOL_FULL", true], partials: 0, full: true, after: "created", room: null });
 });
 
 test("a full disk under a file store is STORAGE_UNAVAILABLE and leaves no partial object", async (t) => {
