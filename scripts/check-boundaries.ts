@@ -15,13 +15,14 @@ const MIDDLE = ["config", "telemetry", "queue", "state", "storage", "models", "n
 /** folder -> folders that it may import, as ARCHITECTURE.md says it. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   lib: [],
+  nvidia: ["lib"],
   protocol: ["lib"],
   core: ["lib", "protocol"],
   ...Object.fromEntries(MIDDLE.map((folder) => [folder, BASE])),
   pipelines: BASE,
-  runner: [...BASE, "pipelines"],
+  runner: [...BASE, "nvidia", "pipelines"],
   requests: [...BASE, "queue", "state", "storage", "models"],
-  worker: [...BASE, ...MIDDLE, "requests"],
+  worker: [...BASE, ...MIDDLE, "nvidia", "requests"],
   courier: [...BASE, ...MIDDLE, "requests"],
   gateway: [...BASE, ...MIDDLE, "requests"],
   cli: [...BASE, ...MIDDLE, "requests", "worker", "courier", "gateway"],

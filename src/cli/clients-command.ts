@@ -1,5 +1,6 @@
 import { readConfig } from "../config/config.ts";
 import { AppError } from "../protocol/error.ts";
+import { isUnreadable } from "../protocol/stored.ts";
 import { openClients, type ClientRecord, type Clients } from "../state/open-clients.ts";
 import { EXIT } from "./exit-codes.ts";
 import { withRedis } from "./open-system.ts";
@@ -37,9 +38,11 @@ export async function runClientsAdd(env: Env, name: string, options: AddClientOp
 export async function runClientsList(env: Env, options: { readonly json: boolean }, terminal: Terminal): Promise<number> {
   return withClients(env, async (clients) => {
     const all = await clients.list();
-    if (options.json) terminal.out(JSON.stringify({ clients: all.map(clientJson) }));
+    if (options.json) terminal.out(JSON.stringify({ clients: all.map((client) => (isUnreadable(client) ? client : clientJson(client))) }));
     else if (all.length === 0) terminal.out('there are no clients; `dryapi clients add "name"` makes one');
-    else for (const client of all) terminal.out(lineOf(client));
+    else
+      for (const client of all)
+        terminal.out(isUnreadable(client) ? `${client.id.padEnd(16)} UNREADABLE  ${client.unreadable}` : lineOf(client));
     return EXIT.ok;
   });
 }

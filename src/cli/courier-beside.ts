@@ -6,7 +6,7 @@ import type { Logger } from "../telemetry/logger.ts";
 /** The courier in the process of a gateway (DRYAPI_COURIER). */
 export interface CourierBeside {
   readonly start: (gateway: Pick<GatewayContext, "metrics" | "publicUrl">) => void;
-  /** Resolves when it has ended, at once when it never ran. */
+  /** Resolves when it has ended, at once when it never ran. @throws what made it fail, so that the program's exit code tells */
   readonly ended: () => Promise<void>;
 }
 
@@ -19,7 +19,10 @@ export function courierBeside(config: Config, { log, stop }: { readonly log: Log
       running = runCourier(config, { log, metrics, publicUrl, signal: stop.signal }).catch((thrown: unknown) => {
         log.fatal({ err: thrown }, "the courier failed");
         stop.abort();
+        throw thrown;
       });
+      // Whoever waits for its end hears of it.
+      running.catch(() => undefined);
     },
     ended: () => running,
   };

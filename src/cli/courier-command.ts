@@ -5,6 +5,7 @@ import { AppError } from "../protocol/error.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
+import { tellRedis } from "../telemetry/tell-redis.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -45,6 +46,7 @@ export async function runCourierCommand(env: Env): Promise<number> {
     metrics,
     signal: stop.signal,
     publicUrl: () => publicUrl.replace(/\/+$/, ""),
+    onRedis: tellRedis(log),
     onReady: (ready) => (check = ready),
   });
   return 0;

@@ -1,4 +1,5 @@
-import { readConfig, type Config } from "../config/config.ts";
+import { readConfig, secretValues, type Config } from "../config/config.ts";
+import { createRedactor } from "../protocol/redact.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
@@ -27,8 +28,10 @@ const STORE_TIMEOUT_MS = 20_000;
 /** `dryapi doctor`: every check runs, whatever the ones before it found. Exits 1 when one failed. */
 export async function runDoctor(env: Env, options: DoctorOptions, terminal: Terminal): Promise<number> {
   const findings: Finding[] = [];
+  const redact = createRedactor(secretValues(env));
   const add = (found: Finding | readonly Finding[]): void => {
-    for (const finding of [found].flat()) {
+    for (const each of [found].flat()) {
+      const finding = { ...each, message: redact(each.message) };
       findings.push(finding);
       if (!options.json) print(finding, terminal);
     }
@@ -61,7 +64,7 @@ async function checkRedis(config: Config): Promise<readonly Finding[]> {
     return [warn("redis", asAppError(thrown).message, "set REDIS_URL for `dryapi worker`; `dryapi up` starts its own")];
   }
   try {
-    return checkRedisFacts(await readRedisFacts(redisUrl));
+    return checkRedisFacts(await readRedisFacts(redisUrl, config.namespace));
   } catch (thrown) {
     return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
   }

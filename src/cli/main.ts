@@ -1,6 +1,6 @@
 import { CommanderError } from "commander";
 import { asAppError } from "../protocol/error.ts";
-import { createRedactor } from "../lib/redact.ts";
+import { createRedactor } from "../protocol/redact.ts";
 import { secretValues } from "../config/config.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
 import { createProgram } from "./program.ts";

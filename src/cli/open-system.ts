@@ -1,35 +1,27 @@
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { modelAvailability, type ModelAvailability } from "../core/model-availability.ts";
+import { redisFailure, type RedisFailureKind } from "../core/redis-failure.ts";
 import { AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import { keysFor, type Keys } from "../protocol/keys.ts";
-import { openQueues } from "../queue/open-queues.ts";
-import type { Queues } from "../queue/queue-types.ts";
+import { openState, type SharedState } from "../requests/open-state.ts";
 import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
-import { openEmitter } from "../state/open-emitter.ts";
 import { openRegistry } from "../state/open-registry.ts";
-import { openRequestIndex, type RequestIndex } from "../state/open-request-index.ts";
-import { openRequests } from "../state/open-requests.ts";
-import { readLive } from "../state/read-live.ts";
-import type { CancelChannel, Emitter, LiveValue, Requests } from "../state/state-types.ts";
+import { openRedisHealth } from "../state/redis-health.ts";
+import type { CancelChannel } from "../state/state-types.ts";
 import { subscribeEvents } from "../state/subscribe-events.ts";
 import { openObjectStore, type ObjectStore } from "../storage/object-store.ts";
 import type { RedisFacts } from "./doctor/check-redis.ts";
 import { readLocalSystem } from "./local-system.ts";
 
 /** What commands about jobs work with: the same records and queues that workers see. */
-export interface ClientSystem extends AsyncDisposable {
-  readonly requests: Requests;
-  readonly index: RequestIndex;
-  readonly queues: Queues;
+export interface ClientSystem extends SharedState, AsyncDisposable {
   readonly cancels: CancelChannel;
-  readonly emitter: Pick<Emitter, "emitEnd">;
   /** Whether jobs of a model can run now. */
   readonly availability: (model: string) => Promise<ModelAvailability>;
   readonly store: ObjectStore;
-  readonly readLive: (id: string) => Promise<LiveValue | null>;
   /** Events of one request, the last one first. */
   readonly events: (client: string, id: string, signal: AbortSignal) => AsyncIterable<JobEvent>;
 }
@@ -50,31 +42,20 @@ export async function openStore(config: Config): Promise<ObjectStore> {
 
 /** @throws AppError REDIS_UNAVAILABLE | CONFIG_INVALID */
 export async function openSystem(config: Config): Promise<ClientSystem> {
-  const url = await redisUrlOf(config);
+  const redisUrl = await redisUrlOf(config);
   await using stack = new AsyncDisposableStack();
   const store = stack.use(await openStore(config));
-  const keys = keysFor(config.namespace);
-  const connect = (role: "producer" | "subscriber"): ReturnType<typeof connectRedis> => {
-    const redis = connectRedis({ url, role });
-    stack.defer(() => redis.disconnect());
-    return redis;
-  };
-  const redis = connect("producer");
-  await reach(redis);
-  const { lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName } = config;
-  const queues = stack.use(openQueues({ redis, keys, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
-  const subscriber = connect("subscriber");
+  const state = openState({ settings: { ...config, redisUrl }, role: "producer", stack });
+  await state.health.prove();
+  const { redis, keys } = state;
+  const subscriber = state.connect("subscriber");
   const registry = openRegistry({ redis, keys });
   const opened = stack.move();
   return {
+    ...state,
     store,
-    queues,
-    requests: openRequests({ redis, keys, retentionMs }),
-    index: openRequestIndex({ redis, keys }),
     cancels: openCancelChannel({ redis, keys, subscriber }),
     availability: async (model) => modelAvailability(model, await registry.list()),
-    emitter: openEmitter({ redis, keys, ttlMs: retentionMs }),
-    readLive: (id) => readLive(redis, keys, id),
     events: (client, id, signal) => subscribeEvents({ subscriber, redis, keys, client, id, signal }),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
@@ -83,19 +64,31 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
 /** For commands that need Redis alone. @throws AppError REDIS_UNAVAILABLE | CONFIG_INVALID */
 export async function withRedis<T>(config: Config, work: (redis: ReturnType<typeof connectRedis>, keys: Keys) => Promise<T>): Promise<T> {
   const redis = connectRedis({ url: await redisUrlOf(config), role: "producer" });
+  const keys = keysFor(config.namespace);
   try {
-    await reach(redis);
-    return await work(redis, keysFor(config.namespace));
+    await openRedisHealth({ redis, keys }).prove();
+    return await work(redis, keys);
   } finally {
     redis.disconnect();
   }
 }
 
-/** What `doctor` wants to know of a Redis. @throws AppError REDIS_UNAVAILABLE */
-export async function readRedisFacts(url: string): Promise<RedisFacts> {
+/** Reads go on. */
+const WRITE_FAILURES: ReadonlySet<RedisFailureKind> = new Set<RedisFailureKind>(["read-only", "no-replicas", "out-of-memory", "disk"]);
+
+/** What `doctor` wants to know of a Redis. @throws AppError REDIS_UNAVAILABLE when it cannot even be read */
+export async function readRedisFacts(url: string, namespace: string): Promise<RedisFacts> {
   const redis = connectRedis({ url, role: "producer" });
+  const health = openRedisHealth({ redis, keys: keysFor(namespace) });
   try {
-    await reach(redis);
+    const writeFailure = await health.prove().then(
+      () => null,
+      (thrown: unknown) => {
+        const failure = redisFailure(thrown);
+        if (failure !== null && WRITE_FAILURES.has(failure.kind)) return failure;
+        throw thrown;
+      },
+    );
     const started = performance.now();
     await redis.ping();
     const pingMs = performance.now() - started;
@@ -106,6 +99,7 @@ export async function readRedisFacts(url: string): Promise<RedisFacts> {
     // Managed services forbid CONFIG.
     const config = await redis.config("GET", "*").catch(() => null);
     return {
+      writeFailure,
       info: parseInfo(info),
       config: Array.isArray(config) ? pairs(config) : null,
       clockSkewMs: Number(seconds) * 1_000 + Number(microseconds) / 1_000 - (sentAt + receivedAt) / 2,
@@ -113,24 +107,6 @@ export async function readRedisFacts(url: string): Promise<RedisFacts> {
     };
   } finally {
     redis.disconnect();
-  }
-}
-
-/** One PING, so that a Redis that is not there is said at once and with its cause. */
-async function reach(redis: ReturnType<typeof connectRedis>): Promise<void> {
-  let last: Error | undefined;
-  const onError = (error: Error): void => {
-    last = error;
-  };
-  redis.on("error", onError);
-  try {
-    await redis.ping();
-  } catch (thrown) {
-    const cause = last ?? thrown;
-    const why = cause instanceof Error ? cause.message || cause.name : String(cause);
-    throw new AppError("REDIS_UNAVAILABLE", `Redis does not answer: ${why}; is it running, and is REDIS_URL right?`, { cause });
-  } finally {
-    redis.off("error", onError);
   }
 }
 

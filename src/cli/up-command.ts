@@ -51,6 +51,7 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
       resolve({ url, key: await localKey(config.stateDir, context.clients) });
     },
   });
+  let failure: unknown = null;
   try {
     const { url, key } = await Promise.race([access, gateway.then(() => access)]);
     await writeLocalSystem(config.stateDir, { pid: process.pid, redisUrl, apiUrl: url, apiKey: key });
@@ -58,9 +59,15 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
       log,
       onReady: () => announce({ config: whole, access: { url, key }, isPrivate: redis !== null, terminal }),
     });
+  } catch (thrown) {
+    failure = thrown;
+    throw thrown;
   } finally {
     stop.abort();
-    await gateway.catch((thrown: unknown) => log.warn({ err: thrown }, "the gateway ended with an error"));
+    await gateway.catch((err: unknown) => {
+      // What ends this command is told by its caller.
+      if (err !== failure) log.warn({ err }, "the gateway ended with an error");
+    });
     await courier.ended();
     await removeLocalSystem(config.stateDir);
   }

@@ -1,5 +1,4 @@
 import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
-import { AppError } from "../protocol/error.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { runWorker, type WorkerOptions } from "../worker/main.ts";
 
@@ -11,12 +10,6 @@ const LINGER_MS = 500;
 /** `dryapi worker`: the daemon, until it is signalled. Logs go to stdout. */
 export async function runWorkerCommand(env: Env, options: Pick<WorkerOptions, "runnerEntry"> = {}): Promise<number> {
   const config = readConfig(env);
-  if (config.redisUrl === null) {
-    throw new AppError(
-      "CONFIG_INVALID",
-      "REDIS_URL is unset: set it to the Redis of the queue, or use `dryapi up`, which starts a private one",
-    );
-  }
   const log = createLogger({
     level: config.logLevel,
     format: config.logFormat,

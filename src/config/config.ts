@@ -1,5 +1,5 @@
 import { AppError } from "../protocol/error.ts";
-import { redactUrl } from "../lib/redact.ts";
+import { redactUrl } from "../protocol/redact.ts";
 import type { DefaultFacts, Setting } from "./setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS, type SettingName } from "./settings.ts";
 
@@ -82,8 +82,8 @@ export function secretValues(env: Env): readonly string[] {
   const own: readonly Setting<unknown>[] = Object.values(SETTINGS);
   const values = [...FOREIGN_SETTINGS, ...own].filter(({ secret }) => secret).map((row) => env[row.env] ?? "");
   for (const row of own.filter(({ hidePassword }) => hidePassword)) {
-    // By pattern, since a sentinel address is no URL.
-    const password = /^[a-z+0-9]+:\/\/[^:@/]*:([^@/]+)@/.exec(env[row.env] ?? "")?.[1] ?? "";
+    // By pattern, since a sentinel address is no URL; up to the last `@`, since people leave passwords as they are.
+    const password = /^[a-z+0-9]+:\/\/[^:@/]*:(.+)@/.exec(env[row.env] ?? "")?.[1] ?? "";
     values.push(password, decodeText(password));
   }
   // A shorter one would also replace harmless text, and is no secret worth the name.
@@ -130,8 +130,7 @@ function readOne(name: SettingName, env: Env, facts: DefaultFacts): Reading {
 }
 
 function shown(setting: Setting<unknown>, raw: string): string {
-  if (setting.secret === true) return HIDDEN;
-  return setting.hidePassword === true ? redactUrl(raw) : raw;
+  return setting.secret === true ? HIDDEN : redactUrl(raw);
 }
 
 function crossCheck(config: Config): string[] {

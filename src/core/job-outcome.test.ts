@@ -58,6 +58,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   DEVICE_UNAVAILABLE: ["retry", "fail", "retry"],
   CAPACITY_UNAVAILABLE: ["hand-back", "hand-back", "hand-back"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
+  RECORD_UNREADABLE: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
   SPOOL_FULL: ["hand-back", "hand-back", "hand-back"],
   STORAGE_UNAVAILABLE: ["postpone", "postpone", "postpone"],
@@ -91,7 +92,7 @@ test("nothing but a lost lock is abandoned, and a cancelled job is cancelled", (
 
 test("what goes wrong within a batch and is not a client's fault has each member run again alone", () => {
   for (const [code, { blame }] of Object.entries(ERROR_TABLE) as [ErrorCode, { blame: string }][]) {
-    if (code === "OUT_OF_MEMORY") continue;
+    if (code === "OUT_OF_MEMORY" || code === "SPOOL_FULL") continue;
     const again = decideRerun({ error: { code, message: "" }, alone: false, afterEviction: false });
     assert.deepEqual(again, blame === "machine" || blame === "model" ? { evictOthers: false } : null, code);
     assert.equal(decideRerun({ error: { code, message: "" }, alone: true, afterEviction: false }), null, `${code} alone`);
@@ -177,4 +178,8 @@ test("the delay is exponential with full jitter and capped", () => {
     [delay(0, 0), delay(0, 0.5), delay(1, 0.5), delay(3, 0.5), delay(4, 0.5), delay(90, 0.5)],
     [100, 50, 100, 400, 500, 500],
   );
+});
+
+test("a full disk makes no member of a batch run again: it would meet the same", () => {
+  assert.equal(decideRerun({ error: { code: "SPOOL_FULL", message: "" }, alone: false, afterEviction: false }), null);
 });

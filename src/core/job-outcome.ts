@@ -39,9 +39,11 @@ export interface RunFailure {
  * Whether the same claim runs again, by itself and on a fresh runner, which spends nothing:
  *  - what went wrong within a batch, and is not plainly a client's fault, says nothing about any one member: each runs again alone;
  *  - out of memory alone: once more after everything else on the device was evicted.
+ * A full disk is full for each of them: none runs again before there is room.
  */
 export function decideRerun({ error, alone, afterEviction }: RunFailure): { readonly evictOthers: boolean } | null {
   if (error.code === "OUT_OF_MEMORY") return alone && afterEviction ? null : { evictOthers: true };
+  if (error.code === "SPOOL_FULL") return null;
   const { blame } = ERROR_TABLE[error.code];
   return !alone && (blame === "machine" || blame === "model") ? { evictOthers: false } : null;
 }

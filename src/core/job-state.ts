@@ -10,6 +10,8 @@ export interface JobView {
   readonly failedReason: string | null;
   /** Set when it has completed. */
   readonly result: JobResult | null;
+  /** Why the result of a completed job cannot be read. */
+  readonly unreadable?: string;
   readonly attemptsMade: number;
   /** Number of its last claim. */
   readonly claim: number;
@@ -20,7 +22,7 @@ export interface JobView {
 }
 
 /** What a request's status needs of it. */
-export type EndView = Pick<JobView, "state" | "failedReason" | "result" | "finishedAt">;
+export type EndView = Pick<JobView, "state" | "failedReason" | "result" | "unreadable" | "finishedAt">;
 
 export interface StateInput {
   readonly record: RequestRecord;
@@ -67,7 +69,8 @@ export function deriveStatus({ record, job, live }: StateInput): JobState {
 }
 
 function completed(job: EndView, live: JobEvent | null): JobState {
-  const { result, finishedAt } = job;
+  const { result, finishedAt, unreadable } = job;
+  if (unreadable !== undefined) return failed({ code: "RECORD_UNREADABLE", message: unreadable }, live, finishedAt);
   if (result === null) return failed({ code: "INTERNAL", message: "the job is completed but has no result record" }, live, finishedAt);
   const endedAt = finishedAt ?? result.finishedAt;
   return { status: "done", progress: 100, preview: null, stage: null, error: null, result, endedAt };

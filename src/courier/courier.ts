@@ -119,8 +119,10 @@ export class Courier {
       }
       if (error.code !== "CAPACITY_UNAVAILABLE")
         log.error({ delivery: claim.id, err: error }, "a delivery broke off unexpectedly; it is tried again");
-      // At a shutdown at once, else not: whatever broke it would break it again.
-      const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, BROKEN_MS);
+      // At a shutdown at once, else not: whatever broke it would break it again. What a newer courier wrote waits for one, or for the end of
+      // its retention.
+      const waitMs = error.code === "RECORD_UNREADABLE" ? UNREADABLE_MS : BROKEN_MS;
+      const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, waitMs);
       await back.catch((err: unknown) => log.warn({ delivery: claim.id, err }, "a delivery was not handed back; its lock expires"));
     }
   }
@@ -145,6 +147,7 @@ export class Courier {
 }
 
 const BROKEN_MS = 10_000;
+const UNREADABLE_MS = 300_000;
 
 /** Repeats a step until Redis answers. @throws whatever else it throws; `signal.reason` */
 async function persist<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {

@@ -1,5 +1,6 @@
 import { planNextAttempt, type DeliveryStep } from "../core/webhook-schedule.ts";
 import { sendWebhook, type PostOutcome } from "../net/send-webhook.ts";
+import { isUnreadable } from "../protocol/stored.ts";
 import type { DeliveryClaim, DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import type { AttemptOutcome, Delivery } from "../state/open-deliveries.ts";
 import { isAccountTarget } from "../state/open-webhooks.ts";
@@ -29,7 +30,8 @@ export async function deliver(context: CourierContext, claim: DeliveryClaim, opt
   const { signal, enter, persist } = options;
   const prepared = await persist(() => prepareDelivery(context, claim.job));
   if (prepared.kind !== "ready") {
-    log.warn({ job: claim.job.requestId, delivery: claim.id, why: prepared.why }, `webhook ${prepared.kind}`);
+    const job = isUnreadable(claim.job) ? null : claim.job.requestId;
+    log.warn({ job, delivery: claim.id, why: prepared.why }, `webhook ${prepared.kind}`);
     await persist(() => (prepared.kind === "early" ? queue.postpone(claim, EARLY_MS) : queue.done(claim)));
     return;
   }

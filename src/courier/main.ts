@@ -4,6 +4,7 @@ import { AppError, asAppError } from "../protocol/error.ts";
 import { DELIVERY_QUEUE } from "../queue/delivery-job.ts";
 import type { DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
+import type { RedisHealth } from "../state/redis-health.ts";
 import type { HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Courier } from "./courier.ts";
@@ -15,14 +16,14 @@ const DRAIN_MS = 5_000;
 
 /**
  * The courier from start to end: delivers webhooks until the signal aborts. State lives in Redis alone; any number may run. A Redis that is
- * away is waited for. @throws AppError CONFIG_INVALID | STORAGE_*
+ * away is waited for. @throws AppError CONFIG_INVALID | STORAGE_* | REDIS_UNAVAILABLE
  */
 export async function runCourier(config: Config, options: CourierOptions): Promise<void> {
-  const { log, metrics, signal } = options;
+  const { log, metrics, signal, onRedis } = options;
   await using stack = new AsyncDisposableStack();
   const parts = await openCourier(config, options, stack);
   if (parts === null) return;
-  const { context, keys, blocking } = parts;
+  const { context, keys, blocking, health } = parts;
   const { queue } = context;
   const courier = new Courier(context);
   metrics.onScrape(async () => metrics.webhooksWaiting.set(signal.aborted ? 0 : (await queue.peek()).waiting));
@@ -34,9 +35,10 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     chore(config.stalledIntervalMs, () => queue.recoverStalled()),
     chore(ORPHANS_EVERY_MS, () => freeOrphans(queue, log)),
     chore(SWEEP_EVERY_MS, async () => void (await queue.sweep())),
+    ...(onRedis === undefined ? [] : [health.watch(onRedis, stop.signal)]),
   ];
   log.info({ egressAllow: config.egressAllow }, "courier ready");
-  options.onReady?.(() => readiness(queue, courier));
+  options.onReady?.(() => readiness(health, queue, courier));
   await courier.run(signal);
   await courier.drain(DRAIN_MS);
   stop.abort(new AppError("CANCELLED", "the courier ends"));
@@ -44,12 +46,14 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   log.info("courier ended");
 }
 
-async function readiness(queue: DeliveryQueue, courier: Courier): Promise<HealthReport> {
+async function readiness(health: RedisHealth, queue: DeliveryQueue, courier: Courier): Promise<HealthReport> {
+  const redis = await health.check();
+  if (!redis.ok) return { ok: false, checks: { redis } };
   try {
     const { waiting } = await queue.peek();
-    return { ok: true, checks: { redis: { ok: true, detail: `${waiting} webhooks due, ${courier.inFlight} under way` } } };
+    return { ok: true, checks: { redis, webhooks: { ok: true, detail: `${waiting} due, ${courier.inFlight} under way` } } };
   } catch (thrown) {
-    return { ok: false, checks: { redis: { ok: false, detail: asAppError(thrown).message } } };
+    return { ok: false, checks: { redis, webhooks: { ok: false, detail: asAppError(thrown).message } } };
   }
 }
 

@@ -1,6 +1,7 @@
 import { endEvent, processingEvent } from "../core/webhook-event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 import { deliveryIdOf, type WebhookBody } from "../protocol/webhook.ts";
+import { isUnreadable, type Unreadable } from "../protocol/stored.ts";
 import type { DeliveryJob } from "../queue/delivery-job.ts";
 import type { Delivery } from "../state/open-deliveries.ts";
 import { linkToFile } from "../requests/link-to-file.ts";
@@ -15,7 +16,8 @@ export type Prepared =
   | { readonly kind: "early"; readonly why: string };
 
 /** The delivery that a job of the queue stands for: the one in the log, or a new one whose body is fixed now. */
-export async function prepareDelivery(context: CourierContext, job: DeliveryJob): Promise<Prepared> {
+export async function prepareDelivery(context: CourierContext, job: DeliveryJob | Unreadable): Promise<Prepared> {
+  if (isUnreadable(job)) return { kind: "dropped", why: job.unreadable };
   const id = job.kind === "again" ? job.deliveryId : deliveryIdOf(job.requestId, job.kind);
   const known = await context.deliveries.get(id);
   if (known !== null) return { kind: "ready", delivery: known };

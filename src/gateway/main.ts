@@ -10,6 +10,7 @@ import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
+import { tellRedis } from "../telemetry/tell-redis.ts";
 import { createApp } from "./app.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { openGateway } from "./open-gateway.ts";
@@ -29,7 +30,7 @@ const RESCAN_EVERY_MS = 30_000;
 /** Requests that are under way at the end get so long. */
 const CLOSE_GRACE_MS = 10_000;
 
-/** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* */
+/** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* | REDIS_UNAVAILABLE */
 export async function runGateway(config: Config, options: GatewayOptions): Promise<void> {
   const { log, signal } = options;
   await using stack = new AsyncDisposableStack();
@@ -39,6 +40,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   let boundUrl = "";
   const publicUrl = (): string => (config.publicUrl ?? boundUrl).replace(/\/+$/, "");
   const context = await openGateway({ config, log, metrics, publicUrl, stack });
+  await context.health.admit({ signal, onWait: tellRedis(log) });
   const app = await createApp(context);
   try {
     await app.listen({ host: config.httpHost, port: config.httpPort });
@@ -76,6 +78,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
       });
     }),
     every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
+    context.health.watch(tellRedis(log), signal),
   ];
   await options.onReady?.({ url: boundUrl, context });
   await ended(signal);
@@ -91,12 +94,9 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   }
 }
 
-async function readiness({ redis, keys }: GatewayContext): Promise<HealthReport> {
-  const answer = await redis.exists(keys.clients).then(
-    () => ({ ok: true }),
-    (thrown: unknown) => ({ ok: false, detail: String(thrown) }),
-  );
-  return { ok: answer.ok, checks: { redis: answer } };
+async function readiness({ health }: GatewayContext): Promise<HealthReport> {
+  const redis = await health.check();
+  return { ok: redis.ok, checks: { redis } };
 }
 
 async function offeredSlugs({ offered }: GatewayContext): Promise<readonly string[] | null> {

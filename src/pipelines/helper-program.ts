@@ -30,7 +30,6 @@ export interface ProgramOptions {
 
 /** A run under way. Disposing kills the program and waits until it is gone. */
 export interface ProgramRun extends AsyncDisposable {
-  readonly pid: number | undefined;
   readonly stdout: Readable;
   /** Hands bytes to the program's input; waits while it is behind. @throws AppError as `ended`, at once when the program dies */
   write(bytes: Uint8Array): Promise<void>;
@@ -60,7 +59,6 @@ export function openProgram(options: ProgramOptions): ProgramRun {
 }
 
 class HelperProgram implements ProgramRun {
-  readonly pid: number | undefined;
   readonly stdout: Readable;
   readonly ended: Promise<void>;
   readonly #child: ChildWithPipes;
@@ -71,7 +69,6 @@ class HelperProgram implements ProgramRun {
 
   constructor(child: ChildWithPipes, options: ProgramOptions) {
     const { signal } = options;
-    this.pid = child.pid;
     this.stdout = child.stdout;
     this.#child = child;
     this.#options = options;

@@ -1,4 +1,5 @@
 import { clipText } from "../lib/clip-text.ts";
+import { createRedactor } from "./redact.ts";
 
 /**
  * The closed table of failures. Every failure that crosses a process (runner -> daemon -> Redis -> client) is one row of it:
@@ -65,6 +66,7 @@ export const ERROR_TABLE = {
   DEVICE_UNAVAILABLE: row("WORKER_ERROR", "elsewhere", "machine", 500, "The worker's device is not available."),
   CAPACITY_UNAVAILABLE: row("WORKER_ERROR", "elsewhere", "machine", 503, "No capacity is available for the job."),
   JOB_VERSION_UNSUPPORTED: row("WORKER_ERROR", "elsewhere", "machine", 500, "The job was written by a newer version."),
+  RECORD_UNREADABLE: row("WORKER_ERROR", "elsewhere", "machine", 500, "The stored record of the request cannot be read by this version."),
   IPC_MISMATCH: row("WORKER_ERROR", "elsewhere", "machine", 500, "The worker's parts are of different versions."),
   SPOOL_FULL: row("WORKER_ERROR", "backoff", "machine", 507, "The worker's disk is full."),
   STORAGE_UNAVAILABLE: row("WORKER_ERROR", "backoff", "upstream", 503, "The object store did not answer."),
@@ -134,13 +136,16 @@ export function asAppError(thrown: unknown, fallback: ErrorCode = "INTERNAL"): A
 export const MAX_ERROR_MESSAGE_BYTES: number = 3 * 1024;
 export const MAX_STDERR_BYTES: number = 4 * 1024;
 
-/** A thrown value as data, cut to what a message and a failed reason may hold. */
+/** By their shape alone: what crosses a process may stay in Redis for days. */
+const redact = createRedactor([]);
+
+/** A thrown value as data, cut to what a message and a failed reason may hold, and free of secrets: its text may hold a signed link. */
 export function toErrorData(thrown: unknown, fallback: ErrorCode = "INTERNAL"): ErrorData {
   const error = asAppError(thrown, fallback);
-  const data = { code: error.code, message: clipText(error.message, MAX_ERROR_MESSAGE_BYTES) };
+  const data = { code: error.code, message: clipText(redact(error.message), MAX_ERROR_MESSAGE_BYTES) };
   if (error.blackBox === undefined) return data;
   const { stderr, ...rest } = error.blackBox;
-  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: clipText(stderr, MAX_STDERR_BYTES, "end") }) } };
+  return { ...data, blackBox: { ...rest, ...(stderr === undefined ? {} : { stderr: clipText(redact(stderr), MAX_STDERR_BYTES, "end") }) } };
 }
 
 export function fromErrorData(data: ErrorData): AppError {
@@ -151,7 +156,9 @@ export function fromErrorData(data: ErrorData): AppError {
 export function parseFailedReason(text: string): ErrorData {
   try {
     const value: unknown = JSON.parse(text);
-    if (typeof value === "object" && value !== null && "code" in value && isErrorCode(value.code) && "message" in value) {
+    if (typeof value === "object" && value !== null && "code" in value && "message" in value && typeof value.message === "string") {
+      // A code that a newer worker wrote counts as an internal error.
+      if (!isErrorCode(value.code)) return { code: "INTERNAL", message: `${String(value.code)}: ${value.message}` };
       return value as ErrorData;
     }
   } catch {

@@ -50,11 +50,13 @@ export function parseEvent(text: string): JobEvent | null {
     return null;
   }
   if (typeof value !== "object" || value === null) return null;
-  const { v, id, seq, claim, type, progress, result } = value as Readonly<Record<string, unknown>>;
+  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps, result } = value as Readonly<Record<string, unknown>>;
   const isEvent =
     v === EVENT_VERSION &&
     typeof id === "string" &&
-    [seq, claim, progress].every((number) => typeof number === "number") &&
+    [seq, claim, at, progress].every((number) => typeof number === "number") &&
+    [step, steps].every((number) => number === undefined || typeof number === "number") &&
+    [preview, stage].every((text) => text === undefined || typeof text === "string") &&
     TYPES.has(type) &&
     (result === undefined || isEventResult(result));
   return isEvent ? (value as JobEvent) : null;

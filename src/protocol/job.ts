@@ -44,7 +44,7 @@ const paramValue: z.ZodType<ParamValue> = z.lazy(() =>
   z.union([z.string(), z.number(), z.boolean(), z.null(), z.array(paramValue), z.record(z.string(), paramValue)]),
 );
 
-const inputSchema = z.object({
+export const inputSchema: z.ZodType<JobInput> = z.object({
   name: z.string(),
   key: z.string(),
   contentType: z.string(),

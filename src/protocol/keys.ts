@@ -28,6 +28,7 @@
  *   {p}:sweep, {p}:sweep:next, {p}:sweep:cursor   who sweeps the object store (string, TTL); a pause between sweeps (string, TTL); how far the sweep is (string)
  *   {p}:runtimes              learned run time per model (hash: slug -> milliseconds)
  *   {p}:secret:<name>         secrets that all gateways share (string, made on first use)
+ *   {p}:probe                 test writes of health checks (string, TTL)
  */
 export interface Keys {
   readonly prefix: string;
@@ -58,6 +59,7 @@ export interface Keys {
   readonly sweep: { readonly lease: string; readonly next: string; readonly cursor: string };
   readonly runTimes: string;
   readonly secret: (name: string) => string;
+  readonly probe: string;
 }
 
 /** Queue names that would collide with our own keys under the tag; a model slug must not be one of them. */
@@ -89,6 +91,7 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "sweep",
   "runtimes",
   "secret",
+  "probe",
 ]);
 
 export function keysFor(namespace: string): Keys {
@@ -122,5 +125,6 @@ export function keysFor(namespace: string): Keys {
     sweep: { lease: `${p}:sweep`, next: `${p}:sweep:next`, cursor: `${p}:sweep:cursor` },
     runTimes: `${p}:runtimes`,
     secret: (name: string) => `${p}:secret:${name}`,
+    probe: `${p}:probe`,
   });
 }

@@ -1,5 +1,7 @@
-import type { JobInput, JobParams } from "./job.ts";
-import type { Task } from "./task.ts";
+import { z } from "zod";
+import { inputSchema, type JobInput, type JobParams } from "./job.ts";
+import { unixMs } from "./stored.ts";
+import { TASK_NAMES, type Task } from "./task.ts";
 
 export const REQUEST_VERSION = 1;
 
@@ -27,5 +29,26 @@ export interface RequestRecord {
   readonly startedAt: number | null;
   readonly cancelledAt: number | null;
 }
+
+/** As it comes out of the hash, texts turned into values. */
+export const requestSchema: z.ZodType<RequestRecord> = z.object({
+  v: z.int(),
+  id: z.string(),
+  // BullMQ throws for other names.
+  queue: z.string().regex(/^[^:]+$/),
+  client: z.string().min(1),
+  task: z.enum(TASK_NAMES),
+  model: z.string().min(1),
+  // As it came out of JSON: `__proto__` is a name like any other.
+  params: z.custom<JobParams>((value) => typeof value === "object" && value !== null && !Array.isArray(value), "expected an object"),
+  inputs: z.array(inputSchema),
+  priority: z.number(),
+  timeoutMs: z.number().positive(),
+  webhookUrl: z.string().nullable(),
+  webhookSecretRef: z.string().nullable(),
+  createdAt: unixMs,
+  startedAt: unixMs.nullable(),
+  cancelledAt: unixMs.nullable(),
+});
 
 export type Status = "pending" | "processing" | "done" | "error";

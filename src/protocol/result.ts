@@ -1,6 +1,7 @@
 import { serialize } from "node:v8";
 import { z } from "zod";
 import { jsonBytes } from "../lib/clip-text.ts";
+import { readStored, storedJson } from "./stored.ts";
 
 /** Where a job's time went, milliseconds. `queueMs` is submit -> claim; `runMs` is inside the pipeline without encoding. */
 export interface Timings {
@@ -66,10 +67,39 @@ export interface JobResult {
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-export const spoolFileSchema: z.ZodType<SpoolFile> = z.object({
+const spoolFile = z.object({
   name: z.string().regex(NAME),
   role: z.enum(["main", "alt", "extra"]),
   contentType: z.string().min(3).max(128),
   sizeBytes: z.number().int().nonnegative(),
   sha256: z.string().regex(/^[0-9a-f]{64}$/),
 });
+
+export const spoolFileSchema: z.ZodType<SpoolFile> = spoolFile;
+
+const milliseconds = z.number();
+
+const resultSchema: z.ZodType<JobResult> = z.object({
+  v: z.int(),
+  files: z.array(spoolFile.extend({ key: z.string().min(1) })),
+  claim: z.number(),
+  seed: z.number().nullable(),
+  timings: z.object({
+    queueMs: milliseconds,
+    loadMs: milliseconds,
+    inputMs: milliseconds,
+    runMs: milliseconds,
+    encodeMs: milliseconds,
+    uploadMs: milliseconds,
+  }),
+  info: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
+  text: z.string().exactOptional(),
+  worker: z.string(),
+  device: z.string(),
+  finishedAt: z.number(),
+});
+
+/** Reads the return value of job `id`. @throws AppError RECORD_UNREADABLE */
+export function parseJobResult(id: string, json: string): JobResult {
+  return readStored(`the result of request ${id}`, { schema: resultSchema, newest: RESULT_VERSION }, storedJson(json));
+}

@@ -2,7 +2,8 @@ import { createHash, createHmac } from "node:crypto";
 import type { ApiErrorCode, ErrorCode } from "./error.ts";
 import type { Status } from "./request.ts";
 
-export type WebhookEventName = "job.processing" | "job.completed" | "job.failed" | "webhook.test";
+export const WEBHOOK_EVENTS = ["job.processing", "job.completed", "job.failed", "webhook.test"] as const;
+export type WebhookEventName = (typeof WEBHOOK_EVENTS)[number];
 
 interface JobFacts {
   readonly job_request_id: string;

@@ -1,3 +1,6 @@
+import { z } from "zod";
+import { readStored, unixMs } from "../protocol/stored.ts";
+
 /** The courier's queue: every job in it is one webhook to deliver. */
 export const DELIVERY_QUEUE = "webhooks";
 
@@ -16,6 +19,17 @@ export type DeliveryJob =
       readonly startedAt: number;
     }
   | { readonly kind: "again"; readonly requestId: string; readonly deliveryId: string };
+
+const deliveryJobSchema: z.ZodType<DeliveryJob> = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("end"), requestId: z.string() }),
+  z.object({ kind: z.literal("processing"), requestId: z.string(), startedAt: unixMs }),
+  z.object({ kind: z.literal("again"), requestId: z.string(), deliveryId: z.string() }),
+]);
+
+/** @throws AppError RECORD_UNREADABLE */
+export function parseDeliveryJob(id: string, value: unknown): DeliveryJob {
+  return readStored(`job ${id} of the queue of webhooks`, { schema: deliveryJobSchema, newest: 1 }, value);
+}
 
 export const endJobId = (requestId: string): string => `${requestId}.end`;
 export const startJobId = (requestId: string): string => `${requestId}.processing`;

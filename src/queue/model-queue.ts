@@ -4,7 +4,8 @@ import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
 import { serverClock, type ServerClock } from "../lib/server-clock.ts";
 import type { JobData } from "../protocol/job.ts";
-import type { JobResult } from "../protocol/result.ts";
+import { parseJobResult, type JobResult } from "../protocol/result.ts";
+import { isUnreadable, orUnreadable, storedJson, storedNumber } from "../protocol/stored.ts";
 import { clockedBackend } from "./clocked-backend.ts";
 import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
 import { placeFirst } from "./queue-scripts.ts";
@@ -34,6 +35,9 @@ const STATES: Readonly<Record<string, JobView["state"]>> = {
   "waiting-children": "waiting-children",
 };
 
+/** Fields of BullMQ's job hash: `atm` counts failed attempts, `ats` claims. */
+const VIEWED = ["failedReason", "returnvalue", "atm", "ats", "timestamp", "processedOn", "finishedOn"] as const;
+
 /** All the same, and not none: BullMQ would put a freed parent without one before all that wait, the newest first. */
 const DELIVERY_PRIORITY = 1;
 
@@ -43,6 +47,19 @@ let lastOrder = 0;
 function nextOrder(claimedAt: number): number {
   lastOrder = Math.max(lastOrder + 1, claimedAt * 1_000);
   return lastOrder;
+}
+
+/** As BullMQ's backend hands it on. */
+type RawJob = Readonly<Record<string, unknown>>;
+
+/** Data that are no JSON become null: BullMQ would throw, and the job would stay claimed by nobody. `parseJobData` refuses null. */
+function withReadableData(raw: RawJob): RawJob {
+  const { data } = raw;
+  return typeof data === "string" && storedJson(data) === undefined ? { ...raw, data: "null" } : raw;
+}
+
+async function resultOf(id: string, json: string): Promise<JobResult | null> {
+  return json === "null" ? null : parseJobResult(id, json);
 }
 
 /** One model's BullMQ queue: jobs are claimed by hand (no Worker), so nothing happens here on its own. Throws BullMQ's own errors. */
@@ -116,7 +133,7 @@ export class ModelQueue implements AsyncDisposable {
     const token = randomUUID();
     const [raw, id] = (await this.#backend.moveToActive(token, this.#options.workerName)) as [unknown, string | undefined];
     if (raw === null || raw === undefined || typeof raw === "number" || id === undefined) return null;
-    return this.#hold(Job.fromJSON(this.#queue, raw as never, id), token);
+    return this.#hold(Job.fromJSON(this.#queue, withReadableData(raw as RawJob) as never, id), token);
   }
 
   /** Holds a job whose lock was taken up again; null when it is gone. */
@@ -178,17 +195,21 @@ export class ModelQueue implements AsyncDisposable {
   async job(id: string): Promise<JobView | null> {
     // The state first: a job that ends between the two then shows as still active, never as ended without its result.
     const known = STATES[await this.#backend.getState(id)];
-    const job = known === undefined ? undefined : await Job.fromId(this.#queue, id);
-    if (job === undefined || known === undefined) return null;
+    if (known === undefined) return null;
+    // BullMQ's own reader would parse all of the job, and fail on what is of no interest here.
+    const key = `${this.#options.prefix}:${this.#queue.name}:${id}`;
+    const [failedReason, returned, attemptsMade, claim, addedAt, processedAt, finishedAt] = await this.#options.redis.hmget(key, ...VIEWED);
+    if (typeof addedAt !== "string") return null;
+    const result = known === "completed" ? await orUnreadable(resultOf(id, returned ?? "null")) : null;
     return {
       state: known,
-      failedReason: known === "failed" ? (job.failedReason ?? null) : null,
-      result: known === "completed" ? (job.returnvalue as JobResult) : null,
-      attemptsMade: job.attemptsMade,
-      claim: job.attemptsStarted,
-      addedAt: job.timestamp,
-      processedAt: job.processedOn ?? null,
-      finishedAt: job.finishedOn ?? null,
+      failedReason: known === "failed" ? (failedReason ?? null) : null,
+      ...(isUnreadable(result) ? { result: null, ...result } : { result }),
+      attemptsMade: storedNumber(attemptsMade) ?? 0,
+      claim: storedNumber(claim) ?? 0,
+      addedAt: Number(addedAt),
+      processedAt: storedNumber(processedAt),
+      finishedAt: storedNumber(finishedAt),
     };
   }
 

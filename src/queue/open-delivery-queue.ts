@@ -1,6 +1,7 @@
 import { within } from "../lib/within.ts";
 import { AppError } from "../protocol/error.ts";
-import { DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
+import { orUnreadable, type Unreadable } from "../protocol/stored.ts";
+import { DELIVERY_QUEUE, parseDeliveryJob, startJobId, type DeliveryJob } from "./delivery-job.ts";
 import { freeOrphans } from "./free-orphans.ts";
 import { ModelQueue } from "./model-queue.ts";
 import type { QueuesOptions } from "./open-queues.ts";
@@ -9,7 +10,7 @@ import { peekQueues } from "./queue-scripts.ts";
 import type { ClaimRef, OrderedClaim, QueuePeek } from "./queue-types.ts";
 
 export interface DeliveryClaim extends OrderedClaim {
-  readonly job: DeliveryJob;
+  readonly job: DeliveryJob | Unreadable;
   /** From 1: attempts that a dying courier cut off do not count. */
   readonly attempt: number;
 }
@@ -97,5 +98,6 @@ async function claimNext(queue: ModelQueue): Promise<DeliveryClaim | null> {
   const claim = await queue.claim();
   if (claim === null) return null;
   const { id, queue: name, token, claim: number, order, attemptsMade } = claim;
-  return { id, queue: name, token, claim: number, order, attempt: attemptsMade + 1, job: claim.data as DeliveryJob };
+  const job = await orUnreadable((async () => parseDeliveryJob(id, claim.data))());
+  return { id, queue: name, token, claim: number, order, attempt: attemptsMade + 1, job };
 }

@@ -26,7 +26,7 @@ export interface Claim extends OrderedClaim {
   /** Unix milliseconds of the add, by Redis' clock where we added it. */
   readonly addedAt: number;
   readonly priority: number;
-  /** Set when the job stalled too often: whoever claims it must fail it with this text: BullMQ leaves it to a worker of its own. */
+  /** Set when the job stalled too often: whoever claims it must fail it with this text. */
   readonly deferredFailure: string | null;
 }
 

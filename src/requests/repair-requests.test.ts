@@ -30,16 +30,20 @@ interface Rig extends RepairDeps {
   readonly added: string[];
   readonly failed: string[];
   readonly unqueued: Set<string>;
+  /** Put off, with the time until which. */
+  readonly later: string[];
 }
 
 /** Records by id; an error is what reading it throws. `queued`: ids that have a job. */
 function rigWith(records: Readonly<Record<string, RequestRecord | AppError | null>>, queued: readonly string[] = []): Rig {
   const added: string[] = [];
   const failed: string[] = [];
+  const later: string[] = [];
   const unqueued = new Set(Object.keys(records));
   return {
     added,
     failed,
+    later,
     unqueued,
     requests: {
       now: async () => 100_000,
@@ -53,7 +57,11 @@ function rigWith(records: Readonly<Record<string, RequestRecord | AppError | nul
       job: async (_queue, id) => (queued.includes(id) ? WAITING : null),
       add: async ({ id }, options) => void added.push(`${id} ${JSON.stringify(options)}`),
     },
-    index: { unqueued: async () => [...unqueued], queued: (id) => void unqueued.delete(id) },
+    index: {
+      unqueued: async () => [...unqueued],
+      queued: (id) => void unqueued.delete(id),
+      lookLater: async (id, at) => void later.push(`${id} ${at}`),
+    },
     onError: (id, { code }) => failed.push(`${id} ${code}`),
   };
 }
@@ -72,9 +80,10 @@ test("a request that is queued, was cancelled or was never recorded needs no job
 });
 
 test("one that cannot be read does not keep the others waiting, and is tried again", async () => {
-  const rig = rigWith({ a: new AppError("JOB_VERSION_UNSUPPORTED", "newer"), b: record("b") });
+  const rig = rigWith({ a: new AppError("RECORD_UNREADABLE", "newer"), b: record("b") });
   assert.equal(await repairRequests(rig), 1);
-  assert.deepEqual(rig.failed, ["a JOB_VERSION_UNSUPPORTED"]);
+  assert.deepEqual(rig.failed, ["a RECORD_UNREADABLE"]);
+  assert.deepEqual(rig.later, ["a 700000"], "hundreds of its kind must not take the place of others at the next look");
   assert.deepEqual([...rig.unqueued], ["a"]);
 });
 

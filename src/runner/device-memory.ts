@@ -1,4 +1,4 @@
-import { mebibytes, nvidiaSmi, type NvidiaSmi } from "../lib/nvidia-smi.ts";
+import { mebibytes, nvidiaSmi, type NvidiaSmi } from "../nvidia/nvidia-smi.ts";
 import type { DeviceKind } from "../protocol/manifest.ts";
 
 /** A query costs tens of milliseconds: batches closer together than this share one measurement. */

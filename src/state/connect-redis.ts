@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { Redis, type RedisOptions } from "ioredis";
 import { AppError } from "../protocol/error.ts";
 
@@ -23,7 +24,7 @@ export interface ConnectOptions {
 /** While Redis is away a worker's command waits so long before it is given up as unanswered; its caller repeats it. */
 const COMMAND_TIMEOUT_MS = 10_000;
 
-/** Failover settings that lose no acknowledged write together with `min-replicas-to-write 1` (queue-and-io.md 1.7). */
+/** A failover loses no acknowledged write with these, given `min-replicas-to-write 1` on the server. */
 const COMMON: RedisOptions = {
   connectTimeout: 5_000,
   // Redis does not see that a blocked client has hung up, and a connection that was lost does not end again: ioredis would keep the process
@@ -31,8 +32,9 @@ const COMMON: RedisOptions = {
   disconnectTimeout: 50,
   keepAlive: 30_000,
   retryStrategy: (times) => Math.min(2_000, 50 * 2 ** Math.min(times, 6)),
-  // A demoted master answers so; 2 = reconnect and send the command again.
-  reconnectOnError: (error) => (/READONLY|NOREPLICAS/.test(error.message) ? 2 : false),
+  // A demoted primary answers so: the next connection may find the new one. 1 = the command fails with these words. Sent again by ioredis
+  // it would go round until its time is up, on a server that stays a replica, and fail without the cause.
+  reconnectOnError: (error) => (/READONLY|NOREPLICAS/.test(error.message) ? 1 : false),
 };
 
 const BY_ROLE: Readonly<Record<RedisRole, RedisOptions>> = {
@@ -64,12 +66,14 @@ function addressOf(text: string): RedisOptions {
     const scheme = url?.protocol ?? "none";
     throw new AppError("CONFIG_INVALID", `REDIS_URL has scheme ${scheme}, expected redis:, rediss:, unix: or redis+sentinel:`);
   }
+  const host = url.hostname.replace(/^\[|\]$/g, "");
   return {
-    host: url.hostname.replace(/^\[|\]$/g, ""),
+    host,
     port: url.port === "" ? 6379 : Number(url.port),
     db: Number(url.pathname.slice(1) || 0),
     ...credentials(url),
-    ...(url.protocol === "rediss:" && { tls: { servername: url.hostname } }),
+    // A certificate names hosts; of an address there is nothing to ask for.
+    ...(url.protocol === "rediss:" && { tls: isIP(host) === 0 ? { servername: host } : {} }),
   };
 }
 

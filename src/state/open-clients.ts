@@ -1,7 +1,9 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import { AppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
+import { isUnreadable, orUnreadable, readStored, storedNumber, unixMs, type Unreadable } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 
 export interface ClientRecord {
@@ -18,6 +20,20 @@ export interface ClientRecord {
   readonly createdAt: number;
 }
 
+export interface UnreadableClient extends Unreadable {
+  readonly id: string;
+}
+
+const clientSchema: z.ZodType<ClientRecord> = z.object({
+  id: z.string(),
+  name: z.string(),
+  enabled: z.boolean(),
+  ratePerMinute: z.number().nonnegative().nullable(),
+  ratePerDay: z.number().nonnegative().nullable(),
+  priority: z.number(),
+  createdAt: unixMs,
+});
+
 export interface NewClient {
   readonly id?: string;
   readonly name: string;
@@ -31,7 +47,7 @@ export interface Clients {
   /** @throws AppError CONFIG_INVALID when the id is taken or malformed */
   add(client: NewClient): Promise<{ readonly client: ClientRecord; readonly key: string }>;
   get(id: string): Promise<ClientRecord | null>;
-  list(): Promise<readonly ClientRecord[]>;
+  list(): Promise<readonly (ClientRecord | UnreadableClient)[]>;
   /** A new key; the old one is void at once. Null when there is no such client. */
   rotate(id: string): Promise<string | null>;
   /** False when there is no such client. */
@@ -75,7 +91,11 @@ export function openClients(options: { readonly redis: Redis; readonly keys: Key
     get: async (id) => fromHash(id, await read(id)),
     list: async () => {
       const ids = await onRedis("listing clients", () => redis.smembers(keys.clients));
-      const found = await Promise.all(ids.toSorted().map(async (id) => fromHash(id, await read(id))));
+      const readOne = async (id: string): Promise<ClientRecord | UnreadableClient | null> => {
+        const found = await orUnreadable(read(id).then((hash) => fromHash(id, hash)));
+        return isUnreadable(found) ? { id, ...found } : found;
+      };
+      const found = await Promise.all(ids.toSorted().map(readOne));
       return found.filter((client) => client !== null);
     },
     rotate: async (id) => {
@@ -94,9 +114,11 @@ export function openClients(options: { readonly redis: Redis; readonly keys: Key
       if (id === undefined || secret === undefined) return null;
       const hash = await read(id);
       const wanted = Buffer.from(hash["secret_hash"] ?? NOBODY, "hex");
-      const isRight = timingSafeEqual(wanted, Buffer.from(hashOf(secret), "hex"));
-      const client = fromHash(id, hash);
-      return isRight && client?.enabled === true ? client : null;
+      const given = Buffer.from(hashOf(secret), "hex");
+      const isRight = wanted.length === given.length && timingSafeEqual(wanted, given);
+      // Nobody learns what ails the record of a client whose key he does not have.
+      const client = isRight ? fromHash(id, hash) : null;
+      return client?.enabled === true ? client : null;
     },
   };
 }
@@ -122,20 +144,21 @@ function toHash(client: ClientRecord): Record<string, string> {
   };
 }
 
+/** @throws AppError RECORD_UNREADABLE */
 function fromHash(id: string, hash: Readonly<Record<string, string>>): ClientRecord | null {
   const { name } = hash;
   if (name === undefined) return null;
-  return {
-    id,
-    name,
-    enabled: hash["enabled"] !== "0",
-    ratePerMinute: numberOf(hash["rate_per_minute"]),
-    ratePerDay: numberOf(hash["rate_per_day"]),
-    priority: Number(hash["priority"] ?? 10),
-    createdAt: Number(hash["created_at"] ?? 0),
-  };
-}
-
-function numberOf(text: string | undefined): number | null {
-  return text === undefined || text === "" ? null : Number(text);
+  return readStored(
+    `client ${id}`,
+    { schema: clientSchema, newest: 1 },
+    {
+      id,
+      name,
+      enabled: hash["enabled"] !== "0",
+      ratePerMinute: storedNumber(hash["rate_per_minute"]),
+      ratePerDay: storedNumber(hash["rate_per_day"]),
+      priority: storedNumber(hash["priority"]) ?? 10,
+      createdAt: storedNumber(hash["created_at"]) ?? 0,
+    },
+  );
 }

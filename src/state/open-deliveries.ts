@@ -1,6 +1,8 @@
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import type { Keys } from "../protocol/keys.ts";
-import type { WebhookEventName } from "../protocol/webhook.ts";
+import { WEBHOOK_EVENTS, type WebhookEventName } from "../protocol/webhook.ts";
+import { isUnreadable, orUnreadable, readStored, storedJson, storedNumber, unixMs, type Unreadable } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 
@@ -45,6 +47,10 @@ export interface Delivery extends NewDelivery {
   readonly attempts: readonly DeliveryAttempt[];
 }
 
+export interface UnreadableDelivery extends Unreadable {
+  readonly id: string;
+}
+
 export interface AttemptOutcome {
   readonly attempt: Omit<DeliveryAttempt, "number">;
   readonly state: DeliveryState;
@@ -56,8 +62,8 @@ export interface Deliveries {
   /** Writes the delivery unless there is one; returns the one that there is: its body is the one to send. */
   create(delivery: NewDelivery): Promise<Delivery>;
   get(id: string): Promise<Delivery | null>;
-  /** Of one request, oldest first. */
-  ofRequest(requestId: string): Promise<readonly Delivery[]>;
+  /** Of one request, oldest first, unreadable ones last. */
+  ofRequest(requestId: string): Promise<readonly (Delivery | UnreadableDelivery)[]>;
   /** True when this has ended the delivery; false while it goes on, when it had ended, or is gone. */
   record(id: string, outcome: AttemptOutcome): Promise<boolean>;
   /**
@@ -119,8 +125,13 @@ export function openDeliveries(options: { readonly redis: Redis; readonly keys: 
     },
     ofRequest: async (requestId) => {
       const ids = await onRedis(`reading deliveries of request ${requestId}`, () => redis.smembers(keys.deliveries(requestId)));
-      const found = await Promise.all(ids.map(get));
-      return found.filter((delivery) => delivery !== null).toSorted((a, b) => a.createdAt - b.createdAt);
+      const getOne = async (id: string): Promise<Delivery | UnreadableDelivery | null> => {
+        const found = await orUnreadable(get(id));
+        return isUnreadable(found) ? { id, ...found } : found;
+      };
+      const timeOf = (delivery: Delivery | UnreadableDelivery): number => ("createdAt" in delivery ? delivery.createdAt : Infinity);
+      const found = await Promise.all(ids.map(getOne));
+      return found.filter((delivery) => delivery !== null).toSorted((a, b) => (timeOf(a) < timeOf(b) ? -1 : 1));
     },
     record: async (id, { attempt, state, nextAttemptAt }) => {
       const requestId = (await onRedis(`reading delivery ${id}`, () => redis.hget(keys.delivery(id), "request_id"))) ?? "";
@@ -153,29 +164,58 @@ function toHash(delivery: NewDelivery): Hash {
   };
 }
 
+const attemptSchema = z.object({
+  at: unixMs,
+  durationMs: z.number(),
+  status: z.number().nullable(),
+  error: z.string().nullable(),
+  answer: z.string().nullable(),
+});
+
+const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
+  id: z.string(),
+  requestId: z.string().min(1),
+  client: z.string().min(1),
+  event: z.enum(WEBHOOK_EVENTS),
+  url: z.string(),
+  secretRef: z.string().nullable(),
+  body: z.string(),
+  createdAt: unixMs,
+  state: z.enum(["pending", "delivered", "failed"]),
+  nextAttemptAt: unixMs.nullable(),
+  redeliveries: z.number(),
+  attemptCount: z.number().nonnegative(),
+});
+
+/** @throws AppError RECORD_UNREADABLE */
 function fromHash(id: string, hash: Hash): Delivery {
-  const attemptCount = Number(hash["attempts"] ?? 0);
-  const first = Math.max(1, attemptCount - MAX_LOGGED + 1);
-  const numbers = Array.from({ length: attemptCount - first + 1 }, (_, index) => first + index);
-  return {
-    id,
-    requestId: hash["request_id"] ?? "",
-    client: hash["client"] ?? "",
-    event: (hash["event"] ?? "") as WebhookEventName,
-    url: hash["url"] ?? "",
-    secretRef: emptyIsNull(hash["secret_ref"]),
-    body: hash["body"] ?? "",
-    createdAt: Number(hash["created_at"]),
-    state: (hash["state"] ?? "pending") as DeliveryState,
-    nextAttemptAt: numberOrNull(hash["next_attempt_at"]),
-    redeliveries: Number(hash["redeliveries"] ?? 0),
-    attemptCount,
-    attempts: numbers.flatMap((number) => attemptOf(number, hash[`attempt:${number}`])),
-  };
+  const delivery = readStored(
+    `delivery ${id}`,
+    { schema: deliverySchema, newest: 1 },
+    {
+      id,
+      requestId: hash["request_id"],
+      client: hash["client"],
+      event: hash["event"],
+      url: hash["url"],
+      secretRef: emptyIsNull(hash["secret_ref"]),
+      body: hash["body"],
+      createdAt: storedNumber(hash["created_at"]),
+      state: hash["state"],
+      nextAttemptAt: storedNumber(hash["next_attempt_at"]),
+      redeliveries: storedNumber(hash["redeliveries"]) ?? 0,
+      attemptCount: storedNumber(hash["attempts"]) ?? 0,
+    },
+  );
+  const first = Math.max(1, delivery.attemptCount - MAX_LOGGED + 1);
+  const numbers = Array.from({ length: Math.min(MAX_LOGGED, delivery.attemptCount) }, (_, index) => first + index);
+  return { ...delivery, attempts: numbers.flatMap((number) => attemptOf(number, hash[`attempt:${number}`])) };
 }
 
+/** An attempt that cannot be read is one line less in the log. */
 function attemptOf(number: number, json: string | undefined): readonly DeliveryAttempt[] {
-  return json === undefined ? [] : [{ ...(JSON.parse(json) as Omit<DeliveryAttempt, "number">), number }];
+  const parsed = attemptSchema.safeParse(storedJson(json));
+  return parsed.success ? [{ ...parsed.data, number }] : [];
 }
 
 function asHash(pairs: readonly string[]): Hash {
@@ -186,8 +226,4 @@ function asHash(pairs: readonly string[]): Hash {
 
 function emptyIsNull(text: string | undefined): string | null {
   return text === undefined || text === "" ? null : text;
-}
-
-function numberOrNull(text: string | undefined): number | null {
-  return text === undefined || text === "" ? null : Number(text);
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Redis } from "ioredis";
+import { AppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
@@ -47,8 +48,10 @@ export function openIdempotency(options: { readonly redis: Redis; readonly keys:
     claim: async ({ client, key, fingerprint, requestId }) => {
       const [found, id, fresh] = (await onRedis("claiming an idempotency key", () =>
         CLAIM.run(redis, [entry(client, key)], [fingerprint, requestId, TTL_MS]),
-      )) as [string, string, number];
+      )) as [string, string | null, number];
       if (fresh === 1) return { kind: "new" };
+      if (typeof id !== "string" || id === "")
+        throw new AppError("RECORD_UNREADABLE", `the idempotency key of request ${requestId} is taken by a record that names no request`);
       return found === fingerprint ? { kind: "same", requestId: id } : { kind: "conflict" };
     },
     release: async ({ client, key, requestId }) => {

@@ -25,8 +25,12 @@ const DAY_MS = 86_400_000;
 
 /** KEYS: minute, day. ARGV: limit of each (0 = none), ttl ms of each. Returns both counts; negative when that window refused. */
 const TAKE = new RedisScript(`
-local minute = tonumber(redis.call('GET', KEYS[1]) or '0')
-local day = tonumber(redis.call('GET', KEYS[2]) or '0')
+local function count(key)
+  local found = tonumber(redis.call('GET', key) or '0')
+  if not found then redis.call('DEL', key) end
+  return found or 0
+end
+local minute, day = count(KEYS[1]), count(KEYS[2])
 local perMinute, perDay = tonumber(ARGV[1]), tonumber(ARGV[2])
 if perMinute > 0 and minute >= perMinute then return {-1, day} end
 if perDay > 0 and day >= perDay then return {minute, -1} end

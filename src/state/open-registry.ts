@@ -1,6 +1,8 @@
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
+import { storedJson } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import type { Registry, WorkerAnnouncement } from "./state-types.ts";
 
@@ -8,6 +10,20 @@ interface Entry {
   readonly expiresAt: number;
   readonly worker: WorkerAnnouncement;
 }
+
+/** Fields that a newer worker adds are kept. */
+const entrySchema: z.ZodType<Entry> = z.looseObject({
+  expiresAt: z.number(),
+  worker: z.looseObject({
+    worker: z.string(),
+    host: z.string(),
+    pid: z.number(),
+    models: z.array(z.string()),
+    devices: z.array(z.looseObject({ id: z.string(), kind: z.string(), memoryBytes: z.number() })),
+    draining: z.boolean(),
+    at: z.number(),
+  }),
+});
 
 /** Long dead entries are removed by whoever reads them. */
 const KEEP_EXPIRED_MS = 600_000;
@@ -31,7 +47,11 @@ export function openRegistry(options: {
     },
     list: async () => {
       const [time, all] = await onRedis("listing workers", () => Promise.all([now(), redis.hgetall(keys.workers)]));
-      const entries = Object.entries(all).map(([name, text]) => ({ name, entry: JSON.parse(text) as Entry }));
+      // What cannot be read is no worker that we know of: it is left to whoever wrote it.
+      const entries = Object.entries(all).flatMap(([name, text]) => {
+        const parsed = entrySchema.safeParse(storedJson(text));
+        return parsed.success ? [{ name, entry: parsed.data }] : [];
+      });
       const dead = entries.filter(({ entry }) => entry.expiresAt + KEEP_EXPIRED_MS < time).map(({ name }) => name);
       if (dead.length > 0) await onRedis("removing dead workers", () => redis.hdel(keys.workers, ...dead));
       return entries.filter(({ entry }) => entry.expiresAt > time).map(({ entry }) => entry.worker);

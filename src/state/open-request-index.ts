@@ -17,6 +17,10 @@ export interface RequestIndex {
   queued(id: string): void;
   /** Requests that were recorded before `before` (unix ms) and are not known to be queued. */
   unqueued(before: number, limit: number): Promise<readonly string[]>;
+  /** As if it had been recorded at `at` (unix ms): until then it is not among the unqueued that are old enough. */
+  lookLater(id: string, at: number): Promise<void>;
+  /** Whether the request is in the client's list. */
+  has(client: string, id: string): Promise<boolean>;
   /** @param cursor of an earlier page; anything else starts at the newest */
   page(client: string, options: { readonly cursor: string | null; readonly limit: number }): Promise<RequestIndexPage>;
 }
@@ -37,6 +41,10 @@ export function openRequestIndex(options: { readonly redis: Redis; readonly keys
     },
     unqueued: (before, limit) =>
       onRedis("looking for requests without a job", () => redis.zrangebyscore(keys.unqueued, 0, before, "LIMIT", 0, limit)),
+    lookLater: async (id, at) => {
+      await onRedis(`putting off the repair of request ${id}`, () => redis.zadd(keys.unqueued, "XX", at, id));
+    },
+    has: async (client, id) => (await onRedis(`looking for request ${id}`, () => redis.zscore(keys.index(client), id))) !== null,
     page: async (client, { cursor, limit }) => {
       const [at, last] = parseCursor(cursor);
       // One more than asked says whether there is a next page; those of the cursor's very millisecond are skipped up to its id.

@@ -1,10 +1,8 @@
 import type { Redis } from "ioredis";
 import { serverClock } from "../lib/server-clock.ts";
-import { AppError } from "../protocol/error.ts";
-import type { JobInput, JobParams } from "../protocol/job.ts";
 import type { Keys } from "../protocol/keys.ts";
-import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
-import { isTask } from "../protocol/task.ts";
+import { REQUEST_VERSION, requestSchema, type RequestRecord } from "../protocol/request.ts";
+import { readStored, storedJson, storedNumber } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 import type { Requests } from "./state-types.ts";
@@ -90,28 +88,29 @@ function toHash(record: RequestRecord): Hash {
   };
 }
 
+/** @throws AppError RECORD_UNREADABLE */
 function fromHash(id: string, hash: Hash): RequestRecord {
-  const task = hash["task"];
-  const version = Number(hash["v"]);
-  if (!isTask(task) || !(version <= REQUEST_VERSION))
-    throw new AppError("JOB_VERSION_UNSUPPORTED", `request record ${id} has version ${hash["v"]} and task ${task}: upgrade this program`);
-  return {
-    v: version,
-    id,
-    queue: hash["queue"] ?? "",
-    client: hash["client"] ?? "",
-    task,
-    model: hash["model"] ?? "",
-    params: JSON.parse(hash["params"] ?? "{}") as JobParams,
-    inputs: JSON.parse(hash["inputs"] ?? "[]") as readonly JobInput[],
-    priority: Number(hash["priority"]),
-    timeoutMs: Number(hash["timeout_ms"]),
-    webhookUrl: textOf(hash["webhook_url"]),
-    webhookSecretRef: textOf(hash["webhook_secret_ref"]),
-    createdAt: Number(hash["created_at"]),
-    startedAt: numberOf(hash["started_at"]),
-    cancelledAt: numberOf(hash["cancelled_at"]),
-  };
+  return readStored(
+    `request record ${id}`,
+    { schema: requestSchema, newest: REQUEST_VERSION },
+    {
+      v: storedNumber(hash["v"]),
+      id,
+      queue: hash["queue"],
+      client: hash["client"],
+      task: hash["task"],
+      model: hash["model"],
+      params: storedJson(hash["params"]),
+      inputs: storedJson(hash["inputs"]),
+      priority: storedNumber(hash["priority"]),
+      timeoutMs: storedNumber(hash["timeout_ms"]),
+      webhookUrl: textOf(hash["webhook_url"]),
+      webhookSecretRef: textOf(hash["webhook_secret_ref"]),
+      createdAt: storedNumber(hash["created_at"]),
+      startedAt: storedNumber(hash["started_at"]),
+      cancelledAt: storedNumber(hash["cancelled_at"]),
+    },
+  );
 }
 
 function numberText(value: number | null): string {
@@ -120,8 +119,4 @@ function numberText(value: number | null): string {
 
 function textOf(text: string | undefined): string | null {
   return text === undefined || text === "" ? null : text;
-}
-
-function numberOf(text: string | undefined): number | null {
-  return text === undefined || text === "" ? null : Number(text);
 }

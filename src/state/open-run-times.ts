@@ -15,7 +15,7 @@ const SHARE = 0.2;
 
 /** KEYS: hash. ARGV: model, milliseconds, share of the new value. */
 const LEARN = new RedisScript(`
-local old = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
+local old = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2]) or tonumber(ARGV[2])
 redis.call('HSET', KEYS[1], ARGV[1], tostring(old + (tonumber(ARGV[2]) - old) * tonumber(ARGV[3])))
 return 1`);
 
@@ -27,7 +27,8 @@ export function openRunTimes(options: { readonly redis: Redis; readonly keys: Ke
     },
     of: async (model) => {
       const found = await onRedis("reading a run time", () => redis.hget(keys.runTimes, model));
-      return found === null ? null : Number(found);
+      const ms = Number(found ?? NaN);
+      return Number.isFinite(ms) ? ms : null;
     },
   };
 }

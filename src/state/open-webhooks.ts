@@ -1,7 +1,9 @@
 import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
+import { z } from "zod";
 import { ShortCache } from "../lib/short-cache.ts";
 import type { Keys } from "../protocol/keys.ts";
+import { readStored, storedNumber, unixMs } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import { RedisScript } from "./redis-script.ts";
 
@@ -31,6 +33,14 @@ export interface WebhookSettings {
   /** Unix milliseconds. */
   readonly updatedAt: number;
 }
+
+const settingsSchema: z.ZodType<WebhookSettings> = z.object({
+  url: z.string(),
+  enabled: z.boolean(),
+  failureCount: z.number(),
+  disabledAt: unixMs.nullable(),
+  updatedAt: unixMs,
+});
 
 export interface SettingsChange {
   readonly url: string;
@@ -156,12 +166,15 @@ function newSecret(): string {
 }
 
 function fromHash(url: string, hash: Readonly<Record<string, string>>): WebhookSettings {
-  const disabledAt = hash["disabled_at"] ?? "";
-  return {
-    url,
-    enabled: hash["enabled"] === "1",
-    failureCount: Number(hash["failures"] ?? 0),
-    disabledAt: disabledAt === "" ? null : Number(disabledAt),
-    updatedAt: Number(hash["updated_at"] ?? 0),
-  };
+  return readStored(
+    "the account's webhook",
+    { schema: settingsSchema, newest: 1 },
+    {
+      url,
+      enabled: hash["enabled"] === "1",
+      failureCount: storedNumber(hash["failures"]) ?? 0,
+      disabledAt: storedNumber(hash["disabled_at"]),
+      updatedAt: storedNumber(hash["updated_at"]) ?? 0,
+    },
+  );
 }

@@ -14,6 +14,8 @@ export async function readUnfinished(redis: Redis, keys: Keys, ids: readonly str
     for (const id of ids) pipeline.hmget(keys.live(id), "ended", "event");
     const results = (await pipeline.exec()) ?? [];
     return results.map(([error, fields]) => {
+      // One live value of another type says nothing about the others.
+      if (error?.message.includes("WRONGTYPE") === true) return [];
       if (error !== null) throw error;
       return fields as readonly (string | null)[];
     });

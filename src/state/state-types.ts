@@ -15,6 +15,7 @@ export interface Requests {
    * list and, until `RequestIndex.queued`, that of requests which may have no job yet.
    */
   create(record: RequestRecord): Promise<boolean>;
+  /** @throws AppError RECORD_UNREADABLE for one that this program cannot read */
   get(id: string): Promise<RequestRecord | null>;
   /**
    * Sets startedAt once (unix ms by `now`). `first`: it was set now. `elapsedMs`: since it was set; 0 where there is no record.

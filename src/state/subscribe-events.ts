@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
-import type { JobEvent } from "../protocol/event.ts";
+import { EventOrder } from "../core/event-order.ts";
+import { parseEvent, type JobEvent } from "../protocol/event.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { readLive } from "./read-live.ts";
 import { onRedis } from "./redis-error.ts";
@@ -26,8 +27,8 @@ export async function* subscribeEvents(options: SubscribeOptions): AsyncGenerato
   let wake = Promise.withResolvers<void>();
   const onMessage = (from: string, text: string): void => {
     if (from !== channel) return;
-    const event = JSON.parse(text) as JobEvent;
-    if (event.id !== id) return;
+    const event = parseEvent(text);
+    if (event?.id !== id) return;
     inbox.push(event);
     wake.resolve();
   };
@@ -42,12 +43,11 @@ export async function* subscribeEvents(options: SubscribeOptions): AsyncGenerato
     await Promise.race([onRedis("subscribing to events", () => subscriber.subscribe(channel)), aborted.promise]);
     const live = await readLive(redis, keys, id);
     if (live !== null) inbox.unshift(live.preview === null ? live.event : { ...live.event, preview: live.preview });
-    let seq = 0;
-    let claim = 0;
+    const order = new EventOrder();
     for (;;) {
-      for (let event = inbox.shift(); event !== undefined; event = inbox.shift()) {
-        if (event.seq <= seq || event.claim < claim) continue;
-        ({ seq, claim } = event);
+      for (let heard = inbox.shift(); heard !== undefined; heard = inbox.shift()) {
+        const event = order.take(heard);
+        if (event === null) continue;
         yield event;
         if (event.type === "done" || event.type === "error") return;
       }

@@ -1,5 +1,5 @@
 import { pino, stdTimeFunctions, type DestinationStream, type Logger as PinoLogger } from "pino";
-import { createRedactor } from "../lib/redact.ts";
+import { createRedactor } from "../protocol/redact.ts";
 import { formatLogLine } from "./format-log-line.ts";
 import { serializeError } from "./serialize-error.ts";
 

@@ -1,7 +1,6 @@
 import { initialState, type Effect, type Model } from "../core/scheduler-state.ts";
+import { sleep as realSleep, type Sleep } from "../lib/backoff.ts";
 import { steadyNow } from "../lib/steady-clock.ts";
-import { sleep } from "../lib/backoff.ts";
-import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
 import { Carrier } from "./claims/carrier.ts";
 import { ClaimKeeper } from "./claims/claim-keeper.ts";
@@ -13,7 +12,7 @@ import { StageClock } from "./claims/stage-clock.ts";
 import { DeviceWatch } from "./devices/device-watch.ts";
 import type { DetectedDevice } from "./devices/devices.ts";
 import { Batch } from "./runners/batch.ts";
-import { RunnerPool, type PooledRunner } from "./runners/runner-pool.ts";
+import { RunnerPool, type PooledRunner, type PoolEvents, type PoolOptions } from "./runners/runner-pool.ts";
 import { Effects } from "./scheduling/effects.ts";
 import { QueueWatch } from "./scheduling/queue-watch.ts";
 import { Reruns } from "./scheduling/reruns.ts";
@@ -28,6 +27,11 @@ const MEASURE_EVERY_MS = 5_000;
 const LOOK_AFTER_CLAIM_MS = 3;
 /** Trying again does not help against these; other files or another manifest may, and a rescan sees them. */
 const UNUSABLE: ReadonlySet<ErrorCode> = new Set(["MODEL_CORRUPT", "MODEL_NOT_FOUND", "MODEL_UNSUPPORTED", "MANIFEST_INVALID"]);
+
+export interface DaemonOptions extends PoolOptions {
+  /** A job met a full disk; claims should pause. */
+  readonly onSpoolFull: () => void;
+}
 
 /** The parts of the worker and what runs through them from start to end. Single jobs are the carrier's. */
 export class Daemon {
@@ -45,10 +49,11 @@ export class Daemon {
   /** Aborted when nothing is waited for any more: what is not settled by then is left to its lock. */
   readonly #stop = new AbortController();
   readonly #serving = new Set<Promise<void>>();
+  readonly #sleep: Sleep;
 
-  /** `onSpoolFull`: a job met a full disk; claims should pause. */
-  constructor(context: WorkerContext, devices: readonly DetectedDevice[], options: { readonly onSpoolFull: () => void }) {
+  constructor(context: WorkerContext, devices: readonly DetectedDevice[], options: DaemonOptions) {
     this.#context = context;
+    this.#sleep = options.sleep ?? realSleep;
     this.devices = devices;
     const { config } = context;
     const policy = { starvationMs: config.starvationMs, idleUnloadMs: config.idleUnloadMs };
@@ -59,24 +64,26 @@ export class Daemon {
     this.keeper = new ClaimKeeper(context);
     this.#watch = new DeviceWatch(({ device, until }) => this.#quarantine(device, until));
     this.#reruns = new Reruns({
+      canRun: (model) => this.served.includes(model) && this.loop.state.devices.some(({ quarantinedUntil }) => quarantinedUntil === null),
       onWaiting: (model) => this.queueWatch.poke(model),
       onEvict: (runner) => this.loop.tell({ type: "evict-for", device: runner.device.id, except: runner.id }),
     });
     this.carrier = new Carrier(context, {
       keeper: this.keeper,
-      settler: new Settler(context, this.#stop.signal),
+      settler: new Settler(context, { stop: this.#stop.signal, sleep: this.#sleep }),
       reruns: this.#reruns,
       watch: this.#watch,
       onLockDoubt: () => void this.keeper.renew(),
       onSpoolFull: options.onSpoolFull,
     });
-    this.#claimer = new Claimer(context, this.carrier);
-    this.pool = new RunnerPool(context, {
+    this.#claimer = new Claimer(context, this.carrier, () => this.draining);
+    const poolEvents: PoolEvents = {
       ready: (runner) => this.loop.tell({ type: "runner-ready", runner: runner.id, ...memoryOf(runner) }),
       exited: ({ id }, crashed) => this.loop.tell({ type: "runner-exited", runner: id, crashed }),
       loadFailed: (at, error) => void this.#loadFailed(at, error),
       pingFailed: (device) => this.#watch.probeFailed(device),
-    });
+    };
+    this.pool = new RunnerPool(context, poolEvents, options);
     this.#effects = new Effects(context, { loop: this.loop, pool: this.pool, devices, serve: (effect) => this.#serve(effect) });
     this.queueWatch = new QueueWatch({
       context,
@@ -116,6 +123,7 @@ export class Daemon {
   /** The set of models on disk changed. */
   modelsChanged(): void {
     this.loop.tell({ type: "models-changed", models: this.#models() });
+    this.#reruns.review();
     this.queueWatch.poke();
   }
 
@@ -142,17 +150,17 @@ export class Daemon {
     this.loop.tell({ type: "drain" });
     this.#reruns.close(why);
     const done = this.#allSettled();
-    await endedWithin(graceMs, done, now);
+    await this.#within(graceMs, done, now);
     this.keeper.close(why);
     const killed = this.pool.killAll("the worker shuts down");
-    await endedWithin(GIVE_BACK_MS, Promise.all([done, killed]));
+    await this.#within(GIVE_BACK_MS, Promise.all([done, killed]));
     this.#stop.abort(new AppError("REDIS_UNAVAILABLE", "the worker ended before the queue had taken the job back"));
-    await endedWithin(GIVE_BACK_MS, Promise.all([done, killed]));
+    await this.#within(GIVE_BACK_MS, Promise.all([done, killed]));
     this.loop.close();
   }
 
   async #allSettled(): Promise<void> {
-    while (this.#serving.size + this.carrier.carrying > 0) await Promise.all([...this.#serving, this.carrier.idle()]);
+    while (this.#serving.size + this.carrier.carrying > 0) await Promise.allSettled([...this.#serving, this.carrier.idle()]);
   }
 
   /** One batch on one runner: its seats are filled, from the reruns first, and it runs. The jobs in it are the carrier's throughout. */
@@ -178,6 +186,8 @@ export class Daemon {
     }
     const ran = batch.close();
     this.loop.tell({ type: "claimed", runner: id, count: batch.size });
+    // The scheduler takes a batch that is not full for the last of the model's work.
+    if (this.#reruns.of(model).length > 0) this.queueWatch.poke(model);
     if (batch.size === 0) {
       if (claims > 0) this.queueWatch.poke(model);
       return;
@@ -190,7 +200,11 @@ export class Daemon {
 
   /** A model that cannot be loaded for its files or its kind is no use here: jobs that wait for it are another worker's, or fail. */
   async #loadFailed({ model, device }: { readonly model: string; readonly device: string }, error: AppError): Promise<void> {
-    if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message, error.code);
+    try {
+      if (UNUSABLE.has(error.code)) await this.#context.models.markCorrupt(model, error.message, error.code);
+    } catch (thrown) {
+      this.#context.log.error({ model, err: asAppError(thrown) }, "a model was not marked unusable; it will be loaded again");
+    }
     if (error.code === "DEVICE_UNAVAILABLE") this.#watch.probeFailed(device);
     this.#reruns.refuse(model, handedBack("its model could not be loaded again"));
     this.modelsChanged();
@@ -199,6 +213,7 @@ export class Daemon {
   #quarantine(device: string, until: number): void {
     this.#context.log.error({ device, until: new Date(until).toISOString() }, "device taken out of service: different jobs failed on it");
     this.loop.tell({ type: "quarantine", device, until });
+    this.#reruns.review();
   }
 
   #onRedis(up: boolean): void {
@@ -210,8 +225,16 @@ export class Daemon {
   async #measureDevices(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await Promise.all(this.devices.map(({ id }) => this.#effects.measure(id)));
-      await sleep(MEASURE_EVERY_MS, signal).catch(() => undefined);
+      await this.#sleep(MEASURE_EVERY_MS, signal).catch(() => undefined);
     }
+  }
+
+  /** Waits for the work, at most so long, or until the signal aborts. */
+  async #within(ms: number, work: Promise<unknown>, signal?: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const timeUp = this.#sleep(ms, signal === undefined ? over.signal : AbortSignal.any([signal, over.signal])).catch(() => undefined);
+    await Promise.race([work, timeUp]);
+    over.abort();
   }
 
   #models(): readonly Model[] {

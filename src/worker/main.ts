@@ -6,6 +6,7 @@ import { watchQueues } from "../queue/watch-queues.ts";
 import { startAdminServer } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { tellRedis } from "../telemetry/tell-redis.ts";
 import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
@@ -28,7 +29,7 @@ export interface WorkerOptions {
 /**
  * The daemon from start to end. First SIGTERM or SIGINT: drain within the grace; second: now. SIGHUP: look at the models on disk now;
  * from a terminal that was closed it ends the daemon. Returns the exit code.
- * @throws AppError what keeps it from starting: CONFIG_INVALID, DEVICE_UNAVAILABLE, STORAGE_*, SPOOL_FULL
+ * @throws AppError what keeps it from starting: CONFIG_INVALID, DEVICE_UNAVAILABLE, STORAGE_*, SPOOL_FULL, REDIS_UNAVAILABLE
  */
 export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
   const { log } = options;
@@ -40,7 +41,8 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking } = await openContext({ ...options, config, metrics, stack });
+  const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
+  await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   metrics.onScrape(() => setGauges(metrics, daemon));
@@ -50,7 +52,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       port: config.adminPort,
       metrics,
       health: () => liveness(daemon),
-      ready: () => readiness(daemon),
+      ready: async () => readiness(daemon, await health.check()),
       onError: (err) => log.warn({ err }, "admin listener"),
     }),
   );
@@ -67,6 +69,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       signal: stop.signal,
     }),
     feedWatchdog(systemd, daemon, stop.signal),
+    health.watch(tellRedis(log), stop.signal),
   ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
   signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
   await Promise.race([daemon.recover(signals.ending), signals.first]);

@@ -3,19 +3,13 @@ import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { openModels } from "../models/open-models.ts";
 import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
-import { AppError } from "../protocol/error.ts";
-import { keysFor, type Keys } from "../protocol/keys.ts";
-import { openQueues } from "../queue/open-queues.ts";
+import type { Keys } from "../protocol/keys.ts";
+import { openState, type SharedState } from "../requests/open-state.ts";
 import { openStoreSweep } from "../requests/open-store-sweep.ts";
-import { connectRedis } from "../state/connect-redis.ts";
 import { openCancelChannel } from "../state/open-cancel-channel.ts";
 import { openFaultLedger } from "../state/open-fault-ledger.ts";
-import { openEmitter } from "../state/open-emitter.ts";
 import { openIntents } from "../state/open-intents.ts";
-import { openRegistry } from "../state/open-registry.ts";
-import { openRunTimes } from "../state/open-run-times.ts";
 import { openSweepTurn } from "../state/open-sweep-turn.ts";
-import { openRequests } from "../state/open-requests.ts";
 import { openObjectStore } from "../storage/object-store.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -27,7 +21,8 @@ import type { WorkerContext } from "./worker-context.ts";
 export interface OpenedContext {
   readonly context: WorkerContext;
   readonly keys: Keys;
-  readonly blocking: ReturnType<typeof connectRedis>;
+  readonly blocking: SharedState["redis"];
+  readonly health: SharedState["health"];
 }
 
 /** Opens all that the daemon works with; what was opened is closed through `stack`, in reverse. @throws AppError CONFIG_INVALID | STORAGE_* | SPOOL_FULL */
@@ -39,14 +34,6 @@ export async function openContext(options: {
   readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
   const { config, log, metrics, stack, runnerEntry } = options;
-  const url = config.redisUrl;
-  if (url === null) throw new AppError("CONFIG_INVALID", "REDIS_URL is not set: name the Redis that holds the queues, or use `dryapi up`");
-  const keys = keysFor(config.namespace);
-  const connect = (role: "worker" | "blocking" | "subscriber"): ReturnType<typeof connectRedis> => {
-    const redis = connectRedis({ url, role, onError: (error) => log.debug({ err: error, role }, "Redis connection") });
-    stack.defer(() => redis.disconnect());
-    return redis;
-  };
   const models = await openModels({
     shippedDir: SHIPPED_MODELS_DIR,
     modelDirs: config.modelsDirs,
@@ -61,9 +48,9 @@ export async function openContext(options: {
     }),
   );
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
-  const redis = connect("worker");
-  const { lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName } = config;
-  const queues = stack.use(openQueues({ redis, keys, lockMs, stalledIntervalMs, maxStalled, retentionMs, workerName }));
+  const onError = (err: Error, role: string): void => log.debug({ err, role }, "Redis connection");
+  const state = openState({ settings: config, role: "worker", stack, onError });
+  const { redis, keys, connect, health, queues, requests, emitter, registry, runTimes } = state;
   const uploader = createUploader({
     store,
     concurrency: config.maxConcurrentUploads,
@@ -77,27 +64,26 @@ export async function openContext(options: {
     },
   });
   const shared = { redis, keys };
-  const requests = openRequests({ ...shared, retentionMs });
   const context: WorkerContext = {
     config,
     log,
     metrics,
     queues,
     requests,
-    emitter: openEmitter({ ...shared, ttlMs: retentionMs }),
+    emitter,
     intents: openIntents(shared),
-    registry: openRegistry(shared),
-    ledger: openFaultLedger({ ...shared, ttlMs: retentionMs }),
+    registry,
+    ledger: openFaultLedger({ ...shared, ttlMs: config.retentionMs }),
     cancels: openCancelChannel({ ...shared, subscriber: connect("subscriber") }),
     store,
     spool,
     uploader,
     storeSweep: openStoreSweep({ turn: openSweepTurn(shared), store, requests, queues, config, log, metrics }),
     models,
-    runTimes: openRunTimes(shared),
+    runTimes,
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
     guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
     ...(runnerEntry !== undefined && { runnerEntry }),
   };
-  return { context, keys, blocking: connect("blocking") };
+  return { context, keys, blocking: connect("blocking"), health };
 }

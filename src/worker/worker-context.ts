@@ -27,7 +27,7 @@ export interface WorkerContext {
   readonly spool: Spool;
   readonly uploader: Uploader;
   readonly storeSweep: StoreSweep;
-  readonly models: Models;
+  readonly models: Pick<Models, "ensureVerified" | "get" | "invalid" | "list" | "markCorrupt" | "rescan">;
   readonly runTimes: RunTimes;
   /** The only way to URLs of clients. */
   readonly guardedFetch: GuardedFetch;

@@ -2,8 +2,6 @@ import { steadyNow } from "../lib/steady-clock.ts";
 import type { HealthCheck, HealthReport } from "../telemetry/admin-server.ts";
 import type { Daemon } from "./daemon.ts";
 
-/** Redis is looked at every two seconds. */
-const REDIS_SILENCE_MS = 10_000;
 /** Idle runners are pinged every 20 s; a busy one is proven by its stage deadlines. */
 const PROOF_AGE_MS = 60_000;
 /** The loop hears at least a peek of the queues or a device measurement every few seconds. */
@@ -15,15 +13,14 @@ export function liveness(daemon: Daemon, now: number = steadyNow()): HealthRepor
   return report({ loop: { ok: silentMs < LOOP_SILENCE_MS, detail: `last event ${silentMs} ms ago` } });
 }
 
-/** Able to take work now. */
-export function readiness(daemon: Daemon, now: number = steadyNow()): HealthReport {
-  const silentMs = now - daemon.queueWatch.answeredAt;
+/** Able to take work now. `redis`: whether a write to it works, which claims need. */
+export function readiness(daemon: Daemon, redis: HealthCheck, now: number = steadyNow()): HealthReport {
   const { devices, paused } = daemon.loop.state;
   const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);
   const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
-    redis: { ok: silentMs < REDIS_SILENCE_MS, detail: `last answer ${silentMs} ms ago` },
+    redis,
     models: { ok: daemon.served.length > 0, detail: daemon.served.join(", ") || "no model is complete on disk: see dryapi models list" },
     devices: {
       ok: quarantined.length < devices.length,

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { redisFailure } from "../../core/redis-failure.ts";
 import { checkRedisFacts, type RedisFacts } from "./check-redis.ts";
 
 const GOOD: RedisFacts = {
+  writeFailure: null,
   info: {
     redis_version: "7.0.15",
     maxmemory_policy: "noeviction",
@@ -34,6 +36,7 @@ test("each way to lose jobs is found", () => {
   assert.deepEqual(wrong({ aof_enabled: "0" }), ["redis persistence: warn"]);
   assert.deepEqual(wrong({ aof_last_write_status: "err" }), ["redis persistence: fail"]);
   assert.deepEqual(wrong({ role: "slave" }), ["redis role: fail"]);
+  assert.deepEqual(wrong({}, { writeFailure: redisFailure(new Error("OOM command not allowed")) }), ["redis write: fail"]);
   assert.deepEqual(wrong({ connected_slaves: "1" }), ["redis failover: warn"]);
 });
 

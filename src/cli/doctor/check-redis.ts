@@ -1,7 +1,10 @@
+import type { RedisFailure } from "../../core/redis-failure.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
-/** What `doctor` asks of Redis; state/redis.ts's client answers it. */
+/** What `doctor` asks of Redis; readRedisFacts answers it. */
 export interface RedisFacts {
+  /** Why a test write failed; null when it went through. */
+  readonly writeFailure: RedisFailure | null;
   /** INFO's fields. */
   readonly info: Readonly<Record<string, string>>;
   /** CONFIG GET, null where it is forbidden (managed services). */
@@ -17,6 +20,7 @@ const SLOW_PING_MS = 50;
 
 export function checkRedisFacts(facts: RedisFacts): readonly Finding[] {
   return [
+    checkWrite(facts),
     checkVersion(facts),
     checkPolicy(facts),
     checkPersistence(facts),
@@ -24,6 +28,11 @@ export function checkRedisFacts(facts: RedisFacts): readonly Finding[] {
     checkClock(facts),
     checkLatency(facts),
   ].flat();
+}
+
+function checkWrite({ writeFailure }: RedisFacts): Finding {
+  if (writeFailure === null) return ok("redis write", "a test write went through");
+  return fail("redis write", writeFailure.words, writeFailure.advice);
 }
 
 function checkVersion({ info }: RedisFacts): Finding {

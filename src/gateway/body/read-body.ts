@@ -43,7 +43,8 @@ function dropUploads(request: FastifyRequest, done: () => void): void {
   const folder = folders.get(request);
   if (folder === undefined) return done();
   folders.delete(request);
-  rm(folder, { recursive: true, force: true }, () => done());
+  // A file that is being made meanwhile keeps its folder from going: then it is tried again.
+  rm(folder, { recursive: true, force: true, maxRetries: 5 }, () => done());
 }
 
 /** JSON, urlencoded or multipart, as it came. @throws HttpProblem 400 | 413 | 415 */
@@ -72,6 +73,11 @@ async function readParts(request: FastifyRequest): Promise<RequestBody> {
   if (Number(request.headers["content-length"] ?? 0) > MAX_REQUEST_BYTES) throw tooLarge("The request is larger than 75 MB.");
   const folder = await mkdtemp(join(tmpdir(), "dryapi-upload-"));
   folders.set(request, folder);
+  if (request.raw.destroyed) {
+    // The client has left meanwhile, and the hooks have run.
+    dropUploads(request, () => undefined);
+    throw malformed("The request was broken off.");
+  }
   const fields: [string, unknown][] = [];
   const uploads: Upload[] = [];
   const limits = {

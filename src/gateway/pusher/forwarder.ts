@@ -79,6 +79,7 @@ export class Forwarder {
     try {
       for (const { id: client } of await this.#context.clients.list()) {
         if (!this.#leads) return;
+        // Also of a client whose own record cannot be read: its events are told all the same.
         for (const present of await this.#updates.present(client, since)) this.#outbox.put({ client, ...present });
       }
     } catch {

@@ -3,7 +3,8 @@ import { steadyNow } from "../../lib/steady-clock.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { readUnfinished } from "../../state/read-unfinished.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
-import { readState, type RequestState } from "../../requests/read-state.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
+import { readState, readStates, type RequestState } from "../../requests/read-state.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { presentOf, updateOf, type UpdatePayload } from "./update-payload.ts";
 
@@ -23,7 +24,7 @@ export interface PresentUpdate {
 
 export type UpdatesContext = Pick<
   GatewayContext,
-  "config" | "keys" | "redis" | "store" | "secrets" | "publicUrl" | "requests" | "queues" | "readLive" | "index"
+  "config" | "log" | "keys" | "redis" | "store" | "secrets" | "publicUrl" | "requests" | "queues" | "readLive" | "index"
 >;
 
 /** How many of a client's newest requests are looked through, and of how many the state is told at most. */
@@ -38,9 +39,12 @@ export function openRequestUpdates(context: UpdatesContext): RequestUpdates {
       const since = from - steadyNow() + (await context.requests.now());
       const { ids } = await context.index.page(client, { cursor: null, limit: MOST_LOOKED_AT });
       const candidates = await readUnfinished(context.redis, context.keys, ids, since);
-      const states = await Promise.all(candidates.slice(0, MOST_PRESENT).map((id) => readState(context, id)));
+      const states = await readStates(context, candidates.slice(0, MOST_PRESENT));
+      for (const found of states) {
+        if (isUnreadable(found)) context.log.warn({ request: found.id, why: found.unreadable }, "a request cannot be told to its client");
+      }
       const told = await Promise.all(
-        states.filter((found) => found !== null && isTold(found, since)).map((found) => presentUpdate(context, found as RequestState)),
+        states.flatMap((found) => (!isUnreadable(found) && isTold(found, since) ? [presentUpdate(context, found)] : [])),
       );
       const present = told.filter((each) => each !== null).toReversed();
       const isRunning = ({ payload }: PresentUpdate): boolean => payload.status === "in_progress";
@@ -72,8 +76,9 @@ async function doneOf(context: UpdatesContext, event: JobEvent): Promise<UpdateP
 /** An event of an older worker does not say where its result is. */
 async function linkOfEnd(context: UpdatesContext, { id, result }: JobEvent): Promise<string | null> {
   if (result !== undefined) return linkToFile(context, { id, createdAt: result.createdAt }, result);
-  const found = await readState(context, id);
-  return found === null ? null : linkOf(context, found);
+  const found = await orUnreadable(readState(context, id));
+  if (isUnreadable(found)) context.log.warn({ request: id, why: found.unreadable }, "an end is told without its result");
+  return found === null || isUnreadable(found) ? null : linkOf(context, found);
 }
 
 /** Null for a request without a result. */

@@ -1,8 +1,10 @@
 import type { FastifyInstance } from "fastify";
 import { TASKS } from "../../protocol/task.ts";
 import { cancelJob } from "../../requests/cancel-job.ts";
-import { readState } from "../../requests/read-state.ts";
+import { isUnreadable } from "../../protocol/stored.ts";
+import { readStates, type UnreadableRequest } from "../../requests/read-state.ts";
 import { whyWaiting } from "../../requests/why-waiting.ts";
+import { errorFields } from "../views/status-body.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
@@ -48,9 +50,9 @@ async function listRequests(
   { wanted, limit, cursor }: { readonly wanted: string | null; readonly limit: number; readonly cursor: string | null },
 ): Promise<unknown> {
   const page = await context.index.page(client, { cursor, limit });
-  const found = await Promise.all(page.ids.map((id) => readState(context, id)));
-  const shown = found.flatMap((each) => (each === null || (wanted !== null && each.state.status !== wanted) ? [] : [each]));
-  const data = await Promise.all(shown.map((each) => rowOf(context, each)));
+  const found = await readStates(context, page.ids);
+  const shown = found.filter((each) => wanted === null || (isUnreadable(each) ? "error" : each.state.status) === wanted);
+  const data = await Promise.all(shown.map(async (each) => (isUnreadable(each) ? unreadableEntry(each) : rowOf(context, each))));
   return { data, meta: { next_cursor: page.cursor, per_page: limit } };
 }
 
@@ -65,6 +67,21 @@ async function rowOf(context: GatewayContext, { record, state }: FoundRequest): 
     created_at: new Date(record.createdAt).toISOString(),
     ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
     ...waitFields(await whyWaiting(context.offered, { record, state })),
+  };
+}
+
+/** A request that another version recorded, or that is damaged: it is there, and what failed is that this gateway cannot read it. */
+function unreadableEntry({ id }: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    request_id: id,
+    task: null,
+    inference_type: null,
+    model: null,
+    status: "error",
+    progress: 0,
+    created_at: null,
+    ended_at: null,
+    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
   };
 }
 

@@ -3,7 +3,8 @@ import type { RequestRecord } from "../../protocol/request.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
 import { readState } from "../../requests/read-state.ts";
 import { whyWaiting } from "../../requests/why-waiting.ts";
-import { notFound } from "../http/errors.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
+import { HttpProblem, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { statusBody } from "./status-body.ts";
 
@@ -14,9 +15,13 @@ export interface FoundRequest {
   readonly state: JobState;
 }
 
-/** A client's own request. @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist */
+/**
+ * A client's own request. @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist; 500 with the reason for one whose
+ * record this gateway cannot read
+ */
 export async function ownRequest(context: GatewayContext, client: string, id: string): Promise<FoundRequest> {
-  const found = UUID.test(id) ? await readState(context, id) : null;
+  const found = UUID.test(id) ? await orUnreadable(readState(context, id)) : null;
+  if (isUnreadable(found)) throw (await context.index.has(client, id)) ? new HttpProblem(500, { message: found.unreadable }) : notFound();
   if (found === null || found.record.client !== client) throw notFound();
   return found;
 }
@@ -29,7 +34,9 @@ export async function describeRequest(
   const files = (state.result?.files ?? []).filter(({ role }) => role !== "extra");
   const links = new Map(await Promise.all(files.map(async (file) => [file.name, await linkToFile(context, record, file)] as const)));
   const position = state.status === "pending" ? await context.queues.position(record.queue, record.id) : null;
-  const etaMs = await estimate(context, { record, state }, position);
+  // A guess for the client's comfort: what it is made from may be unreadable.
+  const guess = await orUnreadable(estimate(context, { record, state }, position));
+  const etaMs = isUnreadable(guess) ? null : guess;
   const waits = await whyWaiting(context.offered, { record, state });
   return statusBody({ record, state, linkOf: (file) => links.get(file.name) ?? "", position, etaMs, waits });
 }

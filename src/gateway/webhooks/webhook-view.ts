@@ -1,4 +1,5 @@
-import type { Delivery, DeliveryAttempt } from "../../state/open-deliveries.ts";
+import { isUnreadable } from "../../protocol/stored.ts";
+import type { Delivery, DeliveryAttempt, UnreadableDelivery } from "../../state/open-deliveries.ts";
 import type { WebhookSettings } from "../../state/open-webhooks.ts";
 
 type View = Readonly<Record<string, unknown>>;
@@ -14,7 +15,8 @@ export function settingsView(settings: WebhookSettings | null): View {
   };
 }
 
-export function deliveryView(delivery: Delivery): View {
+export function deliveryView(delivery: Delivery | UnreadableDelivery): View {
+  if (isUnreadable(delivery)) return unreadableView(delivery);
   return {
     delivery_id: delivery.id,
     event: delivery.event,
@@ -26,6 +28,23 @@ export function deliveryView(delivery: Delivery): View {
     attempt_count: delivery.attemptCount,
     attempts: delivery.attempts.map(attemptView),
     body: delivery.body,
+  };
+}
+
+/** It is there, and this gateway cannot read it. */
+function unreadableView({ id, unreadable }: UnreadableDelivery): View {
+  return {
+    delivery_id: id,
+    event: null,
+    url: null,
+    status: "failed",
+    created_at: null,
+    next_attempt_at: null,
+    redeliveries: 0,
+    attempt_count: 0,
+    attempts: [],
+    body: null,
+    error: unreadable,
   };
 }
 

@@ -39,10 +39,6 @@ export class VideoPrompts {
     this.#options = options;
   }
 
-  get tokens(): number {
-    return this.#options.tokenizer.length;
-  }
-
   /** `beforeRun` is awaited before the native run (a stage to announce). */
   async encode(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: TextEmbedding; readonly cached: boolean }> {
     const { encoder, tokenizer, cache, type, masked, identity } = this.#options;

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { splitSentences } from "../../lib/sentences.ts";
+import { splitSentences } from "./sentences.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { asFloat32, floatTensor, toFloatData } from "../graph/float-edge.ts";

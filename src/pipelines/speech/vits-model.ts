@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { z } from "zod";
-import { splitSentences } from "../../lib/sentences.ts";
+import { splitSentences } from "./sentences.ts";
 import { AppError } from "../../protocol/error.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
 import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly } from "../graph/graph-edge.ts";

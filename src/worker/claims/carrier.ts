@@ -1,4 +1,4 @@
-import type { AppError } from "../../protocol/error.ts";
+import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -40,15 +40,19 @@ export class Carrier {
    */
   carry(claim: Claim, offer: (data: JobData) => Seat | null): Promise<"seated" | "refused" | "ended"> {
     const offered = Promise.withResolvers<"seated" | "refused" | "ended">();
-    const carried = this.#carry(claim, async (job) => {
+    const work = async (job: HeldJob): Promise<Ending> => {
       const admission = await admit(this.#context, job);
+      // Storing may take as long as an outage of the store: a batch and its runner do not wait for it.
+      if (admission.kind !== "run") offered.resolve("ended");
       if (admission.kind === "not-here") return admission;
       if (admission.kind === "outputs") return this.#store(job, admission.entry);
       using seat = offer(job.data);
       offered.resolve(seat === null ? "refused" : "seated");
-      if (seat === null) throw handedBack("it does not share the batch's parameters");
+      if (seat === null) throw handedBack("it got no seat: it does not share the batch's parameters, or the worker shuts down");
       return await runJob(this.#context, this.#parts, job, seat, (entry, signal) => this.#store(job, entry, signal));
-    });
+    };
+    // No answer waits for the settling: while Redis is away it takes as long as that. Where there is nothing to work on, it must.
+    const carried = this.#carry(claim, (job) => work(job).finally(() => offered.resolve("ended")));
     void carried.then(() => offered.resolve("ended"));
     return offered.promise;
   }
@@ -92,7 +96,9 @@ export class Carrier {
   }
 
   #carry(claim: Claim, work: (job: HeldJob) => Promise<Ending>): Promise<void> {
-    const carried = this.#toItsEnd(claim, work).finally(() => this.#carried.delete(carried));
+    const carried = this.#toItsEnd(claim, work)
+      .catch((thrown: unknown) => this.#context.log.error({ err: asAppError(thrown), job: claim.id }, "after a claim's end; this is a bug"))
+      .finally(() => this.#carried.delete(carried));
     this.#carried.add(carried);
     return carried;
   }
@@ -100,8 +106,14 @@ export class Carrier {
   async #toItsEnd(claim: Claim, work: (job: HeldJob) => Promise<Ending>): Promise<void> {
     using job = this.#parts.keeper.hold(claim);
     const ending = await endingOf(job, work);
-    if (ending.kind === "failed" && ending.error.code === "SPOOL_FULL") this.#parts.onSpoolFull();
-    if (!(await this.#parts.settler.settle(job, ending))) return;
+    let ended = false;
+    try {
+      // First, so that it is not claimed again at once.
+      if (ending.kind === "failed" && ending.error.code === "SPOOL_FULL") this.#parts.onSpoolFull();
+    } finally {
+      ended = await this.#parts.settler.settle(job, ending);
+    }
+    if (!ended) return;
     // What earlier claims left in the store is nobody's any more.
     if (claim.claim > 1) await this.#context.uploader.removeEarlier(claim.id, claim.claim);
     if (ending.kind !== "done") return;

@@ -1,4 +1,4 @@
-import { sleep } from "../../lib/backoff.ts";
+import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { AppError, asAppError } from "../../protocol/error.ts";
 import type { Claim } from "../../queue/queue-types.ts";
 import { jobLogger } from "../../telemetry/logger.ts";
@@ -14,12 +14,17 @@ const RENEWALS_PER_LOCK = 3;
  */
 export class ClaimKeeper {
   readonly #context: Pick<WorkerContext, "config" | "log" | "metrics" | "queues" | "requests">;
+  readonly #sleep: Sleep;
   /** By token: a job that comes back while its earlier claim is still being wound up is held twice. */
   readonly #held = new Map<string, HeldJob>();
   #closed: AppError | null = null;
 
-  constructor(context: Pick<WorkerContext, "config" | "log" | "metrics" | "queues" | "requests">) {
+  constructor(
+    context: Pick<WorkerContext, "config" | "log" | "metrics" | "queues" | "requests">,
+    options: { readonly sleep?: Sleep } = {},
+  ) {
     this.#context = context;
+    this.#sleep = options.sleep ?? realSleep;
   }
 
   get jobs(): readonly HeldJob[] {
@@ -53,7 +58,7 @@ export class ClaimKeeper {
   async run(signal: AbortSignal): Promise<void> {
     const everyMs = Math.floor(this.#context.config.lockMs / RENEWALS_PER_LOCK);
     while (!signal.aborted) {
-      await sleep(everyMs, signal).catch(() => undefined);
+      await this.#sleep(everyMs, signal).catch(() => undefined);
       if (!signal.aborted) await this.renew();
     }
   }

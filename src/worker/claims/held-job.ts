@@ -22,6 +22,7 @@ export class HeldJob implements Disposable {
   readonly #controller = new AbortController();
   readonly #onRelease: (job: HeldJob) => void;
   #clock: NodeJS.Timeout | undefined;
+  #released = false;
 
   constructor(claim: Claim, options: { readonly log: Logger; readonly onRelease: (job: HeldJob) => void }) {
     this.claim = claim;
@@ -56,6 +57,8 @@ export class HeldJob implements Disposable {
   /** Aborts it with JOB_TIMEOUT when its time limit is over, of which `elapsedMs` have passed since its first dispatch ever. */
   startClock(elapsedMs: number): void {
     clearTimeout(this.#clock);
+    // Its start may be recorded so slowly that it has ended by then.
+    if (this.#released) return;
     const limitMs = this.data.timeoutMs;
     const text = `job ${this.id} took longer than its time limit of ${limitMs} ms, counted from its first start`;
     const leftMs = Math.min(Math.max(0, limitMs - Math.max(0, elapsedMs)), MAX_TIMER_MS);
@@ -69,6 +72,7 @@ export class HeldJob implements Disposable {
 
   /** From now on its lock is not renewed. Releasing twice is no error. */
   release(): void {
+    this.#released = true;
     this.stopClock();
     this.#onRelease(this);
   }

@@ -17,7 +17,7 @@ interface Rig {
 }
 
 /** A relay whose sends wait until the test settles them, as with a Redis that hangs. */
-function openRelay(): Rig {
+function openRelay(now: () => number = Date.now): Rig {
   const tried: JobEventDraft[] = [];
   const waiting: PromiseWithResolvers<{ lockHeld: boolean; cancelled: boolean }>[] = [];
   const emit = (_target: unknown, draft: JobEventDraft): Promise<unknown> => {
@@ -52,7 +52,7 @@ function openRelay(): Rig {
   };
   const job = new HeldJob(claim, { log: createLogger({ level: "silent" }), onRelease: () => undefined });
   return {
-    relay: new JobRelay(context, job, () => undefined),
+    relay: new JobRelay(context, job, () => undefined, now),
     tried,
     settle: async (ok) => {
       const gate = waiting.shift();
@@ -69,7 +69,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 
 test("events go out in their order, one after the other", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -89,7 +89,7 @@ test("events go out in their order, one after the other", async () => {
 
 test("with a Redis that hangs the end of a job waits for one send, not for all that queued up behind it", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -104,7 +104,7 @@ test("with a Redis that hangs the end of a job waits for one send, not for all t
 
 test("after an outage only the newest event is tried, and then all again", async () => {
   const { relay, tried, settle } = openRelay();
-  relay.started();
+  relay.started(Promise.resolve());
   relay.stage("text");
   relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step: 1 });
   await turn();
@@ -114,7 +114,7 @@ test("after an outage only the newest event is tried, and then all again", async
     ["processing", "preview"],
   );
   await settle(true);
-  relay.started();
+  relay.started(Promise.resolve());
   await turn();
   await settle(true);
   await relay[Symbol.asyncDispose]();
@@ -125,11 +125,13 @@ test("after an outage only the newest event is tried, and then all again", async
 });
 
 test("of previews that come too fast four a second are told, the newest of each quarter", async (t) => {
-  t.mock.timers.enable({ apis: ["Date", "setTimeout"] });
-  const { relay, tried, settle } = openRelay();
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let now = 0;
+  const { relay, tried, settle } = openRelay(() => now);
   for (let step = 0; step < 100; step += 1) {
     const before = tried.length;
     relay.preview({ type: "preview", id: "job-relay-1", jpeg: JPEG, step });
+    now += 10;
     t.mock.timers.tick(10);
     await turn();
     if (tried.length > before) await settle(true);

@@ -1,4 +1,5 @@
 import { flush, MAX_PROGRESS_PER_SECOND, offer, openGate, type GateStep, type RateGate } from "../../core/rate-gate.ts";
+import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError } from "../../protocol/error.ts";
 import { MAX_PREVIEW_BYTES, MAX_PREVIEWS_PER_SECOND, type JobEventDraft } from "../../protocol/event.ts";
 import type { HeldJob } from "./held-job.ts";
@@ -21,18 +22,23 @@ export class JobRelay implements AsyncDisposable {
   readonly #context: WorkerContext;
   readonly #job: HeldJob;
   readonly #onLockDoubt: () => void;
+  readonly #now: () => number;
   readonly #progress: Lane = { gate: openGate(MAX_PROGRESS_PER_SECOND), timer: undefined };
   readonly #preview: Lane = { gate: openGate(MAX_PREVIEWS_PER_SECOND), timer: undefined };
   #percent = 0;
   #stage = "";
+  #isRecorded = false;
   #closed = false;
+  readonly #closing = Promise.withResolvers<void>();
   /** The last send failed: Redis is away, or hangs and makes every send wait. */
   #away = false;
   #pending = 0;
   /** Sends follow one another, so that events reach Redis in their order. */
   #sending: Promise<void> = Promise.resolve();
 
-  constructor(context: WorkerContext, job: HeldJob, onLockDoubt: () => void) {
+  /** `now`: milliseconds of a clock that never goes back. */
+  constructor(context: WorkerContext, job: HeldJob, onLockDoubt: () => void, now: () => number = steadyNow) {
+    this.#now = now;
     this.#context = context;
     this.#job = job;
     this.#onLockDoubt = onLockDoubt;
@@ -42,8 +48,9 @@ export class JobRelay implements AsyncDisposable {
     return this.#percent;
   }
 
-  /** `processing`: once, when the job is dispatched. */
-  started(): void {
+  /** `processing`: once, when the job is dispatched. No event is sent before the start is recorded: what a poll says must not fall behind. */
+  started(recorded: Promise<unknown>): void {
+    this.#sending = Promise.race([recorded.then(() => (this.#isRecorded = true)), this.#closing.promise]).then(() => undefined);
     this.#send({ ...this.#base(), type: "processing" });
   }
 
@@ -74,6 +81,7 @@ export class JobRelay implements AsyncDisposable {
   /** Nothing is sent after this, so that no event follows the terminal one. Resolves when the last send has settled. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    this.#closing.resolve();
     for (const lane of [this.#progress, this.#preview]) clearTimeout(lane.timer);
     await this.#sending;
   }
@@ -83,7 +91,8 @@ export class JobRelay implements AsyncDisposable {
   }
 
   #offer(lane: Lane, draft: JobEventDraft): void {
-    if (!this.#closed) this.#take(lane, offer(lane.gate, draft, performance.now()));
+    if (this.#closed) return;
+    this.#take(lane, offer(lane.gate, draft, this.#now()));
   }
 
   #take(lane: Lane, step: GateStep<JobEventDraft>): void {
@@ -92,11 +101,12 @@ export class JobRelay implements AsyncDisposable {
     if (step.dueAt === null || lane.timer !== undefined) return;
     lane.timer = setTimeout(() => {
       lane.timer = undefined;
-      this.#take(lane, flush(lane.gate, performance.now()));
-    }, step.dueAt - performance.now());
+      this.#take(lane, flush(lane.gate, this.#now()));
+    }, step.dueAt - this.#now());
   }
 
   #send(draft: JobEventDraft): void {
+    if (this.#closed) return;
     this.#pending += 1;
     this.#sending = this.#sending.then(() => this.#emit(draft)).finally(() => (this.#pending -= 1));
   }
@@ -104,6 +114,8 @@ export class JobRelay implements AsyncDisposable {
   async #emit(draft: JobEventDraft): Promise<void> {
     // While Redis is away only the newest is tried, and none for the sake of a job that has ended: nothing must wait for events.
     if (this.#job.abortReason?.code === "LOCK_LOST" || (this.#away && (this.#closed || this.#pending > 1))) return;
+    // Its end is told before its start was recorded: then it never started for anybody.
+    if (this.#closed && !this.#isRecorded) return;
     const { queue, token, claim } = this.#job.claim;
     try {
       const answer = await this.#context.emitter.emit({ id: this.#job.id, queue, token, claim, client: this.#job.data.client }, draft);

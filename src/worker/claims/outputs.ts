@@ -61,8 +61,10 @@ export async function verifiedEntry(context: WorkerContext, job: HeldJob, entry:
     await context.spool.verify(entry, entry.complete.files, job.signal);
   } catch (thrown) {
     job.signal.throwIfAborted();
-    job.log.warn({ err: asAppError(thrown) }, "outputs of an earlier claim are damaged; the job runs again");
-    await context.spool.removeUpTo(job.id, entry.claim.claim);
+    const error = asAppError(thrown);
+    job.log.warn({ err: error }, "outputs of an earlier claim are damaged or cannot be read; the job runs again");
+    // What cannot be read now (no file descriptor left) may be whole all the same.
+    if (error.code === "BAD_OUTPUT") await context.spool.removeUpTo(job.id, entry.claim.claim);
     return null;
   }
   job.log.info(

@@ -43,18 +43,14 @@ export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJ
     signal: job.signal,
     onStart: async () => {
       if (start !== null) return;
-      // Not waited for before the run, but before the end.
+      // Not waited for before the run, but before its result is stored.
       start = recordStart(context, job);
-      relay.started();
+      relay.started(start);
     },
     onEvent: (event) => tell(relay, event, (ms) => context.metrics.stepSeconds.observe({ model: job.model }, ms / 1_000)),
   };
 
-  try {
-    return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started, store });
-  } finally {
-    await started();
-  }
+  return await runUntilEnd(context, parts, { job, first, entry, member, inputMs, started, store });
 }
 
 interface Running {

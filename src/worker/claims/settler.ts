@@ -1,11 +1,12 @@
 import { decideOutcome, mayConcernOthers, NO_FAULTS, type ClaimEnd, type ClaimOutcome, type FaultCount } from "../../core/job-outcome.ts";
 import type { JobView } from "../../core/job-state.ts";
-import { backoffDelayMs, sleep, type BackoffPolicy } from "../../lib/backoff.ts";
+import { backoffDelayMs, sleep as realSleep, type BackoffPolicy, type Sleep } from "../../lib/backoff.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
 import { AppError, asAppError, ERROR_TABLE, toErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { JobEventDraft } from "../../protocol/event.ts";
 import type { JobResult } from "../../protocol/result.ts";
 import type { WorkerContext } from "../worker-context.ts";
+import type { CompleteEntry } from "../spool/spool.ts";
 import type { HeldJob } from "./held-job.ts";
 
 const REDIS_BACKOFF: BackoffPolicy = { firstMs: 100, factor: 2, maxMs: 5_000, jitter: 0.5 };
@@ -42,10 +43,14 @@ interface Verb {
 export class Settler {
   readonly #context: SettlerContext;
   readonly #stop: AbortSignal;
+  readonly #sleep: Sleep;
+  readonly #random: () => number;
 
-  constructor(context: SettlerContext, stop: AbortSignal) {
+  constructor(context: SettlerContext, options: { readonly stop: AbortSignal; readonly sleep?: Sleep; readonly random?: () => number }) {
     this.#context = context;
-    this.#stop = stop;
+    this.#stop = options.stop;
+    this.#sleep = options.sleep ?? realSleep;
+    this.#random = options.random ?? Math.random;
   }
 
   /** Never rejects. True when the job has ended: completed, failed or cancelled by this claim. */
@@ -53,7 +58,7 @@ export class Settler {
     try {
       if (ending.kind === "done") return await this.#complete(job, ending.result);
       if (ending.kind === "not-here") return await this.#leave(job);
-      return await this.#apply(job, decideOutcome(await this.#claimEnd(job, ending), { random: Math.random }));
+      return await this.#apply(job, decideOutcome(await this.#claimEnd(job, ending), { random: this.#random }));
     } catch (thrown) {
       await this.#abandon(job, asAppError(thrown));
       return false;
@@ -68,6 +73,7 @@ export class Settler {
     const main = result.files.find(({ role }) => role === "main");
     const where = main === undefined ? {} : { result: { name: main.name, key: main.key, createdAt: job.data.submittedAt } };
     await this.#told(job, "completed", { type: "done", progress: 100, ...where });
+    await this.#clear(job, () => this.#context.spool.removeUpTo(job.id, job.claim.claim));
     job.log.info({ timings: result.timings, files: result.files.length, info: result.info }, "job completed");
     return true;
   }
@@ -105,6 +111,7 @@ export class Settler {
     });
     const { publicText } = ERROR_TABLE[error.code];
     await this.#told(job, end, { type: "error", progress: 0, errorCode: error.code, errorMessage: publicText });
+    await this.#clear(job, () => this.#context.spool.removeUpTo(job.id, claim));
     job.log[end === "failed" ? "error" : "info"]({ error }, `job ${end}`);
     return true;
   }
@@ -139,19 +146,30 @@ export class Settler {
   }
 
   async #handBack(job: HeldJob, error: ErrorData): Promise<boolean> {
-    // Outputs that are whole stay: a restarted daemon takes the claim up again and stores them (see recover-claims.ts).
-    if ((await this.#context.spool.findComplete(job.id)) !== null) {
+    const { claim } = job.claim;
+    const whole = await this.#wholeOutputs(job);
+    // Outputs that this claim has made stay: a restarted daemon takes the claim up again and stores them (see recover-claims.ts).
+    if (whole?.claim.claim === claim) {
       job.release();
       job.log.info("the job's outputs wait in the spool for the next start of this daemon");
       return false;
     }
-    const { claim } = job.claim;
     await this.#until(job, {
       act: () => this.#context.queues.handBack(job.claim),
       // A stalled check that was faster did the same.
       proof: (view) => view.state === "waiting" && view.claim === claim,
     });
     return this.#requeued(job, "hand-back", error, 0);
+  }
+
+  /** A disk that does not answer keeps no job from its queue. */
+  async #wholeOutputs(job: HeldJob): Promise<CompleteEntry | null> {
+    try {
+      return await this.#context.spool.findComplete(job.id);
+    } catch (thrown) {
+      job.log.warn({ err: asAppError(thrown) }, "the job's outputs were not looked for");
+      return null;
+    }
   }
 
   async #claimEnd(job: HeldJob, { error, deviceBlamed, faults }: Extract<Ending, { kind: "failed" }>): Promise<ClaimEnd> {
@@ -176,13 +194,17 @@ export class Settler {
   async #requeued(job: HeldJob, reason: string, error: ErrorData, delayMs: number): Promise<false> {
     this.#context.metrics.jobRetries.inc({ reason });
     await this.#told(job, "requeued", { type: "requeued", progress: 0 });
+    const { spool } = this.#context;
+    const { claim } = job.claim;
+    // Whole outputs of an earlier claim outlast a hand-back: this host's next claim stores them.
+    await this.#clear(job, () => (reason === "hand-back" ? spool.removeUnfinished(job.id, claim) : spool.removeUpTo(job.id, claim)));
     job.log.warn({ error, delayMs, reason }, "job put back into its queue");
     return false;
   }
 
-  /** After the verb: the event of the end, and the spool without the claim. Losing the event is no harm: status comes from the queue. */
+  /** After the verb: the event of the end. Losing it is no harm: status comes from the queue. */
   async #told(job: HeldJob, end: string, draft: Omit<JobEventDraft, "id" | "claim">): Promise<void> {
-    const { metrics, emitter, spool } = this.#context;
+    const { metrics, emitter } = this.#context;
     job.release();
     metrics.jobs.inc({ model: job.model, end });
     metrics.jobSeconds.observe({ model: job.model, end }, (steadyNow() - job.heldSince) / 1_000);
@@ -192,10 +214,13 @@ export class Settler {
     } catch (thrown) {
       job.log.warn({ err: asAppError(thrown) }, "the job's terminal event was not published; its status tells");
     }
+  }
+
+  async #clear(job: HeldJob, removal: () => Promise<void>): Promise<void> {
     try {
-      await spool.removeUpTo(id, claim);
+      await removal();
     } catch (thrown) {
-      job.log.warn({ err: asAppError(thrown) }, "the job's spool folder was not removed; housekeeping will");
+      job.log.warn({ err: asAppError(thrown) }, "the claim's spool folder was not removed; housekeeping will");
     }
   }
 
@@ -207,11 +232,7 @@ export class Settler {
     job.log.warn({ err: error }, `claim given up: ${why}`);
     this.#context.metrics.jobs.inc({ model: job.model, end: "lost" });
     if (!lost) return;
-    try {
-      await this.#context.spool.removeUnfinished(job.id, job.claim.claim);
-    } catch (thrown) {
-      job.log.warn({ err: asAppError(thrown) }, "the claim's spool folder was not removed; housekeeping will");
-    }
+    await this.#clear(job, () => this.#context.spool.removeUnfinished(job.id, job.claim.claim));
   }
 
   /**
@@ -234,7 +255,7 @@ export class Settler {
       } else if (error.code !== "REDIS_UNAVAILABLE") {
         job.log.error({ err: error, tries }, "settling a claim failed unexpectedly; tried again");
       }
-      await sleep(backoffDelayMs(REDIS_BACKOFF, tries, Math.random), this.#stop);
+      await this.#sleep(backoffDelayMs(REDIS_BACKOFF, tries, this.#random), this.#stop);
     }
   }
 

@@ -1,5 +1,5 @@
 import { availableParallelism, totalmem } from "node:os";
-import { mebibytes, nvidiaSmi, type NvidiaSmi } from "../../lib/nvidia-smi.ts";
+import { mebibytes, nvidiaSmi, type NvidiaSmi } from "../../nvidia/nvidia-smi.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { DeviceSpec } from "../../protocol/ipc.ts";
 import type { DeviceKind } from "../../protocol/manifest.ts";

@@ -43,7 +43,7 @@ export function runnerEnv(env: Env, device: { readonly kind: string }): Record<s
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
     ...Object.fromEntries(kept),
     ...(libraries === "" ? {} : { LD_LIBRARY_PATH: libraries }),
-    // onnxruntime phones home unless this is set before its library is loaded (runtime.md 0.1).
+    // onnxruntime phones home unless this is set before its library is loaded.
     ORT_DISABLE_TELEMETRY: "1",
     // CPU runners compete with the daemon for cores: its event loop comes first.
     ...(device.kind === "cpu" ? { DRYAPI_NICE: "10" } : {}),

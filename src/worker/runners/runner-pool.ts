@@ -1,20 +1,28 @@
 import { steadyNow } from "../../lib/steady-clock.ts";
+import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
 import { startRunner, type RunnerProcess } from "./runner-process.ts";
+import type { RunnerOptions } from "./runner-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
 
 /** How often an idle runner must answer a real operation on its device, and how long it may take. */
 const PING_EVERY_MS = 20_000;
 const PING_TIMEOUT_MS = 10_000;
 
+/** What the pool and the batches use of a runner's process. */
+export type RunnerLink = Pick<
+  RunnerProcess,
+  "pid" | "state" | "memory" | "ready" | "exited" | "runBatch" | "cancel" | "ping" | "stop" | "kill"
+>;
+
 export interface PooledRunner {
   readonly id: string;
   readonly model: string;
   readonly device: DetectedDevice;
   readonly manifest: Manifest;
-  readonly process: RunnerProcess;
+  readonly process: RunnerLink;
   readonly loadMs: number;
   /** Milliseconds of `steadyNow`. */
   readonly loadedAt: number;
@@ -30,19 +38,30 @@ export interface PoolEvents {
   pingFailed(device: string, error: AppError): void;
 }
 
+type PoolContext = Pick<WorkerContext, "config" | "log" | "metrics" | "models" | "runnerEntry">;
+
 type Slot =
-  | { readonly phase: "loading"; readonly abort: AbortController; process: RunnerProcess | null }
+  | { readonly phase: "loading"; readonly abort: AbortController; process: RunnerLink | null }
   | { readonly phase: "up"; readonly runner: PooledRunner };
+
+export interface PoolOptions {
+  readonly startRunner?: (options: RunnerOptions) => Promise<RunnerLink>;
+  readonly sleep?: Sleep;
+}
 
 /** The runner processes of this host by the scheduler's ids: starts them, pings them while they idle, stops them, tells how they end. */
 export class RunnerPool {
-  readonly #context: WorkerContext;
+  readonly #context: PoolContext;
   readonly #events: PoolEvents;
+  readonly #startRunner: (options: RunnerOptions) => Promise<RunnerLink>;
+  readonly #sleep: Sleep;
   readonly #slots = new Map<string, Slot>();
 
-  constructor(context: WorkerContext, events: PoolEvents) {
+  constructor(context: PoolContext, events: PoolEvents, options: PoolOptions = {}) {
     this.#context = context;
     this.#events = events;
+    this.#startRunner = options.startRunner ?? startRunner;
+    this.#sleep = options.sleep ?? realSleep;
   }
 
   get(id: string): PooledRunner | undefined {
@@ -72,7 +91,7 @@ export class RunnerPool {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });
       slot.abort.signal.throwIfAborted();
       const { config, runnerEntry } = this.#context;
-      const child = await startRunner({
+      const child = await this.#startRunner({
         manifest: entry.manifest,
         modelDir: entry.dir,
         device,
@@ -108,6 +127,8 @@ export class RunnerPool {
   }
 
   #loadFailed(id: string, model: string, device: string, slot: Extract<Slot, { phase: "loading" }>, error: AppError): void {
+    // Nobody knows the process any more; mostly it has ended already.
+    void slot.process?.kill("its load failed");
     const wanted = !slot.abort.signal.aborted;
     if (wanted) {
       this.#context.metrics.modelLoadFailures.inc({ model, code: error.code });
@@ -135,34 +156,31 @@ export class RunnerPool {
 
   /** Ends all processes now. */
   async killAll(why: string): Promise<void> {
-    for (const [id, slot] of this.#slots) if (slot.phase === "loading") this.stop(id, 0);
-    await Promise.all(this.up.map((runner) => runner.process.kill(why)));
+    const slots = [...this.#slots.values()];
+    for (const slot of slots) if (slot.phase === "loading") slot.abort.abort();
+    await Promise.all(slots.map(async (slot) => (slot.phase === "up" ? slot.runner.process : slot.process)?.kill(why)));
   }
 
   async #pingWhileIdle(runner: PooledRunner): Promise<void> {
     const { process } = runner;
-    while (await stillUpAfter(process, PING_EVERY_MS)) {
+    const gone = new AbortController();
+    void process.exited.then(() => gone.abort());
+    while (await this.#stillUpAfter(PING_EVERY_MS, gone.signal)) {
       if (process.state !== "ready") continue;
       try {
         await process.ping({ timeoutMs: PING_TIMEOUT_MS });
         runner.provenAt = steadyNow();
       } catch (thrown) {
-        this.#events.pingFailed(runner.device.id, asAppError(thrown));
+        // A ping fails with the end of its process. One that was stopped or killed by us could not answer.
+        if ((await process.exited).crashed) this.#events.pingFailed(runner.device.id, asAppError(thrown));
         return;
       }
     }
   }
-}
 
-/** False when the process ended within the time. */
-async function stillUpAfter(process: RunnerProcess, ms: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => resolve(true), ms);
-  timer.unref();
-  void process.exited.then(() => resolve(false));
-  try {
-    return await promise;
-  } finally {
-    clearTimeout(timer);
+  /** False when the process ended within the time. */
+  async #stillUpAfter(ms: number, gone: AbortSignal): Promise<boolean> {
+    await this.#sleep(ms, gone).catch(() => undefined);
+    return !gone.aborted;
   }
 }

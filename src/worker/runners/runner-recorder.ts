@@ -64,8 +64,8 @@ const MISSING_LIBRARY = /(lib[\w.+-]+\.so[\w.]*): cannot open shared object file
 const NO_VULKAN = /(vkCreateInstance: Found no drivers!|Couldn't load Vulkan[^\n]*)/;
 
 /**
- * onnxruntime's own message for a GPU that cannot be used says only "Failed to load shared library"; the cause is on stderr alone
- * (runtime.md 2). Puts it into the message, with what to install.
+ * onnxruntime's own message for a GPU that cannot be used says only "Failed to load shared library"; the cause is on stderr alone.
+ * Puts it into the message, with what to install.
  */
 export function explainDeviceError(error: AppError, stderr: string): AppError {
   if (error.code !== "DEVICE_UNAVAILABLE") return error;

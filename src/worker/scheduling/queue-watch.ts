@@ -1,7 +1,7 @@
 import { seeHead, type SeenHead } from "../../core/queue-age.ts";
 import type { QueueView } from "../../core/scheduler-state.ts";
 import { sleep } from "../../lib/backoff.ts";
-import { redactUrl } from "../../lib/redact.ts";
+import { redactUrl } from "../../protocol/redact.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
 import { asAppError } from "../../protocol/error.ts";
 import type { QueuePeek } from "../../queue/queue-types.ts";
@@ -28,8 +28,6 @@ export class QueueWatch {
   readonly #heads = new Map<string, SeenHead | null>();
   #peeking = false;
   #up = true;
-  /** `steadyNow` when Redis last answered. */
-  answeredAt = 0;
 
   constructor(options: QueueWatchOptions) {
     this.#options = options;
@@ -66,7 +64,6 @@ export class QueueWatch {
     try {
       const [peeks, intended] = await Promise.all([queues.peek(models), intents.counts(models, config.workerName)]);
       const now = steadyNow();
-      this.answeredAt = now;
       this.#told(true);
       this.#options.onWork(peeks.map((peek) => this.#view(peek, intended.get(peek.model) ?? 0, now)));
     } catch (thrown) {

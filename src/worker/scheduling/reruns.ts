@@ -1,5 +1,5 @@
 import type { AppError } from "../../protocol/error.ts";
-import type { HeldJob } from "../claims/held-job.ts";
+import { handedBack, type HeldJob } from "../claims/held-job.ts";
 import type { Seat } from "../runners/batch-seat.ts";
 import type { Batch } from "../runners/batch.ts";
 import type { PooledRunner } from "../runners/runner-pool.ts";
@@ -11,11 +11,15 @@ interface Waiting {
 }
 
 export interface RerunsOptions {
+  /** Whether the model can be run here before long: it is served, and a device is in service. */
+  readonly canRun: (model: string) => boolean;
   /** One more job of the model waits: the scheduler should look. */
   readonly onWaiting: (model: string) => void;
   /** Everything else on the runner's device is to be evicted first: the job ran out of memory there. */
   readonly onEvict: (runner: PooledRunner) => void;
 }
+
+const NOT_HERE = (): AppError => handedBack("its model is not served here any more, or all devices are out of service");
 
 /**
  * Where a held job waits for its next run under the same claim. Waiting jobs count as waiting work of their model, so that the scheduler
@@ -39,6 +43,7 @@ export class Reruns {
   async next(job: HeldJob, evictFor: PooledRunner | null): Promise<Seat> {
     job.signal.throwIfAborted();
     if (this.#closed !== null) throw this.#closed;
+    if (!this.#options.canRun(job.model)) throw NOT_HERE();
     const { promise, resolve, reject } = Promise.withResolvers<Seat>();
     const waiting: Waiting = { job, resolve, reject };
     const onAbort = (): void => {
@@ -71,6 +76,11 @@ export class Reruns {
     const list = this.#list(model);
     this.#waiting.delete(model);
     for (const { reject } of list) reject(reason);
+  }
+
+  /** What can be run here has changed: jobs that would wait for long are for others, and go back to their queue. */
+  review(): void {
+    for (const model of this.#waiting.keys()) if (!this.#options.canRun(model)) this.refuse(model, NOT_HERE());
   }
 
   /** Refuses all that wait and all that come. */

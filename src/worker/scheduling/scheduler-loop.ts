@@ -17,6 +17,7 @@ export class SchedulerLoop {
   #running = false;
   #wake: NodeJS.Timeout | undefined;
   readonly #now: () => number;
+  #closed = false;
   /** `steadyNow` of the last event: liveness. */
   toldAt: number;
 
@@ -43,7 +44,9 @@ export class SchedulerLoop {
     }
   }
 
+  /** No timer of its own any more; what is told is still applied. */
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#wake);
   }
 
@@ -59,6 +62,7 @@ export class SchedulerLoop {
 
   #wakeAt(at: number): void {
     clearTimeout(this.#wake);
+    if (this.#closed) return;
     this.#wake = setTimeout(() => this.tell({ type: "tick" }), Math.max(1, Math.min(at - this.#now(), 60_000)));
   }
 }

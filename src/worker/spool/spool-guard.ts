@@ -4,7 +4,7 @@ import type { WorkerContext } from "../worker-context.ts";
 const MET_FULL_MS = 10_000;
 
 export interface SpoolGuardOptions {
-  readonly context: Pick<WorkerContext, "log" | "metrics" | "spool">;
+  readonly context: Pick<WorkerContext, "log" | "metrics"> & { readonly spool: Pick<WorkerContext["spool"], "usage"> };
   /** Stops and goes on with claiming. */
   readonly onFull: (full: boolean) => void;
   /** Milliseconds of any monotonic clock. */

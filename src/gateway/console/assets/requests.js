@@ -152,15 +152,15 @@ async function redeliver(id, row, place) {
 export async function history({ older = false } = {}) {
   const { data, meta } = await call("GET", `requests?limit=10${older && cursor !== null ? `&cursor=${cursor}` : ""}`);
   cursor = meta.next_cursor;
-  const rows = data.map(({ request_id: id, task, model, status, created_at: at, waiting_message: why }) =>
-    element("li", {}, [
-      element("button", { type: "button", className: "plain", onclick: () => follow(id, `${task} with ${model}`) }, [
-        `${task} with ${model}`,
-      ]),
+  const rows = data.map(({ request_id: id, task, model, status, created_at: at, waiting_message: why }) => {
+    // Stored by a newer version, or damaged: nothing but its id is known here.
+    const name = task === null ? `${id} (cannot be read)` : `${task} with ${model}`;
+    return element("li", {}, [
+      element("button", { type: "button", className: "plain", onclick: () => follow(id, name) }, [name]),
       element("span", { className: `state ${status}`, ...(why ? { title: why } : {}) }, [status]),
-      element("time", { dateTime: at }, [new Date(at).toLocaleString()]),
-    ]),
-  );
+      ...(at === null ? [] : [element("time", { dateTime: at }, [new Date(at).toLocaleString()])]),
+    ]);
+  });
   if (older) find("history").append(...rows);
   else find("history").replaceChildren(...rows);
   find("more").hidden = cursor === null;
