@@ -72,7 +72,10 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
     health.watch(tellRedis(log), stop.signal),
   ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
   signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
-  await Promise.race([daemon.recover(signals.ending), signals.first]);
+  const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
+    log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
+  });
+  await Promise.race([recovered, signals.first]);
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");

@@ -150,6 +150,20 @@ test("what cannot be settled when the daemon ends is left to its lock, and says 
   }
 });
 
+test("a job whose end Redis never takes is left to its lock, and held no longer", async (t) => {
+  await using rig = await openWorkerRig();
+  const { job } = await rig.hold(ID);
+  let tries = 0;
+  t.mock.method(rig.queues, "complete", async () => {
+    tries += 1;
+    throw new AppError("INTERNAL", "WRONGTYPE Operation against a key holding the wrong kind of value");
+  });
+  assert.equal(await rig.settler.settle(job, DONE), false);
+  assert.equal(tries, 10);
+  assert.deepEqual(rig.emitter.of(ID), []);
+  assert.ok(rig.lines.some((line) => line.includes("the queue does not take its end; its lock will expire")));
+});
+
 test("a lost lock settles nothing and asks nothing of the queue", async () => {
   await using rig = await openWorkerRig();
   const { job } = await rig.hold(ID);

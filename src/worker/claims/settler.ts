@@ -12,6 +12,8 @@ import type { HeldJob } from "./held-job.ts";
 const REDIS_BACKOFF: BackoffPolicy = { firstMs: 100, factor: 2, maxMs: 5_000, jitter: 0.5 };
 /** Locks that were found lost in the middle of a verb and taken up again: more than this is no outage any more. */
 const MAX_LOSSES = 3;
+/** Answers of Redis that are neither an outage nor a lost lock, to one verb: then the job is damaged there, and no try will help. */
+const MAX_REFUSALS = 10;
 /** How long a job that this worker has passed on waits for another one. */
 const NOT_HERE_DELAY_MS = 2_000;
 
@@ -224,11 +226,12 @@ export class Settler {
     }
   }
 
-  /** The claim is not ours any more, or the daemon ends before Redis answers: nothing is told, whole outputs stay. */
+  /** The claim is not ours any more, the daemon ends before Redis answers, or Redis does not take its end: nothing is told, whole outputs stay. */
   async #abandon(job: HeldJob, error: AppError): Promise<void> {
     job.release();
     const lost = error.code === "LOCK_LOST";
-    const why = lost ? "its lock is lost; another worker has the job, or will" : "the daemon ends first; its lock will expire";
+    const left = this.#stop.aborted ? "the daemon ends first" : "the queue does not take its end";
+    const why = lost ? "its lock is lost; another worker has the job, or will" : `${left}; its lock will expire`;
     job.log.warn({ err: error }, `claim given up: ${why}`);
     this.#context.metrics.jobs.inc({ model: job.model, end: "lost" });
     if (!lost) return;
@@ -238,10 +241,10 @@ export class Settler {
   /**
    * Repeats a verb until Redis answers. When the answer is that the lock is lost, either an earlier try succeeded and only its answer was
    * lost, which the job's state proves, or the lock expired during an outage, and is taken up again if nobody else has claimed the job.
-   * @throws AppError LOCK_LOST, or the reason of `stop`
+   * @throws AppError LOCK_LOST, the reason of `stop`, or what Redis keeps answering
    */
   async #until(job: HeldJob, verb: Verb): Promise<void> {
-    let losses = 0;
+    let [losses, refusals] = [0, 0];
     for (let tries = 1; ; tries += 1) {
       this.#stop.throwIfAborted();
       const error = await this.#orStop(verb.act().then(() => null, asAppError));
@@ -253,6 +256,8 @@ export class Settler {
         if (found === "lost" || losses > MAX_LOSSES) throw error;
         if (found === "held") continue;
       } else if (error.code !== "REDIS_UNAVAILABLE") {
+        refusals += 1;
+        if (refusals >= MAX_REFUSALS) throw error;
         job.log.error({ err: error, tries }, "settling a claim failed unexpectedly; tried again");
       }
       await this.#sleep(backoffDelayMs(REDIS_BACKOFF, tries, this.#random), this.#stop);
