@@ -1,5 +1,6 @@
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { JobOutput, RunnerJob } from "../protocol/ipc.ts";
+import type { Output } from "../protocol/result.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { isDeviceFailure } from "./device-failure.ts";
 import type { OpenGraphs } from "./graph/open-graphs.ts";
@@ -13,11 +14,8 @@ export interface JobFamily<Model extends OpenGraphs> {
   /** A small real run on the device that holds the model: what came out. */
   readonly probe: (model: Model) => Promise<ArrayLike<number>>;
   /** Makes one job's files, complete under their final names in its `outDir`. @throws AppError CANCELLED, and whatever ends the job */
-  readonly make: (run: JobRun, model: Model) => Promise<Made>;
+  readonly make: (run: JobRun, model: Model) => Promise<Output>;
 }
-
-/** A job's output without its times. */
-export type Made = Omit<JobOutput, "inputMs" | "runMs" | "encodeMs" | "sessionMs">;
 
 /** A pipeline that runs jobs one after the other. */
 export function jobPipeline<Model extends OpenGraphs>(family: JobFamily<Model>): PipelineFactory {

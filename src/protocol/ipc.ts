@@ -4,7 +4,7 @@ import { MAX_ERROR_MESSAGE_BYTES, MAX_STDERR_BYTES, type ErrorData } from "./err
 import { MAX_PREVIEW_BYTES } from "./event.ts";
 import type { JobParams } from "./job.ts";
 import type { DeviceKind, Manifest } from "./manifest.ts";
-import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES, spoolFileSchema, type SpoolFile } from "./result.ts";
+import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES, spoolFileSchema, type Output } from "./result.ts";
 import type { Task } from "./task.ts";
 
 /**
@@ -87,12 +87,8 @@ export interface ReadyMessage {
   readonly deviceBytes: number | null;
 }
 
-/** What a pipeline made of a job. */
-export interface JobOutput {
-  readonly files: readonly SpoolFile[];
-  readonly seed: number | null;
-  readonly info: Readonly<Record<string, string | number | boolean>>;
-  readonly text?: string;
+/** What a pipeline made of a job, and how long each part took. */
+export interface JobOutput extends Output {
   readonly inputMs: number;
   readonly runMs: number;
   readonly encodeMs: number;

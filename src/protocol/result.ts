@@ -46,13 +46,10 @@ export function fitsInline(text: string): boolean {
   return text.length <= MAX_INLINE_TEXT_BYTES && Math.max(jsonBytes(text), serialize(text).byteLength) <= MAX_INLINE_TEXT_BYTES;
 }
 
-/** The return value of a completed BullMQ job. Small: bytes are in the object store. */
-export interface JobResult {
-  readonly v: number;
-  readonly files: readonly ResultFile[];
-  readonly claim: number;
+/** What a run makes of a job: the part that stays the same from the pipeline to the client. */
+export interface Output {
+  readonly files: readonly SpoolFile[];
   readonly seed: number | null;
-  readonly timings: Timings;
   /** Facts of the output: width, height, frames, duration_s ... */
   readonly info: Readonly<Record<string, string | number | boolean>>;
   /**
@@ -60,6 +57,14 @@ export interface JobResult {
    * the file alone, and `info.text_omitted` is true.
    */
   readonly text?: string;
+}
+
+/** The return value of a completed BullMQ job. Small: bytes are in the object store. */
+export interface JobResult extends Output {
+  readonly v: number;
+  readonly files: readonly ResultFile[];
+  readonly claim: number;
+  readonly timings: Timings;
   readonly worker: string;
   readonly device: string;
   readonly finishedAt: number;

@@ -161,8 +161,7 @@ export class WorkerRig implements AsyncDisposable {
 
   /** The folder of a claim, as a daemon leaves it that ends: its outputs are whole or not. */
   async leaveInSpool({ id, token, claim }: Pick<Claim, "id" | "token" | "claim">, isWhole: boolean): Promise<void> {
-    const names = { id, queue: "fake", model: "fake", client: "tester", device: "cpu:0", token };
-    const entry = await this.spool.create({ v: SPOOL_VERSION, claim, acceptedAt: 1, ...names });
+    const entry = await this.spool.create({ v: SPOOL_VERSION, id, queue: "fake", token, claim });
     await writeFile(join(entry.outDir, "image.png"), "picture");
     if (!isWhole) return;
     const sha256 = createHash("sha256").update("picture").digest("hex");

@@ -2,7 +2,7 @@ import { AppError } from "../../protocol/error.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
 import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
-import type { Made } from "../job-pipeline.ts";
+import type { Output } from "../../protocol/result.ts";
 import type { JobRun } from "../job-run.ts";
 import { openVideo, type VideoWriter } from "../media/encode-video.ts";
 import { resizeLanczos } from "../media/resize-lanczos.ts";
@@ -51,7 +51,7 @@ export class LtxClip {
   }
 
   /** @throws AppError CANCELLED between steps and tiles, and whatever concerns the job or the device */
-  async make(): Promise<Made> {
+  async make(): Promise<Output> {
     this.#run.spend("run");
     const { texts, cached } = await this.#encodeTexts();
     const started = await this.#start();

@@ -1,5 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
-import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { Output } from "../../protocol/result.ts";
+import { jobPipeline } from "../job-pipeline.ts";
 import type { JobRun } from "../job-run.ts";
 import { readImage } from "../media/read-image.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
@@ -27,7 +28,7 @@ export const createLtxPipeline: PipelineFactory = jobPipeline({
   make,
 });
 
-async function make(run: JobRun, model: LtxModel): Promise<Made> {
+async function make(run: JobRun, model: LtxModel): Promise<Output> {
   const { job, manifest } = run;
   const { first, last } = await readPictures(run, model);
   const { mode, schedule } = model.config;

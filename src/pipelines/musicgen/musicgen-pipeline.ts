@@ -1,5 +1,6 @@
 import { TorchRandom } from "../diffusion/torch-random.ts";
-import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { Output } from "../../protocol/result.ts";
+import { jobPipeline } from "../job-pipeline.ts";
 import type { JobRun } from "../job-run.ts";
 import { encodeAudio } from "../media/encode-audio.ts";
 import type { PipelineFactory } from "../pipeline.ts";
@@ -26,7 +27,7 @@ export const createMusicgenPipeline: PipelineFactory = jobPipeline({
   make,
 });
 
-async function make(run: JobRun, model: MusicgenModel): Promise<Made> {
+async function make(run: JobRun, model: MusicgenModel): Promise<Output> {
   const job = parseMusicgenJob(run.job, run.manifest);
   const { config } = model;
   const pattern = { frames: Math.max(MIN_FRAMES, Math.round(job.duration * config.frameRate)), books: config.books };

@@ -1,5 +1,6 @@
 import type { OpenGraphs } from "../graph/open-graphs.ts";
-import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { Output } from "../../protocol/result.ts";
+import { jobPipeline } from "../job-pipeline.ts";
 import type { JobRun } from "../job-run.ts";
 import { encodeAudio } from "../media/encode-audio.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
@@ -41,7 +42,7 @@ export function speechPipeline(open: (context: LoadContext) => Promise<SpeechMod
   });
 }
 
-async function make(run: JobRun, model: SpeechModel): Promise<Made> {
+async function make(run: JobRun, model: SpeechModel): Promise<Output> {
   const { sampleRate, ownSpeed } = model;
   const job = parseSpeechJob(run.job, run.manifest, sampleRate);
   run.spend("run");

@@ -2,7 +2,8 @@ import { AppError } from "../../protocol/error.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
-import { jobPipeline, type Made } from "../job-pipeline.ts";
+import type { Output } from "../../protocol/result.ts";
+import { jobPipeline } from "../job-pipeline.ts";
 import type { JobRun } from "../job-run.ts";
 import { decodeAudio } from "../media/decode-audio.ts";
 import { writeComplete } from "../media/write-complete.ts";
@@ -35,7 +36,7 @@ export const createWhisperPipeline: PipelineFactory = jobPipeline({
   make,
 });
 
-async function make(run: JobRun, model: WhisperModel): Promise<Made> {
+async function make(run: JobRun, model: WhisperModel): Promise<Output> {
   const { outDir, params } = run.job;
   const survey = await listen(run, model);
   run.spend("run");

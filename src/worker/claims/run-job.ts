@@ -30,7 +30,7 @@ type Store = (entry: CompleteEntry, signal: AbortSignal) => Promise<Ending>;
  */
 export async function runJob(context: WorkerContext, parts: RunParts, job: HeldJob, first: Seat, store: Store): Promise<Ending> {
   const beganAt = steadyNow();
-  const entry = await createEntry(context, job, first.runner.device.id);
+  const entry = await createEntry(context, job);
   const inputs = await fetchInputs(context, job, entry);
   job.signal.throwIfAborted();
   const inputMs = steadyNow() - beganAt;
@@ -84,10 +84,9 @@ async function runUntilEnd(context: WorkerContext, parts: RunParts, running: Run
   }
 }
 
-async function createEntry(context: WorkerContext, job: HeldJob, device: string): Promise<SpoolClaim> {
+async function createEntry(context: WorkerContext, job: HeldJob): Promise<SpoolClaim> {
   const { id, queue, token, claim } = job.claim;
-  const { client, model } = job.data;
-  return context.spool.create({ v: SPOOL_VERSION, id, queue, token, claim, client, model, device, acceptedAt: Date.now() });
+  return context.spool.create({ v: SPOOL_VERSION, id, queue, token, claim });
 }
 
 function tell(relay: JobRelay, event: RunnerEvent, onStep: (ms: number) => void): void {

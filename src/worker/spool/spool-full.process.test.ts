@@ -17,7 +17,7 @@ test("a full disk is SPOOL_FULL, names the folder, is full whatever the limits s
      const dir = process.argv[2] + "/spool";
      const spool = await openSpool(dir, { maxBytes: 1e9, minFreeBytes: 0 });
      await writeFile(process.argv[2] + "/filler", randomBytes(300_000)).catch(() => {});
-     const claim = { v: 1, id: "request-0001", queue: "q", token: "t", claim: 1, client: "c", model: "m", device: "cpu:0", acceptedAt: 1 };
+     const claim = { v: 1, id: "request-0001", queue: "q", token: "t", claim: 1 };
      const code = await spool.create(claim).then(() => "created", (error) => [error.code, error.message.includes(dir)]);
      const partials = (await spool.scan()).length;
      const { fullReason } = await spool.usage();

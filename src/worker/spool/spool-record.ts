@@ -1,36 +1,19 @@
 import { z } from "zod";
 import { AppError } from "../../protocol/error.ts";
 import { REQUEST_ID } from "../../protocol/job.ts";
-import { spoolFileSchema, type SpoolFile, type Timings } from "../../protocol/result.ts";
+import { spoolFileSchema, type Output, type Timings } from "../../protocol/result.ts";
+import type { ClaimRef } from "../../queue/queue-types.ts";
 
 export const SPOOL_VERSION = 1;
 
 /** `claim.json`: what a restarted daemon needs to finish a claim or to hand it back. Written before the runner starts. */
-export interface ClaimRecord {
+export interface ClaimRecord extends ClaimRef {
   readonly v: number;
-  /** Request id = job id. */
-  readonly id: string;
-  /** Queue = model slug. */
-  readonly queue: string;
-  /** Value of the BullMQ lock. */
-  readonly token: string;
-  /** Claim number (attemptsStarted). */
-  readonly claim: number;
-  readonly client: string;
-  readonly model: string;
-  /** `<kind>:<index>` of the device it was claimed for. */
-  readonly device: string;
-  /** Unix milliseconds. */
-  readonly acceptedAt: number;
 }
 
 /** `complete.json`: the outputs are whole on disk. Everything of the result but the upload. */
-export interface CompleteRecord {
+export interface CompleteRecord extends Output {
   readonly v: number;
-  readonly files: readonly SpoolFile[];
-  readonly seed: number | null;
-  readonly info: Readonly<Record<string, string | number | boolean>>;
-  readonly text?: string;
   readonly timings: Omit<Timings, "uploadMs">;
   readonly device: string;
   /** Unix milliseconds. */
@@ -43,10 +26,6 @@ const claimSchema: z.ZodType<ClaimRecord> = z.object({
   queue: z.string().min(1),
   token: z.string().min(1),
   claim: z.number().int().positive(),
-  client: z.string().min(1),
-  model: z.string().min(1),
-  device: z.string(),
-  acceptedAt: z.number(),
 });
 
 const completeSchema = z.object({

@@ -29,10 +29,6 @@ function claimOf(claim: number, id = ID): ClaimRecord {
     queue: "tiny",
     token: `token-${claim}`,
     claim,
-    client: "c",
-    model: "tiny",
-    device: "cpu:0",
-    acceptedAt: 1,
   };
 }
 
