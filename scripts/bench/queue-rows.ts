@@ -12,7 +12,7 @@ import { percentile, row, type Row } from "./row.ts";
 
 const JOBS = 1_000;
 
-/** The queue's part: throughput of jobs that do nothing, time from add to claim, time from cancel to end. */
+/** The queue's part: throughput of jobs that do nothing, time from add to `processing`, time from cancel to end. */
 export async function queueRows(): Promise<readonly Row[]> {
   await using system = await startSystem({}, BUILT_CLI);
   const bare = await bareThroughput(system, async () => {});
@@ -21,7 +21,7 @@ export async function queueRows(): Promise<readonly Row[]> {
   await using _worker = await workerOf(system);
   await system.ended("fake", await system.submit({ model: "fake" }));
   const ours = await throughput(system);
-  const waits = await addToClaim(system);
+  const waits = await addToProcessing(system);
   const cancels = await cancelLatency(system);
   return [
     row({
@@ -32,8 +32,13 @@ export async function queueRows(): Promise<readonly Row[]> {
       goal: { text: ">= 50 %", met: ({ ratio }) => ratio >= 0.5 },
     }),
     row({ name: "the same over a BullMQ Worker that stores the same small file as durably", unit: "/s", ours, bare: bareWithFile }),
-    row({ name: "add to claim, p50", unit: "ms", ours: percentile(waits, 50), goal: { text: "<= 5 ms", met: (r) => r.ours <= 5 } }),
-    row({ name: "add to claim, p95", unit: "ms", ours: percentile(waits, 95) }),
+    row({
+      name: "record and add to the client's `processing`, p50",
+      unit: "ms",
+      ours: percentile(waits, 50),
+      goal: { text: "<= 10 ms", met: (r) => r.ours <= 10 },
+    }),
+    row({ name: "record and add to the client's `processing`, p95", unit: "ms", ours: percentile(waits, 95) }),
     row({ name: "cancel of a running job to its end, p50 (steps of 20 ms)", unit: "ms", ours: percentile(cancels, 50) }),
     row({ name: "cancel of a running job to its end, p95", unit: "ms", ours: percentile(cancels, 95) }),
   ];
@@ -90,11 +95,15 @@ async function bareThroughput(system: TestSystem, process: (id: string) => Promi
   return JOBS / seconds;
 }
 
-async function addToClaim(system: TestSystem): Promise<readonly number[]> {
+/** Add and claim are stamped by two processes' samples of Redis' clock: milliseconds apart at best. What arrives here is timed here. */
+async function addToProcessing(system: TestSystem): Promise<readonly number[]> {
   const waits: number[] = [];
   for (let i = 0; i < 100; i += 1) {
-    const view = await system.ended("fake", await system.submit({ model: "fake" }));
-    waits.push((view.processedAt ?? 0) - view.addedAt);
+    const startedAt = performance.now();
+    const id = await system.submit({ model: "fake" });
+    await system.event((event) => event.id === id && event.type === "processing");
+    waits.push(performance.now() - startedAt);
+    await system.ended("fake", id);
   }
   return waits;
 }
