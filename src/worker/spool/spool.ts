@@ -1,11 +1,11 @@
-import { mkdir, readdir, readFile, rm, rmdir, stat, statfs, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rm, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { allDone } from "../../lib/all-done.ts";
-import { errnoOf, isMissing, isNoSpace } from "../../lib/errno.ts";
-import { sha256File } from "../../lib/sha256-file.ts";
+import { isNoSpace } from "../../lib/errno.ts";
 import { AppError } from "../../protocol/error.ts";
 import { REQUEST_ID } from "../../protocol/job.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
+import { digestOf, isOlder, listDirs, makeDir, readIfThere, removeIfEmpty, sizeOf } from "./spool-files.ts";
 import { lockSpool } from "./spool-lock.ts";
 import { parseClaimRecord, parseCompleteRecord, type ClaimRecord, type CompleteRecord } from "./spool-record.ts";
 
@@ -276,77 +276,4 @@ export function spoolFull(dir: string, cause: unknown): AppError {
       cause,
     },
   );
-}
-
-/** False when it is there already. One trip to the thread pool, where a recursive one takes two per level. */
-async function makeDir(path: string): Promise<boolean> {
-  try {
-    await mkdir(path);
-    return true;
-  } catch (thrown) {
-    if (errnoOf(thrown) === "EEXIST") return false;
-    throw thrown;
-  }
-}
-
-async function digestOf(
-  path: string,
-  signal: AbortSignal | undefined,
-): Promise<{ readonly sha256: string; readonly sizeBytes: number } | null> {
-  try {
-    const found = await stat(path);
-    if (!found.isFile()) return null;
-    return await sha256File(path, { expectedBytes: found.size, ...(signal !== undefined && { signal }) });
-  } catch (thrown) {
-    if (isMissing(thrown)) return null;
-    throw thrown;
-  }
-}
-
-async function listDirs(path: string): Promise<string[]> {
-  try {
-    const entries = await readdir(path, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-  } catch (thrown) {
-    if (isMissing(thrown)) return [];
-    throw thrown;
-  }
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (thrown) {
-    if (isMissing(thrown)) return null;
-    throw thrown;
-  }
-}
-
-async function isOlder(path: string, before: number): Promise<boolean> {
-  const found = await stat(path).catch(() => null);
-  return found !== null && found.mtimeMs < before;
-}
-
-async function removeIfEmpty(path: string): Promise<boolean> {
-  try {
-    await rmdir(path);
-    return true;
-  } catch (thrown) {
-    if (isMissing(thrown) || errnoOf(thrown) === "ENOTEMPTY") return false;
-    throw thrown;
-  }
-}
-
-/** Bytes of all files below; files that vanish meanwhile count as nothing. */
-async function sizeOf(path: string): Promise<number> {
-  const entries = await readdir(path, { withFileTypes: true, recursive: true }).catch(() => []);
-  let total = 0;
-  for (const entry of entries) {
-    if (!entry.isFile()) continue;
-    total += await stat(join(entry.parentPath, entry.name)).then(
-      (found) => found.size,
-      () => 0,
-    );
-  }
-  return total;
 }
