@@ -3,7 +3,7 @@ import { once } from "node:events";
 import type { Readable, Writable } from "node:stream";
 import { findProgram } from "../lib/find-program.ts";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
-import { diskFull } from "./disk-full.ts";
+import { diskFull } from "../protocol/disk-full.ts";
 
 /** What one run may use. */
 export interface ProgramLimits {

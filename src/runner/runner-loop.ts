@@ -1,5 +1,5 @@
 import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
-import { diskFull } from "../pipelines/disk-full.ts";
+import { diskFull } from "../protocol/disk-full.ts";
 import { isDeviceFailure } from "../pipelines/device-failure.ts";
 import { AppError, toErrorData, type ErrorData } from "../protocol/error.ts";
 import type { LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";

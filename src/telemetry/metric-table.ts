@@ -72,7 +72,7 @@ export const METRIC_TABLE = {
   deviceQuarantined: gauge(
     "dryapi_device_quarantined",
     ["device"],
-    "1 while a device is taken out of service after crashes of different jobs.",
+    "1 while a device is taken out of service after faults of different jobs.",
   ),
   lockLosses: counter("dryapi_lock_losses_total", ["model"], "Claims whose lock was lost to another worker or to expiry."),
   jobRetries: counter("dryapi_job_retries_total", ["reason"], "Jobs put back for another try, by error code or reason."),

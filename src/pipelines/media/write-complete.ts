@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError } from "../../protocol/error.ts";
-import { diskFull } from "../disk-full.ts";
+import { diskFull } from "../../protocol/disk-full.ts";
 
 /**
  * Writes a file that appears complete or not at all. The daemon, not the runner, makes outputs durable (it checks size and sha256 after a

@@ -288,6 +288,18 @@ test("a full disk spends no attempt and is reported: when an input comes", async
   assertHandedBackForFullDisk(rig);
 });
 
+test("a full disk spends no attempt and is reported: whatever noticed it while an input came took it for", async () => {
+  const full = Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+  for (const seen of [full, new AppError("SOURCE_DOWNLOAD_FAILED", "the connection failed (ENOSPC)", { cause: full })]) {
+    await using rig = await openWorkerRig();
+    await rig.add(ID, { inputs: [INPUT] });
+    rig.onInput = () => Promise.reject(seen);
+    await rig.serve(rig.runner());
+    await isSettled(rig);
+    assertHandedBackForFullDisk(rig);
+  }
+});
+
 test("a full disk spends no attempt and is reported: when complete.json is written", async (t) => {
   await using rig = await openWorkerRig();
   await rig.add(ID);

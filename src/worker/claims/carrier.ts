@@ -1,3 +1,4 @@
+import { diskFull } from "../../protocol/disk-full.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { JobData } from "../../protocol/job.ts";
 import type { Claim } from "../../queue/queue-types.ts";
@@ -19,7 +20,7 @@ export interface CarrierParts extends RunParts {
 }
 
 /**
- * Carries each claim from the moment it is made to its end, in one function: whatever happens on the way, `#carry` settles the claim.
+ * Carries each claim from the moment it is made to its end, in one function: whatever happens on the way, `#toItsEnd` settles the claim.
  *
  *   claimed -> admitted -> inputs -> (a seat in a batch -> outcome)+ -> outputs stored -> settled
  */
@@ -140,6 +141,7 @@ async function endingOf(job: HeldJob, work: (job: HeldJob) => Promise<Ending>): 
     const ending = await work(job);
     return ending.kind === "failed" && job.abortReason !== null ? failedWith(job.abortReason) : ending;
   } catch (thrown) {
-    return failedWith(job.abortReason ?? thrown);
+    // What noticed a full disk may have taken it for something else, such as a download that failed.
+    return failedWith(job.abortReason ?? diskFull(thrown) ?? thrown);
   }
 }

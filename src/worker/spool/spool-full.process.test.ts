@@ -31,6 +31,25 @@ test("a full disk is SPOOL_FULL, names the folder, is full whatever the limits s
   if (said !== null) assert.deepEqual(said, { code: ["SPOOL_FULL", true], partials: 0, full: true, after: "created", room: null });
 });
 
+test("a download that fills the disk is known for a full disk, and no fault of the client's URL", async (t) => {
+  const said = await onTinyDisk(
+    `import { createServer } from "node:http";
+     import { openGuardedFetch } from ${from("../../net/open-guarded-fetch.ts")};
+     import { diskFull } from ${from("../../protocol/disk-full.ts")};
+     import { fetchSource } from ${from("../claims/fetch-source.ts")};
+     const server = createServer((_request, response) => response.end(Buffer.alloc(600_000))).listen(0, "127.0.0.1");
+     await new Promise((resolve) => server.once("listening", resolve));
+     const fetch = openGuardedFetch({ egressAllow: ["127.0.0.0/8"], allowHttp: true });
+     const url = "http://127.0.0.1:" + server.address().port + "/speech.wav";
+     const options = { url, path: process.argv[2] + "/source", maxBytes: 1e9, signal: new AbortController().signal };
+     const code = await fetchSource(fetch, options).then(() => "fetched", (error) => diskFull(error)?.code ?? error.code);
+     console.log(JSON.stringify(code));
+     process.exit(0);`,
+    (reason) => t.skip(reason),
+  );
+  if (said !== null) assert.equal(said, "SPOOL_FULL");
+});
+
 test("a full disk under a file store is STORAGE_UNAVAILABLE and leaves no partial object", async (t) => {
   const said = await onTinyDisk(
     `import { openObjectStore } from ${from("../../storage/object-store.ts")};

@@ -1,5 +1,5 @@
 import { isNoSpace } from "../lib/errno.ts";
-import { AppError } from "../protocol/error.ts";
+import { AppError } from "./error.ts";
 
 /** How libvips and ffmpeg say it, who have no error numbers for us. */
 const WORDS = /No space left on device|Disk quota exceeded/;
