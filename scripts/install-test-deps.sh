@@ -1,15 +1,39 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the tests need: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, and chromium to look at the console.
-# Does nothing where they are present; needs root or sudo otherwise. Prints one line, exits 1 with one sentence when it cannot.
+# Installs what the tests need beside npm's packages: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, chromium to look at
+# the console, and the Python clients of test/clients/requirements.txt in a virtual environment of their own.
+# Does nothing where they are present; Debian packages need root or sudo. Prints one line for each, exits 1 with one sentence when it cannot.
 set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-packages=(redis-server chromium curl ffmpeg espeak-ng memcached swift swift-proxy swift-account swift-container swift-object)
+# The stamp comes last: an install that broke off is done again.
+python_clients() {
+  local venv="$root/.cache/python-clients" list="$root/test/clients/requirements.txt" stamp wanted log
+  stamp="$venv/.installed"
+  wanted=$(sha256sum <"$list" | cut -d' ' -f1)
+  if [ "$(cat "$stamp" 2>/dev/null || true)" = "$wanted" ]; then
+    echo "test clients: present"
+    return 0
+  fi
+  log=$(mktemp)
+  rm -rf "$venv"
+  if ! { python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$list"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "test clients: pip could not install test/clients/requirements.txt; its whole output is in $log" >&2
+    return 1
+  fi
+  rm -f "$log"
+  echo "$wanted" >"$stamp"
+  echo "test clients: installed"
+}
+
+packages=(redis-server chromium curl ffmpeg espeak-ng python3-venv memcached swift swift-proxy swift-account swift-container swift-object)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
   echo "test servers: present"
+  python_clients
   exit 0
 fi
 
@@ -47,3 +71,4 @@ if ! "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
 fi
 rm -f "$log"
 echo "test servers: installed ${missing[*]}"
+python_clients
