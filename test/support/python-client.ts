@@ -13,7 +13,11 @@ const LIFE_MS = 240_000;
  * @returns its standard output
  * @throws Error with its standard error when it exits with another code than 0
  */
-export async function runPythonClient(program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
+export async function runPythonClient(
+  program: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
   try {
     const { stdout } = await run(join(BIN, program), args, {
       env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
@@ -23,6 +27,8 @@ export async function runPythonClient(program: string, args: readonly string[], 
     return stdout;
   } catch (thrown) {
     const { stdout = "", stderr = "" } = thrown as { readonly stdout?: string; readonly stderr?: string };
-    throw new Error(`${program} ${args.join(" ")} failed (scripts/install-test-deps.sh installs it): ${stdout}${stderr}`, { cause: thrown });
+    throw new Error(`${program} ${args.join(" ")} failed (scripts/install-test-deps.sh installs it): ${stdout}${stderr}`, {
+      cause: thrown,
+    });
   }
 }
