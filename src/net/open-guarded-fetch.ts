@@ -1,10 +1,11 @@
-import type { Readable } from "node:stream";
 import { Agent, request, type Dispatcher } from "undici";
 import { saveStream } from "../lib/save-stream.ts";
 import { checkUrl } from "./check-url.ts";
 import { createEgressPolicy } from "./egress-policy.ts";
 import { FetchFailure } from "./fetch-failure.ts";
 import { guardedLookup, type Resolve } from "./guarded-lookup.ts";
+import { openKeptAgents } from "./kept-agents.ts";
+import { sendPost, type Answer, type SendRequest } from "./send-post.ts";
 
 export interface GuardedFetchOptions {
   /** Private ranges that may be reached all the same, as CIDR. */
@@ -14,23 +15,6 @@ export interface GuardedFetchOptions {
   readonly resolve?: Resolve;
   /** Certificates (PEM, one each) to trust instead of the system's. */
   readonly ca?: readonly string[];
-}
-
-export interface SendRequest {
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-  /** From the look-up of the host to the status line. */
-  readonly timeoutMs: number;
-  /** Of the answer, more is not read. */
-  readonly maxAnswerBytes: number;
-  readonly signal?: AbortSignal;
-}
-
-export interface Answer {
-  readonly status: number;
-  /** The first bytes of the answer's body; fewer when it came too slowly. */
-  readonly body: Buffer;
 }
 
 export interface DownloadRequest {
@@ -60,15 +44,16 @@ export interface GuardedFetch extends AsyncDisposable {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
-/** How long the body of an answer is waited for once its status is known. */
-const ANSWER_BODY_MS = 2_000;
 
 /** @throws AppError CONFIG_INVALID for a range that is none */
 export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
   const policy = createEgressPolicy(options.egressAllow);
+  const lookup = guardedLookup(policy, options.resolve);
+  const ca = options.ca === undefined ? {} : { ca: options.ca };
+  const kept = openKeptAgents({ lookup, ...ca });
   const agent = new Agent({
     connect: {
-      lookup: guardedLookup(policy, options.resolve),
+      lookup,
       timeout: CONNECT_TIMEOUT_MS,
       ...(options.ca !== undefined && { ca: [...options.ca] }),
     },
@@ -79,22 +64,16 @@ export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
   });
   const check = (url: string): URL => checkUrl(url, { policy, allowHttp: options.allowHttp });
   return {
-    send: (post) => send(agent, check, post),
+    send: async (post) => sendPost(kept, check(post.url), post),
     download: (get) => download(agent, check, get),
-    [Symbol.asyncDispose]: () => agent.destroy(),
+    [Symbol.asyncDispose]: async () => {
+      kept[Symbol.dispose]();
+      await agent.destroy();
+    },
   };
 }
 
 type Check = (url: string) => URL;
-
-async function send(dispatcher: Dispatcher, check: Check, post: SendRequest): Promise<Answer> {
-  const url = check(post.url);
-  using limit = deadline(post.timeoutMs, post.signal);
-  const { headers, body, maxAnswerBytes } = post;
-  const answer = await asFailure(limit, () => request(url, { method: "POST", headers, body, dispatcher, signal: limit.signal }));
-  limit.extend(ANSWER_BODY_MS);
-  return { status: answer.statusCode, body: await firstBytes(answer.body, maxAnswerBytes) };
-}
 
 async function download(dispatcher: Dispatcher, check: Check, get: DownloadRequest): Promise<Downloaded> {
   const url = check(get.url);
@@ -118,22 +97,6 @@ function checkAnswer({ statusCode }: Dispatcher.ResponseData): FetchFailure | nu
   if (statusCode >= 300 && statusCode < 400)
     return new FetchFailure("redirect", `the server answered ${statusCode}, which sends elsewhere; redirects are not followed`);
   return statusCode === 200 ? null : new FetchFailure("status", `the server answered ${statusCode}, expected 200`);
-}
-
-/** What has come when the limit is reached, the stream ends or breaks. */
-async function firstBytes(body: Readable, limit: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length >= limit) break;
-    }
-  } catch {
-    // The status counts; of the body we keep what we have.
-  }
-  return Buffer.concat(chunks).subarray(0, limit);
 }
 
 interface Deadline extends Disposable {

@@ -18,6 +18,8 @@ const CODES: Readonly<Record<FetchFailureReason, ErrorCode>> = {
   status: "SOURCE_DOWNLOAD_FAILED",
   timeout: "SOURCE_DOWNLOAD_FAILED",
   network: "SOURCE_DOWNLOAD_FAILED",
+  answer: "SOURCE_DOWNLOAD_FAILED",
+  certificate: "SOURCE_DOWNLOAD_FAILED",
 };
 
 /** The URL that a job's input lies at; null for jobs whose inputs were uploaded. */
