@@ -41,7 +41,7 @@ export async function deliver(context: CourierContext, claim: DeliveryClaim, opt
   const step: DeliveryStep = closed === null ? planNextAttempt(claim.attempt, outcome) : { kind: "failed" };
   tell(context, { claim, delivery, outcome, step });
   await persist(() => noteAnswer(context, delivery, { outcome, standing }));
-  const ended = await persist(() => context.deliveries.record(delivery.id, recordOf(outcome, step)));
+  const ended = await persist(() => context.deliveries.record(delivery, recordOf(outcome, step)));
   if (ended && closed === null) await persist(() => noteEnd(context, delivery, step.kind === "delivered"));
   await persist(() => moveOn(queue, claim, { outcome, step }));
 }
