@@ -115,7 +115,7 @@ describe("a value that cannot be read", () => {
       body: "{}",
       createdAt: CREATED_AT,
     });
-    await deliveries.record(`delivery-${id}`, {
+    await deliveries.record({ id: `delivery-${id}`, requestId: id }, {
       attempt: { at: CREATED_AT, durationMs: 1, status: 200, error: null, answer: "ok", signedWith: null },
       state: "delivered",
       nextAttemptAt: null,
