@@ -1,10 +1,11 @@
 import type { Readable } from "node:stream";
 import { Agent, request, type Dispatcher } from "undici";
-import { saveStream } from "../lib/save-stream.ts";
 import { checkUrl } from "./check-url.ts";
 import { createEgressPolicy } from "./egress-policy.ts";
-import { FetchFailure } from "./fetch-failure.ts";
+import { downloadFile, type Downloaded, type DownloadRequest } from "./download-file.ts";
+import { asFetchFailure, FetchFailure } from "./fetch-failure.ts";
 import { guardedLookup, type Resolve } from "./guarded-lookup.ts";
+import type { CheckUrl } from "./redirect.ts";
 
 export interface GuardedFetchOptions {
   /** Private ranges that may be reached all the same, as CIDR. */
@@ -14,6 +15,8 @@ export interface GuardedFetchOptions {
   readonly resolve?: Resolve;
   /** Certificates (PEM, one each) to trust instead of the system's. */
   readonly ca?: readonly string[];
+  /** What downloads call themselves. */
+  readonly userAgent?: string;
 }
 
 export interface SendRequest {
@@ -33,29 +36,11 @@ export interface Answer {
   readonly body: Buffer;
 }
 
-export interface DownloadRequest {
-  readonly url: string;
-  /** Appears only when whole. */
-  readonly path: string;
-  readonly maxBytes: number;
-  /** For the whole of it. */
-  readonly timeoutMs: number;
-  readonly signal?: AbortSignal;
-}
-
-export interface Downloaded {
-  readonly sizeBytes: number;
-  /** Lower-case hex. */
-  readonly sha256: string;
-  /** What the server says it is: not to be believed. */
-  readonly contentType: string | null;
-}
-
-/** The only way to a URL that a client supplied. Redirects are never followed: where they lead was judged by nobody. */
+/** The only way to a URL that a client supplied. */
 export interface GuardedFetch extends AsyncDisposable {
-  /** POST. Any status is an answer. @throws FetchFailure | `signal.reason` */
+  /** POST. Any status is an answer; redirects are not followed. @throws FetchFailure | `signal.reason` */
   send(post: SendRequest): Promise<Answer>;
-  /** GET into a file. @throws FetchFailure | `signal.reason` */
+  /** GET into a file, over at most MAX_REDIRECTS redirects, each judged like the URL itself. @throws FetchFailure | `signal.reason` */
   download(get: DownloadRequest): Promise<Downloaded>;
 }
 
@@ -77,47 +62,23 @@ export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  const check = (url: string): URL => checkUrl(url, { policy, allowHttp: options.allowHttp });
+  const { allowHttp, userAgent = "dryapi-worker" } = options;
+  const check: CheckUrl = (url, maxChars) => checkUrl(url, { policy, allowHttp, ...(maxChars !== undefined && { maxChars }) });
+  const parts = { dispatcher: agent, check, userAgent, connectMs: CONNECT_TIMEOUT_MS };
   return {
     send: (post) => send(agent, check, post),
-    download: (get) => download(agent, check, get),
+    download: (get) => downloadFile(parts, get),
     [Symbol.asyncDispose]: () => agent.destroy(),
   };
 }
 
-type Check = (url: string) => URL;
-
-async function send(dispatcher: Dispatcher, check: Check, post: SendRequest): Promise<Answer> {
+async function send(dispatcher: Dispatcher, check: CheckUrl, post: SendRequest): Promise<Answer> {
   const url = check(post.url);
   using limit = deadline(post.timeoutMs, post.signal);
   const { headers, body, maxAnswerBytes } = post;
   const answer = await asFailure(limit, () => request(url, { method: "POST", headers, body, dispatcher, signal: limit.signal }));
   limit.extend(ANSWER_BODY_MS);
   return { status: answer.statusCode, body: await firstBytes(answer.body, maxAnswerBytes) };
-}
-
-async function download(dispatcher: Dispatcher, check: Check, get: DownloadRequest): Promise<Downloaded> {
-  const url = check(get.url);
-  using limit = deadline(get.timeoutMs, get.signal);
-  const { path, maxBytes } = get;
-  const tooLarge = (): FetchFailure => new FetchFailure("too-large", `the file is larger than the allowed ${maxBytes} bytes`);
-  return await asFailure(limit, async () => {
-    const answer = await request(url, { method: "GET", dispatcher, signal: limit.signal });
-    const refused = checkAnswer(answer) ?? (Number(answer.headers["content-length"] ?? 0) > maxBytes ? tooLarge() : null);
-    if (refused !== null) {
-      answer.body.on("error", () => undefined).destroy();
-      throw refused;
-    }
-    const saved = await saveStream(answer.body, path, { maxBytes, tooLarge, signal: limit.signal });
-    const contentType = answer.headers["content-type"];
-    return { ...saved, contentType: typeof contentType === "string" ? contentType : null };
-  });
-}
-
-function checkAnswer({ statusCode }: Dispatcher.ResponseData): FetchFailure | null {
-  if (statusCode >= 300 && statusCode < 400)
-    return new FetchFailure("redirect", `the server answered ${statusCode}, which sends elsewhere; redirects are not followed`);
-  return statusCode === 200 ? null : new FetchFailure("status", `the server answered ${statusCode}, expected 200`);
 }
 
 /** What has come when the limit is reached, the stream ends or breaks. */
@@ -167,20 +128,6 @@ async function asFailure<T>(limit: Deadline, work: () => Promise<T>): Promise<T>
     return await work();
   } catch (thrown) {
     if (limit.signal.aborted) throw limit.reason();
-    throw failureOf(thrown);
+    throw asFetchFailure(thrown, CONNECT_TIMEOUT_MS);
   }
-}
-
-function failureOf(thrown: unknown): Error {
-  for (let error = thrown; error instanceof Error; error = error.cause) {
-    if (error instanceof FetchFailure) return error;
-    // A host with several addresses: the first one tells enough.
-    const first = error instanceof AggregateError ? (error.errors[0] as unknown) : undefined;
-    if (first instanceof FetchFailure) return first;
-  }
-  const code = thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
-  if (["ENOSPC", "EACCES", "EROFS", "EEXIST"].includes(code)) return thrown as Error;
-  if (code === "UND_ERR_CONNECT_TIMEOUT")
-    return new FetchFailure("timeout", `no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`, { cause: thrown });
-  return new FetchFailure("network", `the connection failed${code === "" ? "" : ` (${code})`}`, { cause: thrown });
 }

@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { AppError, ERROR_TABLE } from "../../protocol/error.ts";
+import { AppError, ERROR_TABLE, publicMessage } from "../../protocol/error.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 
 export type FieldErrors = Readonly<Record<string, readonly string[]>>;
@@ -60,9 +60,11 @@ export function installErrors(app: FastifyInstance, log: Logger): void {
 function asProblem(thrown: unknown): HttpProblem {
   if (thrown instanceof HttpProblem) return thrown;
   if (thrown instanceof AppError) {
-    const { http, publicText } = ERROR_TABLE[thrown.code];
+    const { http } = ERROR_TABLE[thrown.code];
     if (http === 503) return new HttpProblem(503, { message: "Service Unavailable" }, { "Retry-After": "5" });
-    return http >= 500 ? new HttpProblem(500, { message: "Server Error" }) : new HttpProblem(http, { message: publicText });
+    if (http >= 500) return new HttpProblem(500, { message: "Server Error" });
+    const message = publicMessage(thrown);
+    return new HttpProblem(http, { message, ...(thrown.field !== undefined && { errors: { [thrown.field]: [message] } }) });
   }
   const status = statusOf(thrown);
   const text = TEXT_OF[status];
