@@ -60,9 +60,9 @@ const get = (url: string, rest: Partial<DownloadRequest> = {}): Promise<Download
   fetch.download({ url, path: path(), maxBytes: MAX_BYTES, timeoutMs: 60_000, ...rest });
 
 /** Reason and words of a download's failure, of which nothing is left on the disk. */
-async function failure(url: string, rest: Partial<DownloadRequest> = {}): Promise<readonly [string, string]> {
+async function failure(url: string, rest: Partial<DownloadRequest> = {}, what = url): Promise<readonly [string, string]> {
   const thrown = await get(url, rest).then(
-    () => assert.fail(`${url} was downloaded`),
+    () => assert.fail(`${what} was downloaded`),
     (reason: unknown) => reason,
   );
   assert.ok(thrown instanceof FetchFailure, String(thrown));
@@ -220,8 +220,7 @@ test("each request says who asks and that it wants the file as it is; cookies, c
     "/start": { ...to("/file"), headers: { location: "/file", "set-cookie": "session=1; Path=/", "www-authenticate": "Basic" } },
     "/file": { body: FILE },
   });
-  await bytesOf(`${secure.url}/start?token=of-the-client`);
-  await assert.rejects(get(`${secure.url}/elsewhere`), { reason: "status", status: 404 });
+  await bytesOf(`${secure.url}/start`);
   const seen: readonly Received[] = secure.received.slice(from);
   assert.equal(seen.length, 2);
   serve(secure, { "/file": { body: FILE } });
@@ -289,9 +288,9 @@ test("an encoding that is not known, too often used, or not what it says is refu
 });
 
 test("a small answer that unfolds to a huge file ends at the limit, whichever coding unfolds it", async () => {
-  const zeros = Buffer.alloc(64 * 1024 * 1024);
-  // What lies between two codings counts as well: this one holds a gigabyte of nothing at all.
-  const nothing = gzipSync(Buffer.concat(Array.from({ length: 500_000 }, () => gzipSync(""))));
+  const zeros = Buffer.alloc(4 * 1024 * 1024);
+  // What lies between two codings counts as well: this one holds megabytes of nothing at all.
+  const nothing = gzipSync(Buffer.concat(new Array<Buffer>(200_000).fill(gzipSync(""))));
   for (const [encoding, body] of [
     ["gzip", gzipSync(zeros)],
     ["deflate", deflateSync(zeros)],
@@ -347,7 +346,11 @@ const ODD: readonly (readonly [what: string, answer: string, end: string, curl: 
   ["two lengths", `${HTTP}Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc`, "answer", 8],
   ["a length below zero", `${HTTP}Content-Length: -3\r\n\r\nabc`, "answer", 8],
   ["another protocol", "SSH-2.0-OpenSSH_9.2\r\n", "answer", 1],
-  ["headers without an end", `${HTTP}${"X-Long: abcdefghijklmnopqrstuvwxyz\r\n".repeat(1_000)}\r\nabc`, "answer", "whole"],
+  ["many headers", `${HTTP}${"X-Long: abcdefghijklmnopqrstuvwxyz\r\n".repeat(1_000)}Content-Length: 3\r\n\r\nabc`, "abc", "whole"],
+  ["too many headers", `${HTTP}${"X-Long: abcdefghijklmnopqrstuvwxyz\r\n".repeat(3_000)}Content-Length: 3\r\n\r\nabc`, "answer", "whole"],
+  ["lines that end in LF alone", "HTTP/1.1 200 OK\nContent-Length: 3\n\nabc", "abc", "whole"],
+  ["a length beside chunks", `${HTTP}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n`, "abc", "whole"],
+  ["a switch of protocols", `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nabc`, "answer", "whole"],
   ["a header that is huge", `${HTTP}X-Huge: ${"a".repeat(400_000)}\r\n\r\nabc`, "answer", 56],
   ["the end of headers missing", `${HTTP}Content-Length: 3\r\n`, "network", 52],
   ["more bytes than it says", `${HTTP}Content-Length: 3\r\n\r\nabcdef`, "abc", "whole"],
@@ -365,22 +368,22 @@ test("odd servers end a download with the right reason, or not at all", async ()
   for (const [what, answer, end, theirs] of ODD) {
     script = [Buffer.from(answer)];
     if (end === "abc") assert.equal((await bytesOf(url)).toString(), "abc", what);
-    else assert.equal((await failure(url))[0], end, what);
+    else assert.equal((await failure(url, {}, what))[0], end, what);
     const found = await curl(url);
     if (theirs === "whole") assert.ok(typeof found !== "number", `${what}: curl ends with ${String(found)}`);
     else assert.ok(typeof found === "number" && found !== 0, `${what}: curl takes it`);
   }
 });
 
-test("a server that answers late, or drips, ends at the limit for signs of life; one that is only slow does not", async () => {
+test("a server that answers late, or drips, ends at the limit for signs of life, and all of it at its own", async () => {
   plain.answer = () => undefined;
-  assert.deepEqual(await failure(`${plain.url}/silent`, { stallMs: 50 }), ["timeout", "no answer within 0.05 s"]);
+  assert.equal((await failure(`${plain.url}/silent`, { stallMs: 50 }))[0], "timeout");
   plain.answer = (_request, response) => {
     response.writeHead(200).write("x");
     const timer = setInterval(() => response.write("x"), 5);
     response.on("close", () => clearInterval(timer));
   };
-  assert.deepEqual(await failure(`${plain.url}/drip`, { stallMs: 200 }), ["timeout", "fewer than 65536 bytes came within 0.2 s"]);
+  assert.equal((await failure(`${plain.url}/drip`, { stallMs: 200 }))[0], "timeout");
   assert.deepEqual(await failure(`${plain.url}/drip`, { timeoutMs: 200 }), ["timeout", "it was not there within 0.2 s"]);
   // A redirect is a sign of life, but no more time in all.
   plain.answer = ({ path: where }, response) => {

@@ -1,8 +1,8 @@
-import type { Readable } from "node:stream";
-import { request, type Dispatcher } from "undici";
+import type { IncomingMessage } from "node:http";
 import { saveStream } from "../lib/save-stream.ts";
 import { codingsOf, decodeBody } from "./decode-body.ts";
 import { asFetchFailure, FetchFailure } from "./fetch-failure.ts";
+import type { Getter } from "./get-answer.ts";
 import { isRedirect, nextUrl, type CheckUrl } from "./redirect.ts";
 import { parseRetryAfter } from "./retry-after.ts";
 import { startWatch, type Watch } from "./transfer-watch.ts";
@@ -29,11 +29,8 @@ export interface Downloaded {
 }
 
 export interface DownloadParts {
-  readonly dispatcher: Dispatcher;
+  readonly getter: Getter;
   readonly check: CheckUrl;
-  readonly userAgent: string;
-  /** Limit of a connection, for messages. */
-  readonly connectMs: number;
 }
 
 const STALL_MS = 60_000;
@@ -50,17 +47,16 @@ export async function downloadFile(parts: DownloadParts, get: DownloadRequest): 
     return await save(answer, get, watch);
   } catch (thrown) {
     if (watch.signal.aborted) throw watch.signal.reason;
-    throw asFetchFailure(thrown, parts.connectMs);
+    throw asFetchFailure(thrown);
   }
 }
 
-async function follow({ dispatcher, check, userAgent }: DownloadParts, first: string, watch: Watch): Promise<Dispatcher.ResponseData> {
-  const headers = { "user-agent": userAgent, accept: "*/*", "accept-encoding": "identity" };
+async function follow({ getter, check }: DownloadParts, first: string, watch: Watch): Promise<IncomingMessage> {
   const seen: URL[] = [];
   for (let url = check(first); ;) {
     watch.beat();
-    const answer = await request(url, { method: "GET", headers, dispatcher, signal: watch.signal });
-    if (!isRedirect(answer.statusCode)) return answer;
+    const answer = await getter.get(url, watch.signal);
+    if (!isRedirect(answer)) return answer;
     // Whatever its body holds, nobody reads it.
     discard(answer);
     seen.push(url);
@@ -68,7 +64,7 @@ async function follow({ dispatcher, check, userAgent }: DownloadParts, first: st
   }
 }
 
-async function save(answer: Dispatcher.ResponseData, get: DownloadRequest, watch: Watch): Promise<Downloaded> {
+async function save(answer: IncomingMessage, get: DownloadRequest, watch: Watch): Promise<Downloaded> {
   const { path, maxBytes } = get;
   const tooLarge = (): FetchFailure => new FetchFailure("too-large", `the file is larger than the allowed ${maxBytes} bytes`);
   try {
@@ -76,25 +72,27 @@ async function save(answer: Dispatcher.ResponseData, get: DownloadRequest, watch
     requireWhole(answer);
     if (Number(headers["content-length"] ?? 0) > maxBytes) throw tooLarge();
     const codings = codingsOf(headers["content-encoding"], headers["transfer-encoding"]);
-    const body = decodeBody(watch.through(answer.body), { codings, maxBytes, tooLarge });
+    const body = decodeBody(watch.through(answer), { codings, maxBytes, tooLarge });
     const saved = await saveStream(body, path, { maxBytes, tooLarge, check: requireContent, signal: watch.signal });
-    return { ...saved, contentType: headerOf(answer, "content-type") ?? null };
+    return { ...saved, contentType: headers["content-type"] ?? null };
   } finally {
     discard(answer);
   }
 }
 
 /** 203 comes from a proxy that changed it; 206 may be the whole all the same, from servers that answer everything in ranges. */
-function requireWhole(answer: Dispatcher.ResponseData): void {
-  const { statusCode: status } = answer;
+function requireWhole(answer: IncomingMessage): void {
+  const { statusCode: status = 0, headers, headersDistinct } = answer;
+  if (new Set(headersDistinct["content-length"]).size > 1)
+    throw new FetchFailure("answer", "the server's answer contradicts itself about its length");
   if (status === 200 || status === 203) return;
   if (status === 206) {
-    const [, last, total] = /^bytes 0-(\d+)\/(\d+)$/i.exec(headerOf(answer, "content-range")?.trim() ?? "") ?? [];
+    const [, last, total] = /^bytes 0-(\d+)\/(\d+)$/i.exec(headers["content-range"]?.trim() ?? "") ?? [];
     if (last !== undefined && Number(last) + 1 === Number(total)) return;
     throw new FetchFailure("answer", "the server sent a part of the file (206), although all of it was asked for");
   }
   if (status === 204 || status === 205) throw new FetchFailure("answer", `the server answered ${status}: there is no file`);
-  const retryAfterMs = parseRetryAfter(headerOf(answer, "retry-after"), headerOf(answer, "date"));
+  const retryAfterMs = parseRetryAfter(headers["retry-after"], headers.date);
   throw new FetchFailure("status", `the server answered ${status}`, { status, retryAfterMs });
 }
 
@@ -102,11 +100,6 @@ function requireContent({ sizeBytes }: { readonly sizeBytes: number }): void {
   if (sizeBytes === 0) throw new FetchFailure("answer", "the server sent an empty file");
 }
 
-function headerOf({ headers }: Dispatcher.ResponseData, name: string): string | undefined {
-  const value = headers[name];
-  return typeof value === "string" ? value : value?.[0];
-}
-
-function discard({ body }: { readonly body: Readable }): void {
-  body.on("error", () => undefined).destroy();
+function discard(answer: IncomingMessage): void {
+  answer.on("error", () => undefined).destroy();
 }

@@ -1,4 +1,4 @@
-import type { Dispatcher } from "undici";
+import type { IncomingMessage } from "node:http";
 import { FetchFailure } from "./fetch-failure.ts";
 
 /** As many as links that are shortened, made secure and signed have between them. */
@@ -12,18 +12,19 @@ export type CheckUrl = (url: string, maxChars?: number) => URL;
 /** 300 leads on where it says where to; 304 to 306 are no answers to what we ask. */
 const REDIRECTS: ReadonlySet<number> = new Set([300, 301, 302, 303, 307, 308]);
 
-export function isRedirect(status: number): boolean {
-  return REDIRECTS.has(status);
+export function isRedirect({ statusCode = 0 }: IncomingMessage): boolean {
+  return REDIRECTS.has(statusCode);
 }
 
 /**
  * Where an answer leads, judged like the first URL. `seen`: all URLs so far, that of the answer last.
  * @throws FetchFailure answer (it says nothing usable) | redirect (too many, or in a circle) | refused
  */
-export function nextUrl(answer: Pick<Dispatcher.ResponseData, "statusCode" | "headers">, seen: readonly URL[], check: CheckUrl): URL {
-  const { statusCode: status, headers } = answer;
+export function nextUrl(answer: IncomingMessage, seen: readonly URL[], check: CheckUrl): URL {
+  const { statusCode: status } = answer;
   const from = seen.at(-1);
-  const given = [headers["location"] ?? []].flat();
+  // `headers` keeps the first of several.
+  const given = answer.headersDistinct["location"] ?? [];
   const [location] = given;
   if (location === undefined) throw new FetchFailure("answer", `the server answered ${status} without saying where to go`);
   if (given.some((other) => other !== location))

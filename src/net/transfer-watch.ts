@@ -1,5 +1,4 @@
-import { Transform, type Readable } from "node:stream";
-import { pipeline } from "node:stream";
+import { pipeline, Transform, type Readable } from "node:stream";
 import { FetchFailure } from "./fetch-failure.ts";
 
 export interface WatchOptions {
@@ -10,7 +9,7 @@ export interface WatchOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Bounds on one download: undici's own begin anew with each byte that drips in. */
+/** Bounds on one download. Node's own begin anew with each byte that drips in. */
 export interface Watch extends Disposable {
   /** Aborted with a FetchFailure `timeout`, or with the caller's own reason. */
   readonly signal: AbortSignal;

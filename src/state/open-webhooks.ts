@@ -1,51 +1,56 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
-import { z } from "zod";
 import { ShortCache } from "../lib/short-cache.ts";
 import type { Keys } from "../protocol/keys.ts";
-import { readStored, storedNumber, unixMs } from "../protocol/stored.ts";
+import type { SigningSecret } from "../protocol/webhook.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { hashFromPairs } from "./redis-script.ts";
+import { CHANGE, EXHAUSTED, GONE, SECRET, SETTINGS, SUCCESS } from "./webhook-scripts.ts";
+import { readWebhookSettings, URL_FIELDS, type WebhookSettings } from "./webhook-settings.ts";
 
 /** Events in a row of which no attempt arrived, after which an account's URL is switched off. */
 export const MAX_EXHAUSTED = 10;
 
+/** How long a replaced secret goes on signing, unless its owner says otherwise. */
+export const DEFAULT_OVERLAP_MS: number = 24 * 3_600_000;
+
 /** A change of an account's webhook holds for what other gateways accept after so long. */
 const KNOWN_MS = 1_000;
+
+/** How long a courier remembers which of two secrets a receiver takes; forgetting costs one refused request. */
+const TAKEN_MS = 24 * 3_600_000;
 
 /** Longer than the schedule of the attempts. */
 const SCHEDULE_MS = 36 * 3_600_000;
 
 export interface WebhookTarget {
   readonly url: string;
-  /** Name of the stored secret; null: unsigned. */
+  /**
+   * What signs, by name: `client:<id>` for the account's webhook, `request:<id>` for the secret that a request brought. Null: the request's own
+   * URL without a secret of its own; the account's secret signs, if there is one by then.
+   */
   readonly secretRef: string | null;
 }
 
-/** An account's webhook. */
-export interface WebhookSettings {
-  readonly url: string;
-  readonly enabled: boolean;
-  /** Events in a row of which no attempt arrived. */
-  readonly failureCount: number;
-  /** Unix milliseconds; null unless it was switched off by its failures. */
-  readonly disabledAt: number | null;
-  /** Unix milliseconds. */
-  readonly updatedAt: number;
+/** A delivery's target, as the log keeps it. */
+export interface DeliveryTarget extends WebhookTarget {
+  readonly client: string;
 }
 
-const settingsSchema: z.ZodType<WebhookSettings> = z.object({
-  url: z.string(),
-  enabled: z.boolean(),
-  failureCount: z.number(),
-  disabledAt: unixMs.nullable(),
-  updatedAt: unixMs,
-});
+/** What an attempt has to know, as things are now. */
+export interface Standing {
+  /** Why its account or its owner wants nothing sent there; null: send. */
+  readonly closed: string | null;
+  /** Unix milliseconds of an answer 410 of this URL, since when nothing is sent there unasked. */
+  readonly goneAt: number | null;
+  /** In the order to try them; none: unsigned. */
+  readonly secrets: readonly SigningSecret[];
+}
 
 export interface SettingsChange {
   readonly url: string;
   readonly enabled: boolean;
-  /** A new secret for what is not delivered yet, too. Made also when there is none. */
+  /** A new secret for what is not delivered yet, too; the old one signs for `DEFAULT_OVERLAP_MS`. One is made also when there is none. */
   readonly rotateSecret: boolean;
   /** Unix milliseconds. */
   readonly at: number;
@@ -63,45 +68,33 @@ export interface Webhooks {
     readonly url: string | null;
     readonly secret: string | null;
   }): Promise<WebhookTarget | null>;
-  /** Null when it expired or its account's webhook was removed. */
-  readSecret(ref: string): Promise<string | null>;
-  accountSecretRef(client: string): string;
-  settings(client: string): Promise<WebhookSettings | null>;
-  /** Returns the secret when it was made now: it is shown only then. Switching on resets the count of failures. */
+  standing(target: DeliveryTarget): Promise<Standing>;
+  /** The account's secret, and the one it has replaced while that still signs. The replaced one first: its receivers are not changed yet. */
+  accountSecrets(client: string, url: string): Promise<readonly SigningSecret[]>;
+  /** The receiver has taken this secret's signature: it is tried first from now on. */
+  noteTaken(target: { readonly client: string; readonly url: string }, taken: SigningSecret): void;
+  settings(client: string): Promise<WebhookSettings>;
+  /** Returns the secret when it was made now: it is shown only then. Switching on resets the count of failures and lifts a 410. */
   change(client: string, change: SettingsChange): Promise<{ readonly secret: string | null }>;
+  /** A new secret for the account; null when there is one and it may not be replaced. The old one signs for `overlapMs` more. */
+  createSecret(client: string, options: { readonly replace: boolean; readonly overlapMs: number }): Promise<string | null>;
+  endOverlap(client: string): Promise<void>;
+  /** Removes the URL. The secret stays: it signs what goes to URLs of requests. */
   remove(client: string): Promise<void>;
-  /** An event arrived at this URL: the account's count starts anew. */
+  /** An event arrived at the account's URL: its count starts anew, and a 410 is lifted. */
   recordSuccess(client: string, url: string): Promise<void>;
   /** No attempt of an event arrived. True when that has switched the account's URL off. */
   recordExhausted(client: string, url: string, at: number): Promise<boolean>;
+  /** The URL answered 410: nothing more goes there for the retention. True when it is the account's and was switched off by that. */
+  recordGone(client: string, url: string): Promise<boolean>;
+  liftGone(client: string, url: string): Promise<void>;
 }
 
-/** KEYS: settings. ARGV: url, unix ms, limit. A URL that is not the account's any more counts for nothing. */
-const EXHAUSTED = new RedisScript(`
-if redis.call('HGET', KEYS[1], 'url') ~= ARGV[1] then return 0 end
-local count = redis.call('HINCRBY', KEYS[1], 'failures', 1)
-if count < tonumber(ARGV[3]) or redis.call('HGET', KEYS[1], 'enabled') ~= '1' then return 0 end
-redis.call('HSET', KEYS[1], 'enabled', '0', 'disabled_at', ARGV[2])
-return 1`);
-
-/** KEYS: settings. ARGV: url. */
-const SUCCESS = new RedisScript(`
-if redis.call('HGET', KEYS[1], 'url') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'failures', '0')
-return 1`);
-
-/** KEYS: settings, secret. ARGV: url, enabled, unix ms, new secret, rotate (1 or 0). Returns 1 when the new secret was taken. */
-const CHANGE = new RedisScript(`
-redis.call('HSET', KEYS[1], 'url', ARGV[1], 'enabled', ARGV[2], 'updated_at', ARGV[3])
-if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'failures', '0', 'disabled_at', '') end
-if ARGV[5] == '0' and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-redis.call('SET', KEYS[2], ARGV[4])
-return 1`);
-
 const accountRef = (client: string): string => `client:${client}`;
+const previousRef = (client: string): string => `previous:${client}`;
 
 /** Whether a target is its account's webhook, not a URL of the request's own. */
-export function isAccountTarget(client: string, secretRef: string | null): boolean {
+export function isAccountTarget({ client, secretRef }: Pick<DeliveryTarget, "client" | "secretRef">): boolean {
   return secretRef === accountRef(client);
 }
 
@@ -109,21 +102,37 @@ export function isAccountTarget(client: string, secretRef: string | null): boole
 export function openWebhooks(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Webhooks {
   const { redis, keys, retentionMs } = options;
   const known = new ShortCache<string, WebhookTarget | null>({ ttlMs: KNOWN_MS, max: 10_000 });
+  const taken = new ShortCache<string, string>({ ttlMs: TAKEN_MS, max: 10_000 });
   const accountTarget = async (client: string): Promise<WebhookTarget | null> => {
     const cached = known.get(client);
     if (cached !== undefined) return cached;
-    const account = await settings(client);
-    const target = account?.enabled === true ? { url: account.url, secretRef: accountRef(client) } : null;
+    const { url, enabled } = await settings(client);
+    const target = url !== null && enabled ? { url, secretRef: accountRef(client) } : null;
     known.set(client, target);
     return target;
   };
-  const settings = async (client: string): Promise<WebhookSettings | null> => {
-    const hash = await onRedis(`reading the webhook of client ${client}`, () => redis.hgetall(keys.hook(client)));
-    return hash["url"] === undefined ? null : fromHash(hash["url"], hash);
+  const secretKeys = (client: string): readonly [string, string] => [
+    keys.hookSecret(accountRef(client)),
+    keys.hookSecret(previousRef(client)),
+  ];
+  const goneKey = (client: string, url: string): string => keys.hookGone(client, hashOf(url));
+  const settings = async (client: string): Promise<WebhookSettings> => {
+    const found = await onRedis(`reading the webhook of client ${client}`, () =>
+      SETTINGS.run(redis, [keys.hook(client), ...secretKeys(client)], []),
+    );
+    const [pairs, hasSecret, previousUntil] = found as readonly [readonly string[], number, string];
+    return readWebhookSettings({ hash: hashFromPairs(pairs), hasSecret: hasSecret === 1, previousUntil });
+  };
+  /** In the order to try them: while a secret is replaced, first the one that the receiver took last. */
+  const inOrder = (client: string, url: string, [current, previous]: readonly (string | null | undefined)[]): readonly SigningSecret[] => {
+    if (current === null || current === undefined) return [];
+    const account: SigningSecret = { signer: "account", secret: current };
+    if (previous === null || previous === undefined) return [account];
+    const replaced: SigningSecret = { signer: "account_previous", secret: previous };
+    return taken.get(receiverOf(client, url)) === current ? [account, replaced] : [replaced, account];
   };
   return {
     settings,
-    accountSecretRef: accountRef,
     freezeTarget: async ({ client, requestId, url, secret }) => {
       if (url === null) return accountTarget(client);
       if (secret === null) return { url, secretRef: null };
@@ -133,22 +142,51 @@ export function openWebhooks(options: { readonly redis: Redis; readonly keys: Ke
       );
       return { url, secretRef: ref };
     },
-    readSecret: (ref) => onRedis(`reading webhook secret ${ref}`, () => redis.get(keys.hookSecret(ref))),
+    standing: async (target) => {
+      const { client, url, secretRef } = target;
+      const isAccount = isAccountTarget(target);
+      const own = secretRef !== null && !isAccount;
+      const names = own ? [keys.hookSecret(secretRef)] : secretKeys(client);
+      const [[gone, ...secrets], hasUrl] = await onRedis(`reading what signs webhooks of client ${client}`, () =>
+        Promise.all([redis.mget(goneKey(client, url), ...names), isAccount ? redis.hexists(keys.hook(client), "url") : 1]),
+      );
+      const goneAt = gone === null || gone === undefined ? null : Number(gone);
+      if (own) {
+        const [secret] = secrets;
+        return secret === null || secret === undefined
+          ? { closed: "the secret that the request brought is not stored any more", goneAt, secrets: [] }
+          : { closed: null, goneAt, secrets: [{ signer: "request", secret }] };
+      }
+      return { closed: hasUrl === 1 ? null : "the account's webhook was removed", goneAt, secrets: inOrder(client, url, secrets) };
+    },
+    accountSecrets: async (client, url) =>
+      inOrder(client, url, await onRedis(`reading the webhook secrets of client ${client}`, () => redis.mget(...secretKeys(client)))),
+    noteTaken: ({ client, url }, { secret }) => taken.set(receiverOf(client, url), secret),
     change: async (client, { url, enabled, rotateSecret, at }) => {
       const secret = newSecret();
-      const args = [url, enabled ? "1" : "0", at, secret, rotateSecret ? "1" : "0"];
-      const taken = await onRedis(`changing the webhook of client ${client}`, () =>
-        CHANGE.run(redis, [keys.hook(client), keys.hookSecret(accountRef(client))], args),
+      const args = [url, enabled ? "1" : "0", at, secret, rotateSecret ? "1" : "0", DEFAULT_OVERLAP_MS];
+      const made = await onRedis(`changing the webhook of client ${client}`, () =>
+        CHANGE.run(redis, [keys.hook(client), ...secretKeys(client), goneKey(client, url)], args),
       );
       known.delete(client);
-      return { secret: taken === 1 ? secret : null };
+      return { secret: made === 1 ? secret : null };
+    },
+    createSecret: async (client, { replace, overlapMs }) => {
+      const secret = newSecret();
+      const made = await onRedis(`making the webhook secret of client ${client}`, () =>
+        SECRET.run(redis, [keys.hook(client), ...secretKeys(client)], [secret, replace ? "1" : "0", overlapMs]),
+      );
+      return made === 1 ? secret : null;
+    },
+    endOverlap: async (client) => {
+      await onRedis(`ending the replaced webhook secret of client ${client}`, () => redis.del(keys.hookSecret(previousRef(client))));
     },
     remove: async (client) => {
-      await onRedis(`removing the webhook of client ${client}`, () => redis.del(keys.hook(client), keys.hookSecret(accountRef(client))));
+      await onRedis(`removing the webhook of client ${client}`, () => redis.hdel(keys.hook(client), ...URL_FIELDS));
       known.delete(client);
     },
     recordSuccess: async (client, url) => {
-      await onRedis(`counting a delivery of client ${client}`, () => SUCCESS.run(redis, [keys.hook(client)], [url]));
+      await onRedis(`counting a delivery of client ${client}`, () => SUCCESS.run(redis, [keys.hook(client), goneKey(client, url)], [url]));
     },
     recordExhausted: async (client, url, at) => {
       const switchedOff = await onRedis(`counting a failed delivery of client ${client}`, () =>
@@ -156,6 +194,18 @@ export function openWebhooks(options: { readonly redis: Redis; readonly keys: Ke
       );
       if (switchedOff === 1) known.delete(client);
       return switchedOff === 1;
+    },
+    recordGone: async (client, url) => {
+      const account = (await settings(client)).url;
+      const same = account !== null && hashOf(account) === hashOf(url);
+      const switchedOff = await onRedis(`noting a receiver of client ${client} that is gone`, () =>
+        GONE.run(redis, [keys.hook(client), goneKey(client, url)], [same ? account : "", retentionMs]),
+      );
+      if (switchedOff === 1) known.delete(client);
+      return switchedOff === 1;
+    },
+    liftGone: async (client, url) => {
+      await onRedis(`noting a receiver of client ${client} that is back`, () => redis.del(goneKey(client, url)));
     },
   };
 }
@@ -165,16 +215,14 @@ function newSecret(): string {
   return `whsec_${randomBytes(32).toString("base64")}`;
 }
 
-function fromHash(url: string, hash: Readonly<Record<string, string>>): WebhookSettings {
-  return readStored(
-    "the account's webhook",
-    { schema: settingsSchema, newest: 1 },
-    {
-      url,
-      enabled: hash["enabled"] === "1",
-      failureCount: storedNumber(hash["failures"]) ?? 0,
-      disabledAt: storedNumber(hash["disabled_at"]),
-      updatedAt: storedNumber(hash["updated_at"]) ?? 0,
-    },
-  );
+const receiverOf = (client: string, url: string): string => `${client}\n${url}`;
+
+/** The same for all spellings of a URL, and without its fragment, which no receiver sees. */
+function hashOf(url: string): string {
+  const parsed = URL.parse(url);
+  if (parsed !== null) parsed.hash = "";
+  return createHash("sha256")
+    .update(parsed?.href ?? url)
+    .digest("base64url")
+    .slice(0, 22);
 }
