@@ -3,7 +3,7 @@ import { sendSigned, type SignedOutcome } from "../net/send-signed.ts";
 import { isUnreadable } from "../protocol/stored.ts";
 import type { DeliveryClaim, DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import type { AttemptOutcome, Delivery } from "../state/open-deliveries.ts";
-import type { Standing } from "../state/open-webhooks.ts";
+import type { Standing } from "../state/open-webhook-secrets.ts";
 import type { CourierContext } from "./courier-context.ts";
 import { closedBecause, noteAnswer, noteEnd } from "./judge-receiver.ts";
 import { prepareDelivery } from "./prepare-delivery.ts";

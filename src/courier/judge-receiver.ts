@@ -3,7 +3,8 @@ import type { SignedOutcome } from "../net/send-signed.ts";
 import { isUnreadable, type Unreadable } from "../protocol/stored.ts";
 import type { DeliveryJob } from "../queue/delivery-job.ts";
 import type { Delivery } from "../state/open-deliveries.ts";
-import { isAccountTarget, type Standing } from "../state/open-webhooks.ts";
+import type { Standing } from "../state/open-webhook-secrets.ts";
+import { isAccountTarget } from "../state/webhook-targets.ts";
 import type { CourierContext } from "./courier-context.ts";
 
 /** Why nothing may be sent now; null: send. Who asks for a delivery again wants to know whether its receiver is back. */

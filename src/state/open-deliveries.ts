@@ -173,7 +173,7 @@ const attemptSchema = z.object({
   error: z.string().nullable(),
   answer: z.string().nullable(),
   // Attempts of earlier versions do not say it.
-  signedWith: z.enum(SIGNERS).nullable().catch(null),
+  signedWith: z.enum(SIGNERS).nullable().default(null),
 });
 
 const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({

@@ -43,6 +43,7 @@ export function readWebhookSettings(stored: {
 }): WebhookSettings {
   const { hash, hasSecret, previousUntil } = stored;
   const disabledAt = storedNumber(hash["disabled_at"]);
+  const reason = hash["disabled_reason"];
   return readStored(
     "the account's webhook",
     { schema: settingsSchema, newest: 1 },
@@ -51,8 +52,8 @@ export function readWebhookSettings(stored: {
       enabled: hash["enabled"] === "1",
       failureCount: storedNumber(hash["failures"]) ?? 0,
       disabledAt,
-      // Ten failures were the only reason before there was a field for it.
-      disabledReason: disabledAt === null ? null : hash["disabled_reason"] || "failures",
+      // Failures were the only reason before there was a field for it.
+      disabledReason: disabledAt === null ? null : reason === undefined || reason === "" ? "failures" : reason,
       updatedAt: storedNumber(hash["updated_at"]),
       hasSecret,
       secretCreatedAt: hasSecret ? storedNumber(hash["secret_at"]) : null,

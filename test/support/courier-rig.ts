@@ -95,7 +95,7 @@ export class CourierRig implements AsyncDisposable {
   async makeDue(): Promise<void> {
     const { redis } = this;
     const delayed = `{${this.config.namespace}}:webhooks:delayed`;
-    for (const id of await redis.zrange(delayed, 0, -1)) await redis.zincrby(delayed, -LONG_MS * SCORE_PER_MS, id);
+    for (const id of await redis.zrangebyscore(delayed, "-inf", "+inf")) await redis.zincrby(delayed, -LONG_MS * SCORE_PER_MS, id);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

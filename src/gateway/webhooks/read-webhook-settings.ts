@@ -1,6 +1,7 @@
 import { isAbsent, readBoolean, readChoice, readNumber, type FieldValue } from "../../core/field-value.ts";
 import { WEBHOOK_EVENTS, type WebhookEventName } from "../../protocol/webhook.ts";
-import { DEFAULT_OVERLAP_MS, type SettingsChange } from "../../state/open-webhooks.ts";
+import { DEFAULT_OVERLAP_MS } from "../../state/open-webhook-secrets.ts";
+import type { SettingsChange } from "../../state/open-webhooks.ts";
 import type { WebhookSettings } from "../../state/webhook-settings.ts";
 import { invalid } from "../http/errors.ts";
 import { urlProblemOf } from "./read-hook.ts";
