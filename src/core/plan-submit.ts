@@ -112,9 +112,7 @@ function nameIn(given: SubmitInput["fields"], { name, alias }: Field): string {
 
 function isTaskField(task: Task, name: string): boolean {
   const { fields, files = [] } = TASK_ROWS[task];
-  return (
-    fields.some((field) => field.name === name || field.alias === name) || files.some((file) => file.name === name || file.list === name)
-  );
+  return fields.some((field) => field.name === name || field.alias === name) || files.some((file) => file.name === name || file.list === name);
 }
 
 /**
@@ -140,10 +138,7 @@ function absentValue({ manifest, randomSeed, priceOnly }: SubmitInput, field: Fi
 }
 
 /** What a field is with a model when nobody says; undefined: nothing. */
-function defaultOf(
-  { defaults, languages }: Manifest,
-  { name, fallback, aligned, required, spoken }: Field,
-): string | number | boolean | undefined {
+function defaultOf({ defaults, languages }: Manifest, { name, fallback, aligned, required, spoken }: Field): string | number | boolean | undefined {
   // A size that is left out means the image's, where the task has one.
   if (aligned === true && required !== true) return undefined;
   return defaults[name] ?? fallback ?? (spoken === "lang" ? languages?.[0]?.slug : undefined);
