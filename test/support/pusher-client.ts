@@ -22,6 +22,8 @@ export interface StatusUpdate {
   readonly result_url: string | null;
   readonly error_code?: string;
   readonly error_message?: string;
+  readonly error_reason?: string;
+  readonly error_field?: string | null;
 }
 
 /** The real pusher-js, as a page of somebody else configures it. `apiUrl` differs from `url` where a proxy stands before the sockets. */
