@@ -79,16 +79,22 @@ export function planSubmit(input: SubmitInput): SubmitPlan {
   return { ok: true, params: Object.fromEntries(params) };
 }
 
-function supports({ features, limits, defaults }: Manifest, { name, feature }: Field): boolean {
+/** Whether the model takes the field at all. */
+export function supports({ features, limits, defaults }: Manifest, { name, feature }: Field): boolean {
   if (feature === undefined) return true;
   const mentioned = `min_${name}` in limits || `max_${name}` in limits || name in defaults;
   return features[feature] ?? mentioned;
 }
 
+/** Whether a request must bring the field. */
+export function isRequired(_manifest: Manifest, { required }: Field): boolean {
+  return required === true;
+}
+
 /** What stands for a field that did not come; null = it stays absent. */
 function absentValue({ manifest, randomSeed }: SubmitInput, field: Field): FieldValue<ParamValue> | null {
   if (field.kind === "seed") return { ok: true, value: randomSeed };
-  if (field.required === true) return { ok: false, problem: "is required." };
+  if (isRequired(manifest, field)) return { ok: false, problem: "is required." };
   // A size that is left out means the image's, where the task has one.
   const value = field.aligned === true ? undefined : (manifest.defaults[field.name] ?? field.fallback);
   return value === undefined ? null : { ok: true, value };
@@ -142,7 +148,8 @@ function spokenSlugs({ manifest, fields }: SubmitInput, kind: "lang" | "voice"):
   return languages.find(({ slug }) => slug === fields["lang"])?.voices.map(({ slug }) => slug) ?? null;
 }
 
-function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" | "min" | "max">): Bounds {
+/** What the manifest says, else the table. */
+export function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" | "min" | "max">): Bounds {
   return { min: limits[`min_${name}`] ?? min, max: limits[`max_${name}`] ?? max };
 }
 

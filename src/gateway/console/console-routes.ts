@@ -6,7 +6,18 @@ import { dashboardRoutes } from "../dashboard.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 
 const ASSETS = join(import.meta.dirname, "assets");
-const FILES = ["index.html", "app.js", "api.js", "dom.js", "fields.js", "requests.js", "socket.js", "style.css", "icon.svg"];
+/** `index.html` is the page at `/`; the others are below `/console/`. */
+export const CONSOLE_FILES: readonly string[] = [
+  "index.html",
+  "app.js",
+  "api.js",
+  "dom.js",
+  "fields.js",
+  "requests.js",
+  "socket.js",
+  "style.css",
+  "icon.svg",
+];
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript; charset=utf-8",
@@ -16,7 +27,7 @@ const TYPES: Readonly<Record<string, string>> = {
 
 /** The page at `/`: plain files, held in memory, no framework and nothing from elsewhere. And the operator's dashboard. */
 export async function consoleRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
-  for (const name of FILES) {
+  for (const name of CONSOLE_FILES) {
     const body = await readFile(join(ASSETS, name));
     const etag = `"${createHash("sha256").update(body).digest("base64url").slice(0, 20)}"`;
     app.get(name === "index.html" ? "/" : `/console/${name}`, async (request, reply) => {

@@ -7,13 +7,13 @@ import { whyWaiting } from "../../requests/why-waiting.ts";
 import { errorFields } from "../views/status-body.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
+import { limitOf } from "../http/page-query.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { describeRequest, ownRequest, type FoundRequest } from "../views/request-view.ts";
 import { waitFields } from "../views/status-body.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;
-const MAX_PAGE = 50;
 
 /** One's own requests: status, list, cancel. */
 export async function requestRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
@@ -31,13 +31,13 @@ export async function requestRoutes(app: FastifyInstance, context: GatewayContex
   });
 
   app.get<{ Querystring: Readonly<Record<string, unknown>> }>("/api/v1/client/requests", async (request) => {
-    const { status, limit, cursor } = request.query;
+    const { status, cursor } = request.query;
     if (status !== undefined && status !== "" && !STATUSES.includes(status as string))
       throw invalid({ status: [`The status field must be one of ${STATUSES.join(", ")}.`] });
     const wanted = typeof status === "string" && status !== "" ? status : null;
     return listRequests(context, clientOf(request).id, {
       wanted,
-      limit: pageSize(limit),
+      limit: limitOf(request.query, DEFAULT_PAGE),
       cursor: typeof cursor === "string" ? cursor : null,
     });
   });
@@ -83,9 +83,4 @@ function unreadableEntry({ id }: UnreadableRequest): Readonly<Record<string, unk
     ended_at: null,
     ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
   };
-}
-
-function pageSize(given: unknown): number {
-  const number = Number(given ?? DEFAULT_PAGE);
-  return Number.isInteger(number) && number >= 1 ? Math.min(MAX_PAGE, number) : DEFAULT_PAGE;
 }
