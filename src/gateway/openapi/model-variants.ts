@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
-import { when, type Schema } from "./schema.ts";
+import type { Schema } from "./schema.ts";
 
-/** What one model makes of a task: the schema of each field that it takes, and which of them must be there. */
+/** What one model makes of a task: the schema of each field, finished, and which of them must be there. */
 export interface Variant {
   readonly slug: string;
   readonly properties: Readonly<Record<string, Schema>>;
@@ -15,78 +15,57 @@ export interface Merged {
   readonly properties: Readonly<Record<string, Schema>>;
   /** What every model requires. */
   readonly required: readonly string[];
-  /** What single models narrow: `if` the model is this one, `then` its own limits. */
+  /** What single models narrow. */
   readonly rules: readonly Schema[];
 }
 
 /**
- * Flat fields for clients that generate types, and exact limits per model for those that validate. `finish` is applied to each property
- * once it is merged; `absent` is the schema of a field that a model does not take.
+ * Flat fields for clients that generate types, and exact limits per model for those that validate: `anyOf` over the models, each with what
+ * it narrows. `absent` is the schema of a field that a model does not have.
  */
-export function mergeVariants(
-  variants: readonly Variant[],
-  { finish, absent }: { readonly finish: (schema: Schema, isRequired: boolean) => Schema; readonly absent: Schema | null },
-): Merged {
+export function mergeVariants(variants: readonly Variant[], absent: (name: string) => Schema): Merged {
   const names = [...new Set(variants.flatMap(({ properties }) => Object.keys(properties)))];
-  const required = names.filter((name) => variants.every((variant) => variant.required.includes(name)));
-  const widest = Object.fromEntries(
-    names.map(
-      (name) =>
-        [
-          name,
-          widestOf(variants.flatMap(({ properties }): readonly Schema[] => (name in properties ? [properties[name] ?? {}] : []))),
-        ] as const,
-    ),
+  const properties = Object.fromEntries(
+    names.map((name) => [
+      name,
+      widestOf(variants.flatMap((variant) => (name in variant.properties ? [variant.properties[name] ?? {}] : []))),
+    ]),
   );
-  const finished = Object.fromEntries(names.map((name) => [name, finish(widest[name] ?? {}, required.includes(name))]));
-  const rules = variants.flatMap((variant) => {
-    const narrowed = narrowings(variant, { names, widest, finish, absent });
-    const own = variant.required.filter((name) => !required.includes(name));
-    if (Object.keys(narrowed).length === 0 && own.length === 0 && variant.rules.length === 0) return [];
-    const rule = {
-      ...(Object.keys(narrowed).length > 0 && { properties: narrowed }),
-      ...(own.length > 0 && { required: own }),
-      ...(variant.rules.length > 0 && { allOf: variant.rules }),
-    };
-    return [whenModel(variant.slug, rule, variants.length)];
+  const required = names.filter((name) => variants.every((variant) => variant.required.includes(name)));
+  const own = variants.map((variant) => narrowed(variant, { properties, required, absent }));
+  if (own.every((rule) => Object.keys(rule).length === 0)) return { properties, required, rules: [] };
+  const [only] = own;
+  if (variants.length === 1 && only !== undefined) return { properties, required, rules: [only] };
+  const anyOf = variants.map(({ slug }, index) => {
+    const { properties: limits, ...rest } = own[index] ?? {};
+    return { properties: { model: { const: slug }, ...(limits as Schema | undefined) }, ...rest };
   });
-  return { properties: finished, required, rules };
+  return { properties, required, rules: [{ anyOf }] };
 }
 
-/** Of one model alone the rules hold without a condition. */
-function whenModel(slug: string, rule: Schema, models: number): Schema {
-  return models === 1 ? rule : when({ properties: { model: { const: slug } }, required: ["model"] }, rule);
-}
-
-function narrowings(
-  { properties, required }: Variant,
-  {
-    names,
-    widest,
-    finish,
-    absent,
-  }: {
-    readonly names: readonly string[];
-    readonly widest: Readonly<Record<string, Schema>>;
-    readonly finish: (schema: Schema, isRequired: boolean) => Schema;
-    readonly absent: Schema | null;
-  },
-): Readonly<Record<string, Schema>> {
-  const own: Record<string, Schema> = {};
-  for (const name of names) {
-    const schema = properties[name];
-    if (schema === undefined) {
-      if (absent !== null) own[name] = absent;
-    } else if (!isDeepStrictEqual(schema, widest[name])) own[name] = finish(schema, required.includes(name));
+function narrowed(
+  { properties, required, rules }: Variant,
+  merged: Pick<Merged, "properties" | "required"> & { readonly absent: (name: string) => Schema },
+): Schema {
+  const limits: Record<string, Schema> = {};
+  for (const [name, widest] of Object.entries(merged.properties)) {
+    const schema = properties[name] ?? merged.absent(name);
+    if (!isDeepStrictEqual(schema, widest)) limits[name] = schema;
   }
-  return own;
+  const more = required.filter((name) => !merged.required.includes(name));
+  return {
+    ...(Object.keys(limits).length > 0 && { properties: limits }),
+    ...(more.length > 0 && { required: more }),
+    ...(rules.length > 0 && { allOf: rules }),
+  };
 }
 
 /** One schema that allows what any of them allows. */
 function widestOf(schemas: readonly Schema[]): Schema {
   const [first = {}, ...others] = schemas;
   if (others.every((other) => isDeepStrictEqual(other, first))) return first;
-  if (typeof first["type"] !== "string" || others.some((other) => other["type"] !== first["type"])) return { anyOf: distinct(schemas) };
+  if (others.some((other) => !isDeepStrictEqual(other["type"], first["type"])) || first["type"] === undefined)
+    return { anyOf: distinct(schemas) };
   const shared = Object.entries(first).filter(([key, value]) => others.every((other) => isDeepStrictEqual(other[key], value)));
   const all = (key: string): readonly unknown[] | null =>
     schemas.every((schema) => key in schema) ? schemas.map((schema) => schema[key]) : null;

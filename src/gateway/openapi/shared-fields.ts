@@ -1,15 +1,14 @@
+import { MAX_URL_CHARS, urlPattern } from "../../core/url-syntax.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { when, type Schema } from "./schema.ts";
+import type { BodyKind } from "./field-schema.ts";
+import type { Schema } from "./schema.ts";
 
-/** What stands for a field that does not come, where a model does not take it. */
-export const ABSENT: Schema = { enum: [null, ""] };
-
-export const NO_LORAS: Schema = {
-  type: ["array", "null"],
-  items: { type: "object" },
-  maxItems: 0,
-  description: "No model here has LoRAs.",
-};
+export function loras(kind: BodyKind): Schema {
+  const description = "No model here has LoRAs.";
+  return kind === "json"
+    ? { type: ["array", "null"], items: { type: "object" }, maxItems: 0, description }
+    : { type: "string", enum: ["", "[]"], description };
+}
 
 /** Slugs of those that are offered now. */
 export function modelSchema(models: readonly Manifest[]): Schema {
@@ -19,13 +18,10 @@ export function modelSchema(models: readonly Manifest[]): Schema {
     : { type: "string", enum: models.map(({ slug }) => slug), description };
 }
 
-const HOST = "[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?";
-export const MAX_URL = 2_048;
-
-/** An http(s) URL without a user name, as `new URL()` reads it. */
+/** An http(s) URL without a user name. */
 export function urlSchema(allowHttp: boolean, description?: string): Schema {
-  const pattern = `^https${allowHttp ? "?" : ""}://${HOST}(:[0-9]{1,4})?([/?#][^\\s]*)?$`;
-  return { type: "string", format: "uri", pattern, maxLength: MAX_URL, ...(description !== undefined && { description }) };
+  const pattern = urlPattern({ allowHttp });
+  return { type: "string", format: "uri", pattern, maxLength: MAX_URL_CHARS, ...(description !== undefined && { description }) };
 }
 
 export function webhookFields(allowHttp: boolean): Readonly<Record<string, Schema>> {
@@ -35,12 +31,16 @@ export function webhookFields(allowHttp: boolean): Readonly<Record<string, Schem
       type: "string",
       minLength: 32,
       maxLength: 255,
+      pattern: "^[^\\u0000]*$",
       description: "Signs the events of this request, instead of the account's secret. Only with webhook_url.",
     },
   };
 }
 
-export const SECRET_NEEDS_URL: Schema = when(
-  { required: ["webhook_secret"], properties: { webhook_secret: { type: "string" } } },
-  { required: ["webhook_url"], properties: { webhook_url: { type: "string" } } },
-);
+/** A form has no null: what is there is a text. */
+export function secretNeedsUrl(kind: BodyKind): Schema {
+  if (kind === "form") return { dependentRequired: { webhook_secret: ["webhook_url"] } };
+  const noSecret = { properties: { webhook_secret: { type: "null" } } };
+  const withUrl = { required: ["webhook_url"], properties: { webhook_url: { type: "string" } } };
+  return { allOf: [{ anyOf: [noSecret, withUrl] }] };
+}

@@ -1,86 +1,132 @@
 import { extraParamsOf } from "../../core/extra-params.ts";
-import { isRequired, supports } from "../../core/plan-submit.ts";
-import { TASK_ROWS, type Field, type TaskRow } from "../../core/task-fields.ts";
+import { hasField } from "../../core/family-fields.ts";
+import { defaultOf, fieldsOf, requiredFields } from "../../core/plan-submit.ts";
+import { PRICE_FIELDS, TASK_ROWS, type Field, type FileField } from "../../core/task-fields.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { Task } from "../../protocol/task.ts";
-import { fieldSchema, optional, type BodyKind } from "./field-schema.ts";
+import { absentSchema, dialSchema, fieldSchema, optional, type BodyKind } from "./field-schema.ts";
 import { fileListSchema, fileRules, fileSchema } from "./file-schema.ts";
 import { mergeVariants, type Variant } from "./model-variants.ts";
-import { ABSENT, modelSchema, NO_LORAS, SECRET_NEEDS_URL, webhookFields } from "./shared-fields.ts";
-import { when, type Schema } from "./schema.ts";
+import type { Schema } from "./schema.ts";
+import { loras, modelSchema, secretNeedsUrl, webhookFields } from "./shared-fields.ts";
 
 export interface BodyOptions {
   readonly kind: BodyKind;
   /** Those that have the task. */
   readonly models: readonly Manifest[];
   readonly allowHttpWebhooks: boolean;
+  /** Only a price is asked: nothing but the model is required, and sizes may stand for what is measured. */
+  readonly priceOnly?: boolean;
 }
 
-/** The body of a submit: what the schema allows is accepted, but for what only a file's content tells. */
-export function submitBody(task: Task, options: BodyOptions): Schema {
-  return bodyOf(TASK_ROWS[task], options);
-}
-
-export function bodyOf(row: TaskRow, { kind, models, allowHttpWebhooks }: BodyOptions): Schema {
-  const finish = (schema: Schema, isNeeded: boolean): Schema => (isNeeded ? schema : optional(schema, kind));
-  const variants = models.map((manifest) => variantOf(row, manifest, kind));
+/** The body of a submit: what the schema allows is accepted and what it refuses is refused, but for what only a file's content tells. */
+export function taskBody(task: Task, options: BodyOptions): Schema {
+  const { kind, models, allowHttpWebhooks, priceOnly = false } = options;
   // Without a model nothing is accepted, but what would be sent is worth knowing.
-  const shown = variants.length > 0 ? variants : [variantOf(row, NO_MODEL, kind)];
-  const { properties, required, rules } = mergeVariants(shown, { finish, absent: kind === "json" ? ABSENT : null });
-  const takesLoras = row.fields.some(({ name }) => name === "width");
-  const all = [SECRET_NEEDS_URL, ...rules];
+  const variants = (models.length > 0 ? models : [noModel(task)]).map((manifest) => variantOf(task, manifest, { kind, priceOnly }));
+  const own = new Map(TASK_ROWS[task].fields.map((field) => [field.name, field]));
+  const absent = (name: string): Schema => absentSchema(own.get(name), kind);
+  const { properties, required, rules } = mergeVariants(variants, absent);
+  const passAll = models.some((manifest) => extraParamsOf(manifest).passAll);
+  const hooks = Object.entries(webhookFields(allowHttpWebhooks)).map(([name, schema]) => [name, optional(schema, kind)] as const);
   return {
     type: "object",
     properties: {
       model: modelSchema(models),
       ...properties,
-      ...(takesLoras && kind === "json" && { loras: NO_LORAS }),
-      ...Object.fromEntries(Object.entries(webhookFields(allowHttpWebhooks)).map(([name, schema]) => [name, optional(schema, kind)])),
+      ...(own.has("width") && { loras: loras(kind) }),
+      ...Object.fromEntries(hooks),
     },
     required: ["model", ...required],
-    allOf: all,
+    additionalProperties: passAll,
+    ...secretNeedsUrl(kind),
+    ...(rules.length > 0 && { allOf: [...rules, ...((secretNeedsUrl(kind)["allOf"] as readonly Schema[] | undefined) ?? [])] }),
   };
 }
 
-/** Limits of nobody: the table's own. */
-const NO_MODEL = { slug: "", limits: {}, features: {}, defaults: {}, options: {} } as unknown as Manifest;
+/** Reads whatever a task has, and limits nothing. */
+function noModel(task: Task): Manifest {
+  const features = Object.fromEntries(
+    [...TASK_ROWS[task].fields, ...(TASK_ROWS[task].files ?? [])].flatMap(({ feature }) =>
+      feature === undefined ? [] : [[feature, true]],
+    ),
+  );
+  return { slug: "", family: "fake", limits: {}, features, defaults: {}, options: {} } as unknown as Manifest;
+}
 
-function variantOf(row: TaskRow, manifest: Manifest, kind: BodyKind): Variant {
-  const { typed, untyped } = extraParamsOf(manifest);
-  const fields = [...row.fields, ...typed].filter((field) => manifest === NO_MODEL || supports(manifest, field));
-  const files = (row.files ?? []).filter(({ feature }) => feature === undefined || manifest.features[feature] === true);
+type VariantOptions = { readonly kind: BodyKind; readonly priceOnly: boolean };
+
+function variantOf(task: Task, manifest: Manifest, { kind, priceOnly }: VariantOptions): Variant {
+  const required = priceOnly ? [] : requiredFields(manifest, task);
+  const fields = fieldsOf(manifest, task);
+  const files = (TASK_ROWS[task].files ?? []).filter((file) => hasField(manifest, file));
   const properties: Record<string, Schema> = {};
-  for (const field of fields) properties[field.name] = { ...fieldSchema(field, manifest, kind), ...defaultOf(field, manifest) };
-  for (const name of untyped) properties[name] = {};
-  for (const file of files) {
-    properties[file.name] = fileSchema(file.kind, kind);
-    if (file.list !== undefined) properties[file.list] = fileListSchema(file, manifest, kind);
+  for (const field of fields) {
+    const value = field.kind === "seed" ? -1 : defaultOf(manifest, field);
+    const needed = required.includes(field.name);
+    const schema = { ...fieldSchema(field, manifest, { kind, needed }), ...(value !== undefined && { default: value }) };
+    properties[field.name] = needed ? schema : optional(schema, kind);
   }
+  Object.assign(properties, beyondFields(task, manifest, { kind, fields }));
+  for (const file of files) Object.assign(properties, fileProperties(file, manifest, { kind, needed: required.includes(file.name) }));
+  if (priceOnly)
+    for (const field of PRICE_FIELDS) properties[field.name] ??= optional(fieldSchema(field, manifest, { kind, needed: false }), kind);
   return {
     slug: manifest.slug,
     properties,
-    required: [
-      ...fields.filter((field) => isRequired(manifest, field)).map(({ name }) => name),
-      ...files.filter(({ required, list }) => required === true && list === undefined).map(({ name }) => name),
+    required: required.filter((name) => !files.some((file) => file.name === name && file.list !== undefined)),
+    rules: [
+      ...files.flatMap((file) => fileRules(file, manifest, { kind, needed: required.includes(file.name) })),
+      ...voiceRules(fields, manifest),
     ],
-    rules: [...files.flatMap((file) => fileRules(file, manifest)), ...voiceRules(fields, manifest)],
   };
 }
 
-function defaultOf({ name, kind, aligned, fallback }: Field, manifest: Manifest): Schema {
-  if (kind === "seed") return { default: -1 };
-  // A size that is left out is the image's, where the task has one.
-  const value = aligned === true ? undefined : (manifest.defaults[name] ?? fallback);
-  return value === undefined ? {} : { default: value };
+/** Parameters that the manifest names without a type, and what public clients send to every model. */
+function beyondFields(
+  task: Task,
+  manifest: Manifest,
+  { kind, fields }: { readonly kind: BodyKind; readonly fields: readonly Field[] },
+): Readonly<Record<string, Schema>> {
+  const has = (name: string): boolean => fields.some((field) => field.name === name);
+  const dials = TASK_ROWS[task].fields.filter(({ name, dial }) => dial !== undefined && !has(name));
+  return {
+    ...Object.fromEntries([...extraParamsOf(manifest).untyped].map((name) => [name, {}])),
+    ...Object.fromEntries(dials.map((field) => [field.name, dialSchema(field, kind)])),
+  };
+}
+
+function fileProperties(
+  file: FileField,
+  manifest: Manifest,
+  options: { readonly kind: BodyKind; readonly needed: boolean },
+): Readonly<Record<string, Schema>> {
+  const { kind, needed } = options;
+  const { name, list } = file;
+  const one = fileSchema(file.kind, kind);
+  return {
+    [name]: needed && list === undefined ? one : optional(one, kind),
+    ...(list !== undefined && { [list]: optional(fileListSchema(file, manifest, kind), kind) }),
+  };
 }
 
 /** A voice belongs to a language. */
 function voiceRules(fields: readonly Field[], { languages = [] }: Manifest): readonly Schema[] {
   if (languages.length < 2 || !fields.some(({ spoken }) => spoken === "voice")) return [];
-  return languages.map(({ slug, voices }) =>
-    when(
-      { properties: { lang: { const: slug } }, required: ["lang"] },
-      { properties: { voice: { enum: [...voices.map((voice) => voice.slug), null] } } },
-    ),
-  );
+  const [first] = languages;
+  const speaking = languages.map(({ slug, voices }) => ({
+    properties: { lang: { const: slug }, voice: { enum: [...voices.map((voice) => voice.slug), null] } },
+    required: ["lang"],
+  }));
+  // Without a language it is the first.
+  return [
+    {
+      anyOf: [
+        ...speaking,
+        ...(first === undefined
+          ? []
+          : [{ properties: { lang: { type: "null" }, voice: { enum: [...first.voices.map((voice) => voice.slug), null] } } }]),
+      ],
+    },
+  ];
 }

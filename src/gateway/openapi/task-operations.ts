@@ -1,13 +1,13 @@
 import { TASK_ROWS } from "../../core/task-fields.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { TASK_NAMES, TASKS, type Task } from "../../protocol/task.ts";
+import { TASK_NAMES, TASKS } from "../../protocol/task.ts";
 import { TRANSCRIBE, TRANSCRIBE_TASKS } from "../submit/resolve-task.ts";
 import { RATE_HEADERS } from "./components.ts";
 import type { BodyKind } from "./field-schema.ts";
 import { fileSchema } from "./file-schema.ts";
 import { answer, BEARER, BODY_FAILURES, failures, ref, type Schema } from "./schema.ts";
-import { modelSchema, urlSchema } from "./shared-fields.ts";
-import { submitBody } from "./task-body.ts";
+import { urlSchema } from "./shared-fields.ts";
+import { taskBody, type BodyOptions } from "./task-body.ts";
 
 export interface DocumentOptions {
   readonly version: string;
@@ -30,15 +30,14 @@ export function taskPaths(options: DocumentOptions): Readonly<Record<string, Sch
   const paths = TASK_NAMES.flatMap((task) => {
     const models = options.models.filter((model) => model.tasks.includes(task));
     const hasFiles = (TASK_ROWS[task].files ?? []).length > 0;
-    const needsFile = (TASK_ROWS[task].files ?? []).some(({ required }) => required === true);
-    const body = (kind: BodyKind): Schema => submitBody(task, { kind, models, allowHttpWebhooks: options.allowHttpWebhooks });
+    const body = (kind: BodyKind, priceOnly: boolean): Schema => taskBody(task, { ...options, kind, models, priceOnly });
     const summary = `Submit a ${TASKS[task]} job`;
-    return operationsOf(task, { operationId: operationId(task), summary, models, body, hasFiles, needsFile });
+    return operationsOf(task, { operationId: operationId(task), summary, models, body, hasFiles });
   });
   const models = options.models.filter(({ tasks }) => TRANSCRIBE_TASKS.some((task) => tasks.includes(task)));
   const summary = "Transcribe sound or film, uploaded or linked: exactly one of source_file and source_url";
-  const body = (kind: BodyKind): Schema => transcribeBody(kind, models, options);
-  paths.push(...operationsOf(TRANSCRIBE, { operationId: TRANSCRIBE, summary, models, body, hasFiles: true, needsFile: false }));
+  const body = (kind: BodyKind, priceOnly: boolean): Schema => transcribeBody({ ...options, kind, models, priceOnly });
+  paths.push(...operationsOf(TRANSCRIBE, { operationId: TRANSCRIBE, summary, models, body, hasFiles: true }));
   return Object.fromEntries(paths);
 }
 
@@ -51,13 +50,12 @@ interface TaskOperation {
   readonly operationId: string;
   readonly summary: string;
   readonly models: readonly Manifest[];
-  readonly body: (kind: BodyKind) => Schema;
+  readonly body: (kind: BodyKind, priceOnly: boolean) => Schema;
   readonly hasFiles: boolean;
-  readonly needsFile: boolean;
 }
 
 function operationsOf(path: string, operation: TaskOperation): readonly (readonly [string, Schema])[] {
-  const { operationId: id, summary, models, body, hasFiles, needsFile } = operation;
+  const { operationId: id, summary, models, body, hasFiles } = operation;
   const none = "No model for this task is offered now: every request is answered with 422 on `model`.";
   const description = models.length === 0 ? { description: none } : {};
   const submit = {
@@ -67,7 +65,7 @@ function operationsOf(path: string, operation: TaskOperation): readonly (readonl
     ...description,
     ...BEARER,
     parameters: [IDEMPOTENCY_KEY],
-    requestBody: { required: true, content: contentOf(body, { hasFiles, needsFile }) },
+    requestBody: { required: true, content: contentOf((kind) => body(kind, false), hasFiles) },
     responses: {
       ...answer("Accepted; follow it by its id.", ref("Accepted"), RATE_HEADERS),
       ...failures(...BODY_FAILURES, 429),
@@ -79,7 +77,7 @@ function operationsOf(path: string, operation: TaskOperation): readonly (readonl
     summary: `Price of a ${path} job; 0 unless the operator has set prices`,
     ...description,
     ...BEARER,
-    requestBody: { required: true, content: contentOf((kind) => priceBody(kind, operation), { hasFiles, needsFile: false }) },
+    requestBody: { required: true, content: contentOf((kind) => body(kind, true), hasFiles) },
     responses: { ...answer("The price.", ref("Price")), ...failures(...BODY_FAILURES) },
   };
   return [
@@ -88,37 +86,20 @@ function operationsOf(path: string, operation: TaskOperation): readonly (readonl
   ];
 }
 
-/** What needs a file comes as JSON with a data URI or as a form with the file, never urlencoded. */
-function contentOf(
-  body: (kind: BodyKind) => Schema,
-  { hasFiles, needsFile }: { readonly hasFiles: boolean; readonly needsFile: boolean },
-): Schema {
+/** Files come as data URIs in JSON or as parts of a form, never urlencoded. */
+function contentOf(body: (kind: BodyKind) => Schema, hasFiles: boolean): Schema {
   const form = { schema: body("form") };
-  const isPlain = !hasFiles && !needsFile;
   return {
     "application/json": { schema: body("json") },
     "multipart/form-data": form,
-    ...(isPlain && { "application/x-www-form-urlencoded": form }),
-  };
-}
-
-/** A price needs the model alone; whatever the job would have may come too. */
-function priceBody(kind: BodyKind, { models, hasFiles }: TaskOperation): Schema {
-  const duration = { type: "number", minimum: 0, description: "Seconds of the sound or film, instead of the file." };
-  return {
-    type: "object",
-    properties: {
-      model: modelSchema(models),
-      ...(hasFiles && { duration_seconds: kind === "json" ? { ...duration, type: ["number", "null"] } : duration }),
-    },
-    required: ["model"],
-    description: "The fields and files of the job itself may be sent, too.",
+    ...(!hasFiles && { "application/x-www-form-urlencoded": form }),
   };
 }
 
 /** One name for four tasks: the source decides. */
-function transcribeBody(kind: BodyKind, models: readonly Manifest[], { allowHttpWebhooks }: DocumentOptions): Schema {
-  const shared = submitBody("aud2txt" satisfies Task, { kind, models, allowHttpWebhooks });
+function transcribeBody(options: BodyOptions): Schema {
+  const { kind, priceOnly = false } = options;
+  const shared = taskBody("aud2txt", options);
   const { audio_url: _url, ...properties } = shared["properties"] as Readonly<Record<string, Schema>>;
   const source = {
     source_url: urlSchema(true, "A link to the file itself, fetched when the job runs; or source_file."),
@@ -128,6 +109,6 @@ function transcribeBody(kind: BodyKind, models: readonly Manifest[], { allowHttp
     ...shared,
     properties: { ...properties, ...source },
     required: (shared["required"] as readonly string[]).filter((name) => name !== "audio_url"),
-    oneOf: [{ required: ["source_url"] }, { required: ["source_file"] }],
+    ...(!priceOnly && { oneOf: [{ required: ["source_url"] }, { required: ["source_file"] }] }),
   };
 }

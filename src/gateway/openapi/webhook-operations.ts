@@ -1,11 +1,12 @@
+import { booleanSchema, optional } from "./field-schema.ts";
 import { answer, BEARER, BODY_FAILURES, failures, pathParameter, plainBody, ref, uuid, type Schema } from "./schema.ts";
 import { urlSchema } from "./shared-fields.ts";
 
 const SETTINGS = "/api/v1/client/settings/webhook";
 const DELIVERIES = "/api/v1/client/requests/{id}/deliveries";
 const id = pathParameter("id", uuid, "The request's.");
-const flag: Schema = { type: ["boolean", "null"] };
-const formFlag: Schema = { anyOf: [{ type: "boolean" }, { type: "integer", enum: [0, 1] }] };
+const flag = optional(booleanSchema("json"), "json");
+const formFlag = booleanSchema("form");
 
 /** The account's webhook, its secret, and what became of single deliveries. */
 export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks: boolean }): Readonly<Record<string, Schema>> {
