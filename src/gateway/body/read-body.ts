@@ -29,7 +29,8 @@ export const MAX_REQUEST_BYTES: number = 75 * 1024 * 1024;
 export const MAX_PLAIN_BYTES: number = 4 * 1024 * 1024;
 const MAX_FILE_BYTES = 50 * 1024 * 1024;
 const MAX_FILES = 16;
-const MAX_FIELDS = 200;
+/** The longest list of texts that a task takes, and the fields beside it. */
+const MAX_FIELDS = 2_048 + 52;
 
 const folders = new WeakMap<FastifyRequest, string>();
 

@@ -25,12 +25,7 @@ export interface Merged {
  */
 export function mergeVariants(variants: readonly Variant[], absent: (name: string) => Schema): Merged {
   const names = [...new Set(variants.flatMap(({ properties }) => Object.keys(properties)))];
-  const properties = Object.fromEntries(
-    names.map((name) => [
-      name,
-      widestOf(variants.flatMap((variant) => (name in variant.properties ? [variant.properties[name] ?? {}] : []))),
-    ]),
-  );
+  const properties = Object.fromEntries(names.map((name) => [name, widestIn(variants, name)]));
   const required = names.filter((name) => variants.every((variant) => variant.required.includes(name)));
   const own = variants.map((variant) => narrowed(variant, { properties, required, absent }));
   if (own.every((rule) => Object.keys(rule).length === 0)) return { properties, required, rules: [] };
@@ -41,6 +36,13 @@ export function mergeVariants(variants: readonly Variant[], absent: (name: strin
     return { properties: { model: { const: slug }, ...(limits as Schema | undefined) }, ...rest };
   });
   return { properties, required, rules: [{ anyOf }] };
+}
+
+/** A default stands only where every model has it: generated clients send it. */
+function widestIn(variants: readonly Variant[], name: string): Schema {
+  const schemas = variants.flatMap(({ properties }) => (name in properties ? [properties[name] ?? {}] : []));
+  const { default: fallback, ...widest } = widestOf(schemas);
+  return fallback === undefined || schemas.length < variants.length ? widest : { ...widest, default: fallback };
 }
 
 function narrowed(
@@ -64,8 +66,10 @@ function narrowed(
 function widestOf(schemas: readonly Schema[]): Schema {
   const [first = {}, ...others] = schemas;
   if (others.every((other) => isDeepStrictEqual(other, first))) return first;
-  if (others.some((other) => !isDeepStrictEqual(other["type"], first["type"])) || first["type"] === undefined)
-    return { anyOf: distinct(schemas) };
+  const types = [
+    ...new Set(schemas.flatMap(({ type }) => (typeof type === "string" || Array.isArray(type) ? (type as string | string[]) : "any"))),
+  ];
+  if (types.includes("any") || types.filter((type) => type !== "null").length !== 1) return { anyOf: distinct(schemas) };
   const shared = Object.entries(first).filter(([key, value]) => others.every((other) => isDeepStrictEqual(other[key], value)));
   const all = (key: string): readonly unknown[] | null =>
     schemas.every((schema) => key in schema) ? schemas.map((schema) => schema[key]) : null;
@@ -76,6 +80,7 @@ function widestOf(schemas: readonly Schema[]): Schema {
   const enums = all("enum") as readonly (readonly unknown[])[] | null;
   return {
     ...Object.fromEntries(shared),
+    type: types.length === 1 ? types[0] : types,
     ...bound("minimum", Math.min),
     ...bound("maximum", Math.max),
     ...bound("minLength", Math.min),

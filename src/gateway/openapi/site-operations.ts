@@ -1,7 +1,21 @@
 import { answer, failures, json, object, pathParameter, PUBLIC, query, ref, uuid, type Schema } from "./schema.ts";
 
 const text = (type: string): Schema => ({ [type]: { schema: { type: "string" } } });
-const binary: Schema = { "*/*": { schema: { type: "string", format: "binary" } } };
+/** By the task and the format that was asked for. */
+const RESULT_TYPES = [
+  "application/octet-stream",
+  "image/png",
+  "image/jpeg",
+  "image/webp",
+  "audio/mpeg",
+  "audio/wav",
+  "audio/flac",
+  "audio/ogg",
+  "video/mp4",
+  "text/plain",
+  "application/json",
+];
+const binary: Schema = Object.fromEntries(RESULT_TYPES.map((type) => [type, { schema: { type: "string", format: "binary" } }]));
 
 /** What needs no key: results, health, this document, the console. */
 export function sitePaths({ consoleFiles }: { readonly consoleFiles: readonly string[] }): Readonly<Record<string, Schema>> {
@@ -35,7 +49,10 @@ export function sitePaths({ consoleFiles }: { readonly consoleFiles: readonly st
       "consoleFile",
       "A file of the console",
       { ...text("text/javascript"), ...text("text/css"), ...text("image/svg+xml") },
-      { ...cached, parameters: [pathParameter("file", { type: "string", enum: consoleFiles })] },
+      {
+        responses: { ...cached.responses, ...failures(404) },
+        parameters: [pathParameter("file", { type: "string", enum: consoleFiles })],
+      },
     ),
     "/console/settings.json": page("consoleSettings", "What the console must know", json(ref("ConsoleSettings"))),
   };

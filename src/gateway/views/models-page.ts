@@ -25,7 +25,7 @@ export function modelsPage(models: readonly Manifest[], { page, limit, types, pa
   const bodies = models.map(modelBody).filter(({ inference_types: own }) => types === null || own.some((type) => types.includes(type)));
   const last = Math.max(1, Math.ceil(bodies.length / limit));
   const data = bodies.slice((page - 1) * limit, page * limit);
-  const filter = types === null ? "" : `&filter[inference_types]=${encodeURIComponent(types.join(","))}`;
+  const filter = types === null ? "" : `&filter%5Binference_types%5D=${encodeURIComponent(types.join(","))}`;
   const link = (number: number): string => `${path}?page=${number}&limit=${limit}${filter}`;
   return {
     data,
