@@ -10,6 +10,9 @@ const MAX_URL_BYTES = 8_192;
 /** While this process ends, another one behind the balancer takes the request. */
 const RETRY_ELSEWHERE_S = 1;
 
+/** Of the server itself, which `OPTIONS *` asks about (RFC 9110, 9.3.7). */
+const ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+
 export interface Frame {
   /** For fastify's own router, which answers before any hook runs. */
   readonly frameworkErrors: (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => void;
@@ -27,10 +30,7 @@ export function createFrame(headers: Readonly<Record<string, string>>): Frame {
   return {
     frameworkErrors: (error, request, reply) => {
       begin(request, reply);
-      // `OPTIONS *` asks the server itself (RFC 9110, 9.3.7).
-      if (request.method === "OPTIONS" && request.raw.url === "*")
-        void reply.code(204).header("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS").send();
-      else if (app !== null) app.errorHandler(error, request, reply);
+      app?.errorHandler(error, request, reply);
     },
     install: (target) => {
       app = target;
@@ -78,6 +78,7 @@ function requestProblem(request: FastifyRequest): HttpProblem | null {
   // RFC 9112, 3.2
   if (hosts > 1 || (hosts === 0 && httpVersion !== "1.0")) return malformed("The request must have exactly one Host header field.");
   if (!HOST.test(request.raw.headers.host ?? "")) return malformed("The request's Host header field is not valid.");
+  if (url === "*" && request.method !== "OPTIONS") return malformed("The request has no address: `*` goes with OPTIONS alone.");
   if (url.length > MAX_URL_BYTES) return new HttpProblem(414, { message: "The request's address is too long." });
   const query = url.indexOf("?");
   if (query !== -1 && url.includes("%", query)) {
@@ -95,8 +96,9 @@ function isHost(name: string): boolean {
 
 /** Preflights are answered for every address: a page that calls a wrong one shall see its 404. */
 function answerOptions(app: FastifyInstance, request: FastifyRequest, reply: FastifyReply): void {
+  const { url = "/" } = request.raw;
   const preflight = preflightHeaders(request.headers);
-  const allowed = allowedMethods(app, request.raw.url ?? "/");
+  const allowed = url === "*" ? ALL_METHODS : allowedMethods(app, url);
   if (preflight === null && allowed.length === 0) {
     void answerProblem(reply, notFound());
     return;
