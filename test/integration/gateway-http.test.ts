@@ -97,7 +97,6 @@ describe("HTTP", () => {
       ["/api/v1/client/models", "GET, HEAD, OPTIONS", ["POST", "PUT", "DELETE"]],
       [`/api/v1/client/request-status/${id}`, "GET, HEAD, OPTIONS", ["POST", "DELETE", "PROPFIND"]],
       [`/api/v1/client/requests/${id}/cancel`, "POST, OPTIONS", ["GET", "PUT"]],
-      ["/api/v1/client/settings/webhook", "GET, HEAD, PUT, OPTIONS", ["PATCH"]],
       ["/broadcasting/auth", "POST, OPTIONS", ["GET"]],
       ["/r/a/b.png", "GET, HEAD, OPTIONS", ["POST", "DELETE"]],
       ["/", "GET, HEAD, OPTIONS", ["POST", "TRACE"]],
