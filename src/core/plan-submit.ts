@@ -79,7 +79,8 @@ export function planSubmit(input: SubmitInput): SubmitPlan {
   return { ok: true, params: Object.fromEntries(params) };
 }
 
-function supports({ features, limits, defaults }: Manifest, { name, feature }: Field): boolean {
+/** Whether a field means anything to a model. */
+export function supports({ features, limits, defaults }: Manifest, { name, feature }: Field): boolean {
   if (feature === undefined) return true;
   const mentioned = `min_${name}` in limits || `max_${name}` in limits || name in defaults;
   return features[feature] ?? mentioned;
@@ -142,12 +143,12 @@ function spokenSlugs({ manifest, fields }: SubmitInput, kind: "lang" | "voice"):
   return languages.find(({ slug }) => slug === fields["lang"])?.voices.map(({ slug }) => slug) ?? null;
 }
 
-function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" | "min" | "max">): Bounds {
+export function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "name" | "min" | "max">): Bounds {
   return { min: limits[`min_${name}`] ?? min, max: limits[`max_${name}`] ?? max };
 }
 
 /** Sides are multiples of it. */
-function stepOf({ limits }: Manifest): number {
+export function stepOf({ limits }: Manifest): number {
   return limits["resolution_step"] ?? 1;
 }
 
