@@ -31,9 +31,10 @@ const TYPES: Readonly<Record<string, string>> = {
   ".svg": "image/svg+xml",
 };
 
-interface ModelForm extends RequestForm {
+interface ModelForm {
   readonly slug: string;
   readonly name: string;
+  readonly form: RequestForm;
 }
 
 /** The page at `/`: plain files, held in memory, no framework and nothing from elsewhere. And the operator's dashboard. */
@@ -59,7 +60,7 @@ async function taskForms({ offered }: GatewayContext): Promise<Readonly<Record<s
   const manifests = (await offered.list()).map(({ manifest }) => manifest);
   const forms = TASK_NAMES.map((task) => {
     const able = manifests.filter(({ tasks }) => tasks.includes(task));
-    return [task, able.map((manifest) => ({ slug: manifest.slug, name: manifest.name, ...requestForm(manifest, task) }))] as const;
+    return [task, able.map((manifest) => ({ slug: manifest.slug, name: manifest.name, form: requestForm(manifest, task) }))] as const;
   });
   return Object.fromEntries(forms.filter(([, models]) => models.length > 0));
 }

@@ -5,8 +5,9 @@ const LONG = new Set(["prompt", "negative_prompt", "text", "caption", "lyrics"])
 
 /** Inputs for what a model takes, as the gateway says it: the same rows that it validates with. */
 export function fieldsFor({ fields, files }) {
-  // A field comes before those whose choices follow it.
-  const ordered = fields.toSorted((a, b) => (b.choicesBy?.field === a.name ? -1 : a.choicesBy?.field === b.name ? 1 : 0));
+  // A field stands before those whose choices follow it.
+  const sources = new Set(fields.map(({ choicesBy }) => choicesBy?.field));
+  const ordered = [...fields.filter(({ name }) => sources.has(name)), ...fields.filter(({ name }) => !sources.has(name))];
   const inputs = ordered.filter(isChoice).map((field) => ({ long: isText(field) && field.choicesBy === undefined, node: inputFor(field) }));
   const long = inputs.filter((input) => input.long).map(({ node }) => node);
   const short = inputs.filter((input) => !input.long).map(({ node }) => node);

@@ -26,7 +26,7 @@ function fillModels() {
 }
 
 function fillFields() {
-  const form = tasks[find("task").value]?.find(({ slug }) => slug === find("model").value);
+  const form = tasks[find("task").value]?.find(({ slug }) => slug === find("model").value)?.form;
   find("submit").hidden = form === undefined;
   find("fields").replaceChildren(
     ...(form === undefined
