@@ -1,8 +1,9 @@
 import type { Manifest } from "../protocol/manifest.ts";
 import type { Task } from "../protocol/task.ts";
-import { extraParamsOf } from "./extra-params.ts";
-import { boundsOf, choicesOf, stepOf, supports } from "./plan-submit.ts";
-import { TASK_ROWS, type Field, type FileKind } from "./task-fields.ts";
+import { familyReads } from "./family-fields.ts";
+import { boundsOf, choicesOf, defaultOf, fieldsOf, requiredFields, stepOf } from "./plan-submit.ts";
+import type { Field, FileKind } from "./task-fields.ts";
+import { fileFields } from "./task-files.ts";
 
 type Value = string | number | boolean;
 
@@ -36,34 +37,29 @@ export interface RequestForm {
 
 /** What a model takes for a task, from the rows and rules that `planSubmit` validates with: a form made of it offers nothing else. */
 export function requestForm(manifest: Manifest, task: Task): RequestForm {
-  const row = TASK_ROWS[task];
-  const fields = [...row.fields, ...extraParamsOf(manifest).typed].filter((field) => supports(manifest, field));
-  const files = (row.files ?? []).filter(({ feature }) => feature === undefined || manifest.features[feature] === true);
+  const required = new Set(requiredFields(manifest, task));
+  // A parameter that a manifest declares and its family does not read is taken, and does nothing.
+  const fields = fieldsOf(manifest, task).filter(({ name }) => familyReads(manifest.family, name));
   return {
-    fields: fields.map((field) => formField(manifest, field, row.sizeFromImage === true)),
-    files: files.map(({ name, kind, required = false }) => ({ name, kind, required })),
+    fields: fields.map((field) => formField(manifest, field, required.has(field.name))),
+    files: fileFields(manifest, task).map(({ name, kind }) => ({ name, kind, required: required.has(name) })),
   };
 }
 
-function formField(manifest: Manifest, field: Field, sizeFromImage: boolean): FormField {
-  const { name, kind, aligned = false, required = false, spoken } = field;
+function formField(manifest: Manifest, field: Field, required: boolean): FormField {
+  const { name, kind, aligned = false, spoken } = field;
   const { min, max } = boundsOf(manifest, field);
-  const value = sizeFromImage && aligned ? undefined : defaultOf(manifest, field);
+  const value = kind === "seed" ? -1 : defaultOf(manifest, field);
   return {
     name,
     kind,
-    required: required && value === undefined,
+    required,
     ...(value !== undefined && { default: value }),
     ...(min !== undefined && { min }),
     ...(max !== undefined && { max }),
     ...(aligned && { step: stepOf(manifest) }),
     ...(spoken === undefined ? choicesIn(manifest, field) : spokenChoices(manifest, spoken)),
   };
-}
-
-function defaultOf({ defaults, languages }: Manifest, { name, kind, fallback, spoken }: Field): Value | undefined {
-  if (kind === "seed") return -1;
-  return defaults[name] ?? fallback ?? (spoken === "lang" ? languages?.[0]?.slug : undefined);
 }
 
 function choicesIn(manifest: Manifest, field: Field): Pick<FormField, "choices"> {

@@ -1,8 +1,8 @@
 import cors from "@fastify/cors";
-import formbody from "@fastify/formbody";
 import multipart from "@fastify/multipart";
 import Fastify, { type FastifyInstance } from "fastify";
 import { installAuthentication } from "./http/authenticate.ts";
+import { parsePlainBodies } from "./body/parse-plain-bodies.ts";
 import { installUploadCleanup, MAX_PLAIN_BYTES } from "./body/read-body.ts";
 import { consoleRoutes } from "./console/console-routes.ts";
 import { installErrors } from "./http/errors.ts";
@@ -40,7 +40,6 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
     exposedHeaders: ["X-Request-Id", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Type"],
   });
   parsePlainBodies(app);
-  await app.register(formbody, { bodyLimit: MAX_PLAIN_BYTES });
   await app.register(multipart);
   installUploadCleanup(app);
   installTelemetry(app, context);
@@ -48,16 +47,6 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   app.get("/healthz", async () => ({ ok: true }));
   for (const routes of [submitRoutes, readRoutes, webhookRoutes, socketRoutes, consoleRoutes]) await routes(app, context);
   return app;
-}
-
-/** JSON; an empty body is no field at all, whatever type it claims: some clients always send one. Plain text is nothing that we take (415). */
-function parsePlainBodies(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser("error", "error");
-  app.removeContentTypeParser(["text/plain", "application/json"]);
-  app.addContentTypeParser<string>("application/json", { parseAs: "string" }, (request, text, done) => {
-    if (text.trim() === "") done(null, {});
-    else void parse(request, text, done);
-  });
 }
 
 /** Requests that end after the listener has closed take their connections with them: a client that kept one open would hold up the end. */
