@@ -223,7 +223,7 @@ export function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "
 }
 
 /** Sides are multiples of it. */
-function stepOf({ limits }: Manifest): number {
+export function stepOf({ limits }: Manifest): number {
   return limits["resolution_step"] ?? 1;
 }
 

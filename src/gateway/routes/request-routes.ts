@@ -4,13 +4,12 @@ import { cancelJob } from "../../requests/cancel-job.ts";
 import { isUnreadable } from "../../protocol/stored.ts";
 import { readStates, type UnreadableRequest } from "../../requests/read-state.ts";
 import { whyWaiting } from "../../requests/why-waiting.ts";
-import { errorFields } from "../views/status-body.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
 import { limitOf } from "../http/page-query.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { describeRequest, ownRequest, type FoundRequest } from "../views/request-view.ts";
-import { waitFields } from "../views/status-body.ts";
+import { askedFields, errorFields, IN_A_LIST, waitFields } from "../views/status-body.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;
@@ -59,12 +58,10 @@ async function listRequests(
 async function rowOf(context: GatewayContext, { record, state }: FoundRequest): Promise<Readonly<Record<string, unknown>>> {
   return {
     request_id: record.id,
-    task: record.task,
+    ...askedFields(record, IN_A_LIST),
     inference_type: TASKS[record.task],
-    model: record.model,
     status: state.status,
     progress: Math.round(state.progress * 100) / 100,
-    created_at: new Date(record.createdAt).toISOString(),
     ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
     ...waitFields(await whyWaiting(context.offered, { record, state })),
   };
@@ -80,6 +77,8 @@ function unreadableEntry({ id }: UnreadableRequest): Readonly<Record<string, unk
     status: "error",
     progress: 0,
     created_at: null,
+    params: null,
+    params_truncated: false,
     ended_at: null,
     ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
   };

@@ -1,3 +1,4 @@
+import { askedParams, type ParamsRoom } from "../../core/asked-params.ts";
 import type { JobState } from "../../core/job-state.ts";
 import type { WaitReason } from "../../core/model-availability.ts";
 import { ERROR_TABLE } from "../../protocol/error.ts";
@@ -22,6 +23,7 @@ export function statusBody({ record, state, linkOf, position, etaMs, waits }: St
   const main = result?.files.find(({ role }) => role === "main");
   return {
     request_id: record.id,
+    ...askedFields(record, WHOLE),
     status,
     progress: Math.round(state.progress * 100) / 100,
     preview: previewUri(state.preview),
@@ -37,6 +39,20 @@ export function statusBody({ record, state, linkOf, position, etaMs, waits }: St
     seed: result?.seed ?? numberOrNull(record.params["seed"]),
     timings: result === null ? null : timingsBody(result.timings),
   };
+}
+
+/** Any text that the API takes, and some of them. */
+const WHOLE: ParamsRoom = { text: 10_001, whole: 32_000 };
+/** Of a row in a list: enough to know a request again. */
+export const IN_A_LIST: ParamsRoom = { text: 300, whole: 1_500 };
+
+/** What was asked for: parameters as the job runs with them, defaults and seed filled in. Neither files nor secrets. */
+export function askedFields(
+  { task, model, createdAt, params }: Pick<RequestRecord, "task" | "model" | "createdAt" | "params">,
+  room: ParamsRoom,
+): Readonly<Record<string, unknown>> {
+  const asked = askedParams(params, room);
+  return { task, model, created_at: new Date(createdAt).toISOString(), params: asked.params, params_truncated: asked.isCut };
 }
 
 /** Base64 JPEG -> data URI. */
