@@ -1,7 +1,7 @@
 import { askedParams, type ParamsRoom } from "../../core/asked-params.ts";
 import type { JobState } from "../../core/job-state.ts";
 import type { WaitReason } from "../../core/model-availability.ts";
-import { ERROR_TABLE } from "../../protocol/error.ts";
+import { ERROR_TABLE, publicMessage } from "../../protocol/error.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import type { ResultFile, Timings } from "../../protocol/result.ts";
 
@@ -65,17 +65,29 @@ export function processingMs({ record, state }: Pick<StatusFacts, "record" | "st
   return record.startedAt === null || state.endedAt === null ? null : Math.max(0, state.endedAt - record.startedAt);
 }
 
+const NO_ERROR = {
+  error_code: null,
+  error_message: null,
+  error_reason: null,
+  error_field: null,
+  retryable: null,
+  failed_at: null,
+  error: null,
+};
+
 /** The fields of a failure, as clients of the contract know them; all null unless the status is `error`. */
 export function errorFields({ error, endedAt }: Pick<JobState, "error" | "endedAt">): Readonly<Record<string, unknown>> {
-  if (error === null) return { error_code: null, error_message: null, error_reason: null, retryable: null, failed_at: null, error: null };
-  const { apiCode, publicText, retry } = ERROR_TABLE[error.code];
+  if (error === null) return NO_ERROR;
+  const { apiCode, retryable } = ERROR_TABLE[error.code];
+  const message = publicMessage(error);
   return {
     error_code: apiCode,
-    error_message: publicText,
+    error_message: message,
     error_reason: error.code,
-    retryable: retry !== "never",
+    error_field: error.field ?? null,
+    retryable,
     failed_at: endedAt === null ? null : new Date(endedAt).toISOString(),
-    error: publicText,
+    error: message,
   };
 }
 
