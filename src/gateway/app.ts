@@ -12,7 +12,7 @@ import { createFrame } from "./http/install-frame.ts";
 import { installTelemetry } from "./http/install-telemetry.ts";
 import { answerRaw } from "./http/raw-answers.ts";
 import { securityHeaders } from "./http/security-headers.ts";
-import { socketRoutes } from "./pusher/socket-routes.ts";
+import { socketRoutes, upgrades } from "./pusher/socket-routes.ts";
 import { readRoutes } from "./routes/read-routes.ts";
 import { submitRoutes } from "./routes/submit-routes.ts";
 import { webhookRoutes } from "./routes/webhook-routes.ts";
@@ -25,6 +25,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   const frame = createFrame(await securityHeaders(context.store));
   const app = Fastify({
     trustProxy: context.config.trustProxy,
+    http: { shouldUpgradeCallback: upgrades(context.config.realtime) },
     bodyLimit: MAX_PLAIN_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     requestIdHeader: false,
