@@ -165,7 +165,8 @@ async function readParts(request: FastifyRequest): Promise<RequestBody> {
 
 /** The parser puts U+FFFD for bytes that are no UTF-8. */
 function requireText(name: string, text: string): void {
-  if (text.includes("\uFFFD")) throw malformed(`The request body is not valid UTF-8: ${JSON.stringify(name)} holds U+FFFD, which stands for bytes that are none.`);
+  if (text.includes("\uFFFD"))
+    throw malformed(`The request body is not valid UTF-8: ${JSON.stringify(name)} holds U+FFFD, which stands for bytes that are none.`);
 }
 
 function listOf(value: unknown): readonly unknown[] {

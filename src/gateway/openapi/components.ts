@@ -1,4 +1,5 @@
 import { ERROR_TABLE } from "../../protocol/error.ts";
+import { SIGNERS } from "../../protocol/webhook.ts";
 import { TASK_NAMES, TASKS } from "../../protocol/task.ts";
 import { type FAILURES, json, nullable, object, ref, time, uuid, data, type Schema } from "./schema.ts";
 
@@ -39,6 +40,7 @@ const asked: Readonly<Record<string, Schema>> = {
     additionalProperties: true,
     description: "What was asked for, defaults and the seed filled in. No secrets and no files.",
   }),
+  params_truncated: { type: "boolean", description: "Long texts in `params` are cut." },
 };
 
 const timings = object(
@@ -47,44 +49,38 @@ const timings = object(
   ),
 );
 
-const request = object(
-  {
-    request_id: uuid,
-    status,
-    progress,
-    preview: nullable("string", { description: "The last preview while it runs, data:image/jpeg;base64,..." }),
-    result_url: nullable("string", {
-      format: "uri",
-      description: "A signed link, valid until the retention ends; no key is needed to follow it.",
-    }),
-    results_alt_formats: { ...nullable("object"), additionalProperties: uri, description: "Links by format: jpg, webp, json ..." },
-    result: nullable("string", { description: "The text itself, where return_result_in_response asked for it." }),
-    result_omitted: nullable("boolean", { description: "True where that text is too long for `result`: it is at result_url." }),
-    ...error,
-    queue_position: nullable("integer", { minimum: 1, description: "1: next" }),
-    eta_ms: nullable("integer", { minimum: 0, description: "An estimate, milliseconds until its end." }),
-    ...waiting,
-    processing_time_ms: nullable("integer", { minimum: 0 }),
-    seed: nullable("integer", { minimum: 0, maximum: 2 ** 32 - 1 }),
-    timings: orNull(timings),
-    ...asked,
-  },
-  ["error_field", "task", "model", "created_at", "params"],
-);
+const request = object({
+  request_id: uuid,
+  status,
+  progress,
+  preview: nullable("string", { description: "The last preview while it runs, data:image/jpeg;base64,..." }),
+  result_url: nullable("string", {
+    format: "uri",
+    description: "A signed link, valid until the retention ends; no key is needed to follow it.",
+  }),
+  results_alt_formats: { ...nullable("object"), additionalProperties: uri, description: "Links by format: jpg, webp, json ..." },
+  result: nullable("string", { description: "The text itself, where return_result_in_response asked for it." }),
+  result_omitted: nullable("boolean", { description: "True where that text is too long for `result`: it is at result_url." }),
+  ...error,
+  queue_position: nullable("integer", { minimum: 1, description: "1: next" }),
+  eta_ms: nullable("integer", { minimum: 0, description: "An estimate, milliseconds until its end." }),
+  ...waiting,
+  processing_time_ms: nullable("integer", { minimum: 0 }),
+  seed: nullable("integer", { minimum: 0, maximum: 2 ** 32 - 1 }),
+  timings: orNull(timings),
+  ...asked,
+});
 
-const entry = object(
-  {
-    request_id: uuid,
-    ...asked,
-    inference_type: orNull(inferenceType),
-    status,
-    progress,
-    ended_at: iso,
-    ...waiting,
-    ...error,
-  },
-  ["params", ...Object.keys(error), ...Object.keys(waiting)],
-);
+const entry = object({
+  request_id: uuid,
+  ...asked,
+  inference_type: orNull(inferenceType),
+  status,
+  progress,
+  ended_at: iso,
+  ...waiting,
+  ...error,
+});
 
 const named = { name: { type: "string" }, slug: { type: "string" } };
 const model = object({
@@ -127,13 +123,13 @@ const settings: Readonly<Record<string, Schema>> = {
   enabled: { type: "boolean" },
   failure_count: { ...count, description: "Events in a row that could not be delivered to this URL." },
   disabled_at: iso,
+  disabled_reason: nullable("string", { enum: ["gone", "failures", null], description: "gone: the receiver answered 410." }),
   updated_at: iso,
   has_secret: { type: "boolean" },
   secret_created_at: iso,
   previous_secret_expires_at: iso,
 };
 const secret: Schema = { type: "string", description: "Shown once." };
-const newSettings = ["has_secret", "secret_created_at", "previous_secret_expires_at"];
 
 const attempt: Readonly<Record<string, Schema>> = {
   attempt: { type: "integer", minimum: 1 },
@@ -142,6 +138,7 @@ const attempt: Readonly<Record<string, Schema>> = {
   response_status: nullable("integer"),
   response_body: nullable("string", { description: "The first 4 KiB." }),
   error: nullable("string", { description: "Why there was no answer." }),
+  signed_with: nullable("string", { enum: [...SIGNERS, null], description: "Whose secret signed; null: none." }),
 };
 
 const delivery = object(
@@ -161,17 +158,28 @@ const delivery = object(
   ["error"],
 );
 
+const errors: Schema = {
+  type: "object",
+  additionalProperties: { type: "array", items: { type: "string" }, minItems: 1 },
+  description: "Texts by field.",
+};
+
 export const SCHEMAS: Readonly<Record<string, Schema>> = {
-  Accepted: data(object({ request_id: uuid })),
-  Problem: object({ message: { type: "string" } }),
-  InvalidProblem: object({
-    message: { type: "string", description: "The first text, and how many more there are." },
-    errors: {
-      type: "object",
-      additionalProperties: { type: "array", items: { type: "string" }, minItems: 1 },
-      description: "Texts by field.",
-    },
-  }),
+  Accepted: data(
+    object(
+      {
+        request_id: uuid,
+        ignored_fields: {
+          type: "array",
+          items: { type: "string" },
+          description: "Fields that were taken and that the model does not use; absent where there are none.",
+        },
+      },
+      ["ignored_fields"],
+    ),
+  ),
+  Problem: object({ message: { type: "string" }, errors }, ["errors"]),
+  InvalidProblem: object({ message: { type: "string", description: "The first text, and how many more there are." }, errors }),
   Request: request,
   RequestAnswer: data(ref("Request")),
   RequestEntry: entry,
@@ -183,7 +191,7 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
   ModelsPage: { ...modelsPage, properties: { ...(modelsPage["properties"] as Schema), data: { type: "array", items: ref("Model") } } },
   Balance: data(object({ balance: { type: "number" } })),
   Price: data(object({ price: { type: "number", minimum: 0 } })),
-  WebhookSettings: object({ ...settings, secret }, ["secret", ...newSettings]),
+  WebhookSettings: object({ ...settings, secret }, ["secret"]),
   WebhookSettingsAnswer: data(ref("WebhookSettings")),
   WebhookSecretAnswer: data(object({ ...settings, secret })),
   WebhookTestAnswer: data(object({ delivery_id: uuid, delivered: { type: "boolean" }, ...attempt })),

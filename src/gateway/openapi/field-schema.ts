@@ -47,7 +47,9 @@ export function fieldSchema(field: Field, manifest: Manifest, options: FieldOpti
       };
     case "integer":
     case "number":
-      return field.values === undefined ? { type: field.kind, ...range } : { type: field.kind, enum: field.values };
+      return field.values === undefined
+        ? { type: field.kind, ...range }
+        : { type: field.kind, enum: field.values.filter((value) => value >= (min ?? value) && value <= (max ?? value)) };
   }
 }
 

@@ -25,8 +25,8 @@ export const SOCKET_SCHEMAS: Readonly<Record<string, Schema>> = {
       error_reason: text,
       error_field: nullable("string"),
       replayed: {
-        type: "boolean",
-        description: "True where it was sent because of a subscription: the state as it was then, not a change.",
+        const: true,
+        description: "The state as it was at a subscription or after an outage, told again; absent in what is new.",
       },
     },
     ["error_code", "error_message", "error_reason", "error_field", "replayed"],

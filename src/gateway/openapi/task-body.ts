@@ -1,7 +1,7 @@
 import { extraParamsOf } from "../../core/extra-params.ts";
-import { hasField } from "../../core/family-fields.ts";
 import { defaultOf, fieldsOf, requiredFields } from "../../core/plan-submit.ts";
 import { PRICE_FIELDS, TASK_ROWS, type Field, type FileField } from "../../core/task-fields.ts";
+import { fileFields } from "../../core/task-files.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { Task } from "../../protocol/task.ts";
 import { absentSchema, dialSchema, fieldSchema, optional, type BodyKind } from "./field-schema.ts";
@@ -59,7 +59,7 @@ type VariantOptions = { readonly kind: BodyKind; readonly priceOnly: boolean };
 function variantOf(task: Task, manifest: Manifest, { kind, priceOnly }: VariantOptions): Variant {
   const required = priceOnly ? [] : requiredFields(manifest, task);
   const fields = fieldsOf(manifest, task);
-  const files = (TASK_ROWS[task].files ?? []).filter((file) => hasField(manifest, file));
+  const files = fileFields(manifest, task);
   const properties: Record<string, Schema> = {};
   for (const field of fields) {
     const value = field.kind === "seed" ? -1 : defaultOf(manifest, field);

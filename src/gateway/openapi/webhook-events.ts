@@ -36,25 +36,17 @@ export const EVENT_SCHEMAS: Readonly<Record<string, Schema>> = {
   JobCompletedEvent: event("job.completed", object(completed)),
   JobFailedEvent: event(
     "job.failed",
-    object(
-      {
-        ...facts("error", ["pending", "processing"]),
-        failed_at: time,
-        error_code: ref("ErrorCode"),
-        error_message: { type: "string" },
-        error_reason: { type: "string", description: "The finer reason, from the table at /docs#errors." },
-        error_field: nullable("string", { description: "The field of the request that was wrong, where there is one." }),
-        retryable: { type: "boolean" },
-      },
-      ["error_field"],
-    ),
-  ),
-  WebhookTestEvent: event(
-    "webhook.test",
-    object({ message: { type: "string", description: "Only a test has it." }, ...completed }, Object.keys(completed), {
-      description: "The fields of job.completed, so that typed receivers read it; no request has its id.",
+    object({
+      ...facts("error", ["pending", "processing"]),
+      failed_at: time,
+      error_code: ref("ErrorCode"),
+      error_message: { type: "string" },
+      error_reason: { type: "string", description: "The finer reason, from the table at /docs#errors." },
+      error_field: nullable("string", { description: "The field of the request that was wrong, where there is one." }),
+      retryable: { type: "boolean" },
     }),
   ),
+  WebhookTestEvent: event("webhook.test", object(completed, [], { description: "The fields of job.completed; no request has its id." })),
 };
 
 /** OpenAPI's `webhooks`: what this server sends to the account's URL, or to a request's own. */

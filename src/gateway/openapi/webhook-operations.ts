@@ -1,4 +1,5 @@
-import { booleanSchema, optional } from "./field-schema.ts";
+import { WEBHOOK_EVENTS } from "../../protocol/webhook.ts";
+import { booleanSchema, optional, type BodyKind } from "./field-schema.ts";
 import { answer, BEARER, BODY_FAILURES, failures, pathParameter, plainBody, ref, uuid, type Schema } from "./schema.ts";
 import { urlSchema } from "./shared-fields.ts";
 
@@ -44,9 +45,10 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
       }),
     },
     [`${SETTINGS}/test`]: {
-      post: operation("testWebhook", "Send a webhook.test event now, and tell what was answered", {
-        description: "One at a time. Its failure counts for nothing.",
-        responses: { ...answer("What came of it.", ref("WebhookTestAnswer")), ...failures(400, 401, 409, 413, 415, 429, 500, 503) },
+      post: operation("testWebhook", "Send a test event now, and tell what was answered", {
+        description: "To the account's URL or to the one that is sent, one at a time. Its failure counts for nothing.",
+        requestBody: { content: plainBody(testBody("json", allowHttpWebhooks), testBody("form", allowHttpWebhooks)) },
+        responses: { ...answer("What came of it.", ref("WebhookTestAnswer")), ...failures(...BODY_FAILURES, 409, 429) },
       }),
     },
     [DELIVERIES]: {
@@ -84,7 +86,18 @@ function secretBody(kind: "json" | "form"): Schema {
     type: "object",
     properties: {
       replace: { ...(kind === "json" ? flag : formFlag), description: "Needed where a secret exists: 409 without it." },
-      overlap_hours: { type: kind === "json" ? ["number", "null"] : "number", ...hours },
+      overlap_hours: { type: kind === "json" ? ["integer", "null"] : "integer", ...hours },
+    },
+  };
+}
+
+/** Events of a job carry the fields of a real one. */
+function testBody(kind: BodyKind, allowHttp: boolean): Schema {
+  return {
+    type: "object",
+    properties: {
+      event: optional({ type: "string", enum: WEBHOOK_EVENTS, default: "webhook.test" }, kind),
+      url: optional(urlSchema(allowHttp, "Instead of the account's."), kind),
     },
   };
 }

@@ -4,6 +4,7 @@ import type { WaitReason } from "../../core/model-availability.ts";
 import { ERROR_TABLE, publicMessage } from "../../protocol/error.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import type { ResultFile, Timings } from "../../protocol/result.ts";
+import type { UnreadableRequest } from "../../requests/read-state.ts";
 
 export interface StatusFacts {
   readonly record: RequestRecord;
@@ -38,6 +39,42 @@ export function statusBody({ record, state, linkOf, position, etaMs, waits }: St
     processing_time_ms: processingMs({ record, state }),
     seed: result?.seed ?? numberOrNull(record.params["seed"]),
     timings: result === null ? null : timingsBody(result.timings),
+  };
+}
+
+/**
+ * The same of a request that another version recorded, or that is damaged: what failed is that this gateway cannot read it, and the message
+ * says why.
+ */
+export function unreadableStatus(unreadable: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    ...unreadableFields(unreadable),
+    preview: null,
+    result_url: null,
+    results_alt_formats: null,
+    result: null,
+    result_omitted: null,
+    queue_position: null,
+    eta_ms: null,
+    processing_time_ms: null,
+    seed: null,
+    timings: null,
+  };
+}
+
+/** What a row of a list tells of it, too. */
+export function unreadableFields({ id, unreadable }: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    request_id: id,
+    task: null,
+    model: null,
+    created_at: null,
+    params: null,
+    params_truncated: false,
+    status: "error",
+    progress: 0,
+    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: unreadable, detail: `(${unreadable})` }, endedAt: null }),
+    ...waitFields(null),
   };
 }
 
