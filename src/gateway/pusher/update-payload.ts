@@ -21,6 +21,8 @@ export interface UpdatePayload {
   readonly error_reason?: ErrorCode;
   /** The field of the request that is to blame. */
   readonly error_field?: string | null;
+  /** Told from the present state: at a subscription, or after an outage. The client may have heard of it before. Absent otherwise. */
+  readonly replayed?: true;
 }
 
 /** Null for events that change nothing for a client: a job that goes back to its queue stays in processing. */
@@ -43,7 +45,8 @@ export function updateOf(event: JobEvent, resultUrl: string | null): UpdatePaylo
 
 /** What is told of a request's present state; null while it waits in its queue. */
 export function presentOf(id: string, state: JobState, resultUrl: string | null): UpdatePayload | null {
-  const base = { request_id: id, progress: state.progress.toFixed(2), preview: previewUri(state.preview), result_url: resultUrl };
+  const progress = state.progress.toFixed(2);
+  const base = { request_id: id, progress, preview: previewUri(state.preview), result_url: resultUrl, replayed: true } as const;
   switch (state.status) {
     case "pending":
       return null;
