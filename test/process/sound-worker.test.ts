@@ -150,7 +150,7 @@ describe("a worker with models of sound", () => {
     };
     const { status } = await result(await api.submit("aud2txt", linked("/start")));
     assert.deepEqual([asked("/start"), asked("/busy"), status["error_field"]], [2, 2, null]);
-    const [request] = media.received.filter(({ path }) => path === "/busy");
+    const request = media.received.find(({ path }) => path === "/busy");
     assert.match(request?.headers["user-agent"] ?? "", /^dryapi-worker\/\d+\.\d+\.\d+/);
   });
 
