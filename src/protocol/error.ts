@@ -275,7 +275,7 @@ export function parseFailedReason(text: string): ErrorData {
       // A code that a newer worker wrote counts as an internal error.
       if (!isErrorCode(value.code)) return { code: "INTERNAL", message: `${String(value.code)}: ${value.message}` };
       const { code, message } = value;
-      const blackBox = "blackBox" in value && typeof value.blackBox === "object" ? (value.blackBox as BlackBox | null) : null;
+      const blackBox: BlackBox | null = "blackBox" in value && typeof value.blackBox === "object" ? value.blackBox : null;
       return { code, message, ...publicParts(value), ...(blackBox !== null && { blackBox }) };
     }
   } catch {
