@@ -112,7 +112,9 @@ function nameIn(given: SubmitInput["fields"], { name, alias }: Field): string {
 
 function isTaskField(task: Task, name: string): boolean {
   const { fields, files = [] } = TASK_ROWS[task];
-  return fields.some((field) => field.name === name || field.alias === name) || files.some((file) => file.name === name || file.list === name);
+  return (
+    fields.some((field) => field.name === name || field.alias === name) || files.some((file) => file.name === name || file.list === name)
+  );
 }
 
 /**
@@ -138,7 +140,10 @@ function absentValue({ manifest, randomSeed, priceOnly }: SubmitInput, field: Fi
 }
 
 /** What a field is with a model when nobody says; undefined: nothing. */
-function defaultOf({ defaults, languages }: Manifest, { name, fallback, aligned, required, spoken }: Field): string | number | boolean | undefined {
+export function defaultOf(
+  { defaults, languages }: Manifest,
+  { name, fallback, aligned, required, spoken }: Field,
+): string | number | boolean | undefined {
   // A size that is left out means the image's, where the task has one.
   if (aligned === true && required !== true) return undefined;
   return defaults[name] ?? fallback ?? (spoken === "lang" ? languages?.[0]?.slug : undefined);
@@ -207,7 +212,9 @@ function spokenSlugs({ manifest, fields }: SubmitInput, kind: "lang" | "voice"):
   const { languages } = manifest;
   if (languages === undefined) return null;
   if (kind === "lang") return languages.map(({ slug }) => slug);
-  return languages.find(({ slug }) => slug === fields["lang"])?.voices.map(({ slug }) => slug) ?? null;
+  // Without a language it is the first.
+  const lang = isAbsent(fields["lang"]) ? languages[0]?.slug : fields["lang"];
+  return languages.find(({ slug }) => slug === lang)?.voices.map(({ slug }) => slug) ?? null;
 }
 
 /** What the manifest says, else the table. */
@@ -216,7 +223,7 @@ export function boundsOf({ limits }: Manifest, { name, min, max }: Pick<Field, "
 }
 
 /** Sides are multiples of it. */
-function stepOf({ limits }: Manifest): number {
+export function stepOf({ limits }: Manifest): number {
   return limits["resolution_step"] ?? 1;
 }
 

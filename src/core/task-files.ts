@@ -43,7 +43,8 @@ export function fileProblems(
   return problems;
 }
 
-function fileFields(manifest: Manifest, task: Task): readonly FileField[] {
+/** The files that a model has a use for. */
+export function fileFields(manifest: Manifest, task: Task): readonly FileField[] {
   return (TASK_ROWS[task].files ?? []).filter((field) => hasField(manifest, field));
 }
 

@@ -12,7 +12,7 @@ import { createFrame } from "./http/install-frame.ts";
 import { installTelemetry } from "./http/install-telemetry.ts";
 import { answerRaw } from "./http/raw-answers.ts";
 import { securityHeaders } from "./http/security-headers.ts";
-import { socketRoutes } from "./pusher/socket-routes.ts";
+import { socketRoutes, upgrades } from "./pusher/socket-routes.ts";
 import { readRoutes } from "./routes/read-routes.ts";
 import { submitRoutes } from "./routes/submit-routes.ts";
 import { webhookRoutes } from "./routes/webhook-routes.ts";
@@ -33,7 +33,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
     forceCloseConnections: "idle",
     // What Node and fastify would answer by themselves is answered in our shape.
     return503OnClosing: false,
-    http: { requireHostHeader: false },
+    http: { requireHostHeader: false, shouldUpgradeCallback: upgrades(context.config.realtime) },
     clientErrorHandler: answerRaw,
     frameworkErrors: frame.frameworkErrors,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: Number.MAX_SAFE_INTEGER },

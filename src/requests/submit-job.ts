@@ -33,7 +33,9 @@ export class InvalidFieldsError extends AppError {
   readonly errors: Readonly<Record<string, readonly string[]>>;
 
   constructor(what: string, errors: Readonly<Record<string, readonly string[]>>) {
-    super("INVALID_INPUT", `${what}: ${Object.values(errors).flat().join(" ")}`);
+    const [field] = Object.keys(errors);
+    const detail = Object.values(errors).flat().join(" ");
+    super("INVALID_INPUT", `${what}: ${detail}`, { detail, ...(field !== undefined && { field }) });
     this.errors = errors;
   }
 }

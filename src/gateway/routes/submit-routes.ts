@@ -26,9 +26,9 @@ export async function submitRoutes(app: FastifyInstance, context: GatewayContext
         const { id, ignored } = await acceptSubmit(context, { ...resolved, client, key });
         return { data: { request_id: id, ...(ignored.length > 0 && { ignored_fields: ignored }) } };
       });
-      scope.post(`/api/v1/client/${task}/price-calculation`, async (request) => {
-        return { data: { price: await priceOf(context, task, await readTaskBody(request)) } };
-      });
+      scope.post(`/api/v1/client/${task}/price-calculation`, async (request) => ({
+        data: { price: await priceOf(context, task, await readTaskBody(request)) },
+      }));
     }
   });
 }
