@@ -35,7 +35,7 @@ describe("fields as real clients send them", () => {
     await mkdir(uploads);
     sound = join(system.dir, "sound.wav");
     await writeFile(sound, wavOf(new Int16Array(16_000)));
-    gateway = await startGateway(system, { TMPDIR: uploads });
+    gateway = await startGateway(system, { TMPDIR: uploads, DRYAPI_MODELS: "tiny-flux-schnell,tiny-whisper,tiny-kokoro" });
     key = await addClient(system, { ratePerMinute: 0 });
     api = new ApiClient(gateway.url, key);
   });
