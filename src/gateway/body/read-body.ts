@@ -107,7 +107,11 @@ async function readJson(request: FastifyRequest, { source, parse }: UnreadJson):
   };
   try {
     for (const chunk of chunks) await scan(chunk);
-    for await (const chunk of source) await scan(chunk as Buffer);
+    for await (const chunk of source.iterator({ destroyOnReturn: false })) await scan(chunk as Buffer);
+  } catch (thrown) {
+    // What still comes is read and dropped: a client that is sending would see its connection break, and no answer.
+    source.resume();
+    throw thrown instanceof HttpProblem || (thrown instanceof Error && "errno" in thrown && !source.destroyed) ? thrown : malformed("The request was broken off.");
   } finally {
     await (open as DataUriFile | null)?.close();
   }
