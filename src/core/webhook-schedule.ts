@@ -16,7 +16,7 @@ export const WEBHOOK_WAITS_MS: readonly number[] = [
 ];
 
 /** The receiver says that it is gone for good. */
-const GONE = 410;
+export const GONE = 410;
 
 export type DeliveryStep =
   | { readonly kind: "delivered" }

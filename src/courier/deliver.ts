@@ -1,10 +1,11 @@
 import { planNextAttempt, type DeliveryStep } from "../core/webhook-schedule.ts";
-import { sendWebhook, type PostOutcome } from "../net/send-webhook.ts";
+import { sendSigned, type SignedOutcome } from "../net/send-signed.ts";
 import { isUnreadable } from "../protocol/stored.ts";
 import type { DeliveryClaim, DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import type { AttemptOutcome, Delivery } from "../state/open-deliveries.ts";
-import { isAccountTarget } from "../state/open-webhooks.ts";
+import type { Standing } from "../state/open-webhook-secrets.ts";
 import type { CourierContext } from "./courier-context.ts";
+import { closedBecause, noteAnswer, noteEnd } from "./judge-receiver.ts";
 import { prepareDelivery } from "./prepare-delivery.ts";
 
 /** How often a delivery that came too early looks again. */
@@ -42,36 +43,34 @@ export async function deliver(context: CourierContext, claim: DeliveryClaim, opt
     await persist(() => queue.postpone(claim, CROWDED_MS));
     return;
   }
-  const { secretRef } = delivery;
-  const secret = secretRef === null ? null : await persist(() => context.webhooks.readSecret(secretRef));
-  const hasSecret = secretRef === null || secret !== null;
+  const standing = await persist(() => context.webhooks.standing(delivery));
+  const closed = closedBecause(standing, claim.job);
   signal.throwIfAborted();
-  const outcome = hasSecret ? await send(context, delivery, { secret, signal }) : noSecret();
-  const step: DeliveryStep = hasSecret ? planNextAttempt(claim.attempt, outcome.status) : { kind: "failed" };
+  const outcome = closed === null ? await send(context, delivery, { standing, signal }) : notSent(closed);
+  const step: DeliveryStep = closed === null ? planNextAttempt(claim.attempt, outcome.status) : { kind: "failed" };
   tell(context, { claim, delivery, outcome, step });
+  await persist(() => noteAnswer(context, delivery, { outcome, standing }));
   const ended = await persist(() => context.deliveries.record(delivery.id, recordOf(outcome, step)));
-  if (ended) await persist(() => countForAccount(context, delivery, step.kind === "delivered"));
+  if (ended && closed === null) await persist(() => noteEnd(context, delivery, step.kind === "delivered"));
   await persist(() => moveOn(queue, claim, { outcome, step }));
 }
 
 function send(
   { fetch, config }: CourierContext,
   { url, event, id: deliveryId, body }: Delivery,
-  { secret, signal }: { readonly secret: string | null; readonly signal: AbortSignal },
-): Promise<PostOutcome> {
-  return sendWebhook(fetch, { url, secret, event, deliveryId, body, headerPrefix: config.webhookHeaderPrefix, signal });
+  { standing, signal }: { readonly standing: Standing; readonly signal: AbortSignal },
+): Promise<SignedOutcome> {
+  return sendSigned(fetch, { url, event, deliveryId, body, headerPrefix: config.webhookHeaderPrefix, signal }, standing.secrets);
 }
 
-/** The account's webhook was removed: nobody could tell the delivery from a forged one. */
-function noSecret(): PostOutcome {
-  const error = "the webhook that signed this was removed";
-  return { at: Date.now(), durationMs: 0, status: null, error, answer: null, refusedAddress: null };
+function notSent(why: string): SignedOutcome {
+  return { at: Date.now(), durationMs: 0, status: null, error: why, answer: null, refusedAddress: null, signedWith: null };
 }
 
 interface Attempted {
   readonly claim: DeliveryClaim;
   readonly delivery: Delivery;
-  readonly outcome: PostOutcome;
+  readonly outcome: SignedOutcome;
   readonly step: DeliveryStep;
 }
 
@@ -82,21 +81,12 @@ async function moveOn(queue: DeliveryQueue, claim: DeliveryClaim, { outcome, ste
   else await queue.fail(claim, reason);
 }
 
-function recordOf({ at, durationMs, status, error, answer }: PostOutcome, step: DeliveryStep): AttemptOutcome {
+function recordOf({ at, durationMs, status, error, answer, signedWith }: SignedOutcome, step: DeliveryStep): AttemptOutcome {
   return {
-    attempt: { at, durationMs, status, error, answer },
+    attempt: { at, durationMs, status, error, answer, signedWith: signedWith?.signer ?? null },
     state: step.kind === "retry" ? "pending" : step.kind,
     nextAttemptAt: step.kind === "retry" ? Date.now() + step.waitMs : null,
   };
-}
-
-/** URLs of single requests are nobody's account. */
-async function countForAccount({ webhooks, log }: CourierContext, delivery: Delivery, arrived: boolean): Promise<void> {
-  const { client, url, secretRef } = delivery;
-  if (!isAccountTarget(client, secretRef)) return;
-  if (arrived) await webhooks.recordSuccess(client, url);
-  else if (await webhooks.recordExhausted(client, url, Date.now()))
-    log.warn({ client }, "the account's webhook was switched off: ten events in a row failed");
 }
 
 function tell({ metrics, log }: CourierContext, { claim, delivery, outcome, step }: Attempted): void {

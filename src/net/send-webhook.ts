@@ -8,7 +8,8 @@ const MAX_ANSWER_BYTES = 4_096;
 
 export interface WebhookPost {
   readonly url: string;
-  readonly secret: string | null;
+  /** As in `SignOptions`. */
+  readonly secrets: readonly string[];
   readonly event: WebhookEventName;
   readonly deliveryId: string;
   readonly body: string;

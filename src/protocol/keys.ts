@@ -20,7 +20,8 @@
  *   {p}:rate:<client>:<window>        submits in a window (counter, TTL)
  *   {p}:idem:<client>:<hash>  Idempotency-Key (hash, TTL 24 h)
  *   {p}:hook:<client>         the account's webhook settings (hash)
- *   {p}:hooksecret:<ref>      a webhook secret (string; those of single requests with a TTL)
+ *   {p}:hooksecret:<ref>      a webhook secret (string; those of single requests and replaced ones with a TTL)
+ *   {p}:hookgone:<client>:<hash of the URL>   a URL that answered 410: nothing more is sent there (string: since when, unix ms; TTL)
  *   {p}:delivery:<id>, {p}:deliveries:<request id>   one delivery with its attempts (hash); a request's deliveries (set)
  *   {p}:forwarder             which gateway forwards events to another Pusher server (string, TTL)
  *   {p}:forwarded:<id>        the request's end was forwarded (string, TTL)
@@ -51,6 +52,7 @@ export interface Keys {
   readonly idempotency: (client: string, hash: string) => string;
   readonly hook: (client: string) => string;
   readonly hookSecret: (ref: string) => string;
+  readonly hookGone: (client: string, urlHash: string) => string;
   readonly delivery: (id: string) => string;
   readonly deliveries: (requestId: string) => string;
   readonly forwarder: string;
@@ -83,6 +85,7 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "idem",
   "hook",
   "hooksecret",
+  "hookgone",
   "delivery",
   "deliveries",
   "forwarder",
@@ -117,6 +120,7 @@ export function keysFor(namespace: string): Keys {
     idempotency: (client: string, hash: string) => `${p}:idem:${client}:${hash}`,
     hook: (client: string) => `${p}:hook:${client}`,
     hookSecret: (ref: string) => `${p}:hooksecret:${ref}`,
+    hookGone: (client: string, urlHash: string) => `${p}:hookgone:${client}:${urlHash}`,
     delivery: (id: string) => `${p}:delivery:${id}`,
     deliveries: (requestId: string) => `${p}:deliveries:${requestId}`,
     forwarder: `${p}:forwarder`,

@@ -37,15 +37,24 @@ export interface WebhookBody {
   readonly event: WebhookEventName;
   readonly delivery_id: string;
   readonly timestamp: string;
-  readonly data: ProcessingData | CompletedData | FailedData | { readonly message: string };
+  readonly data: ProcessingData | CompletedData | FailedData;
 }
 
 export const WEBHOOK_USER_AGENT = "DryAPI-Webhook/1.0";
 export const DEFAULT_HEADER_PREFIX = "X-DryAPI";
 
+/** Whose secret signed: the request's own, the account's, or the one that the account's has replaced. */
+export const SIGNERS = ["request", "account", "account_previous"] as const;
+export type Signer = (typeof SIGNERS)[number];
+
+export interface SigningSecret {
+  readonly signer: Signer;
+  readonly secret: string;
+}
+
 export interface SignOptions {
-  /** Null: the signature headers are empty. */
-  readonly secret: string | null;
+  /** The first signs `<prefix>-Signature`, all sign `webhook-signature`. None: both headers are empty. */
+  readonly secrets: readonly string[];
   readonly event: WebhookEventName;
   readonly deliveryId: string;
   /** Unix seconds of this attempt: receivers refuse what is more than 300 s off. */
@@ -57,19 +66,22 @@ export interface SignOptions {
 
 /**
  * The headers of one attempt. Two signatures of the same: `<prefix>-Signature` is HMAC-SHA256 with the secret as it is written, and the
- * `webhook-*` trio follows Standard Webhooks 1.0.0 (github.com/standard-webhooks/standard-webhooks).
+ * `webhook-*` trio follows Standard Webhooks 1.0.0 (github.com/standard-webhooks/standard-webhooks). Only the latter can hold several
+ * signatures: receivers compare the former as a whole.
  */
 export function webhookHeaders(options: SignOptions): Readonly<Record<string, string>> {
-  const { secret, event, deliveryId, timestamp, body, headerPrefix = DEFAULT_HEADER_PREFIX } = options;
+  const { secrets, event, deliveryId, timestamp, body, headerPrefix = DEFAULT_HEADER_PREFIX } = options;
   const time = String(timestamp);
+  const [first] = secrets;
+  const standard = secrets.map((secret) => `v1,${hmac(standardKey(secret), `${deliveryId}.${time}.${body}`).toString("base64")}`);
   return {
-    [`${headerPrefix}-Signature`]: secret === null ? "" : `sha256=${hmac(secret, `${time}.${body}`).toString("hex")}`,
+    [`${headerPrefix}-Signature`]: first === undefined ? "" : `sha256=${hmac(first, `${time}.${body}`).toString("hex")}`,
     [`${headerPrefix}-Timestamp`]: time,
     [`${headerPrefix}-Event`]: event,
     [`${headerPrefix}-Delivery-Id`]: deliveryId,
     "webhook-id": deliveryId,
     "webhook-timestamp": time,
-    "webhook-signature": secret === null ? "" : `v1,${hmac(standardKey(secret), `${deliveryId}.${time}.${body}`).toString("base64")}`,
+    "webhook-signature": standard.join(" "),
     "Content-Type": "application/json",
     "User-Agent": WEBHOOK_USER_AGENT,
   };

@@ -1,10 +1,10 @@
 import type { Redis } from "ioredis";
 import { z } from "zod";
 import type { Keys } from "../protocol/keys.ts";
-import { WEBHOOK_EVENTS, type WebhookEventName } from "../protocol/webhook.ts";
+import { SIGNERS, WEBHOOK_EVENTS, type Signer, type WebhookEventName } from "../protocol/webhook.ts";
 import { isUnreadable, orUnreadable, readStored, storedJson, storedNumber, unixMs, type Unreadable } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { hashFromPairs, RedisScript } from "./redis-script.ts";
 
 export interface DeliveryAttempt {
   /** Counted over redeliveries, from 1. */
@@ -18,6 +18,8 @@ export interface DeliveryAttempt {
   readonly error: string | null;
   /** The first 4 KiB of the answer's body. */
   readonly answer: string | null;
+  /** The secret of the contract's signature header; null: unsigned, or not sent. */
+  readonly signedWith: Signer | null;
 }
 
 export type DeliveryState = "pending" | "delivered" | "failed";
@@ -121,7 +123,7 @@ export function openDeliveries(options: { readonly redis: Redis; readonly keys: 
       const pairs = await onRedis(`recording delivery ${id}`, () =>
         CREATE.run(redis, [keys.delivery(id), keys.deliveries(requestId)], [ttlMs, id, ...Object.entries(toHash(delivery)).flat()]),
       );
-      return fromHash(id, asHash(pairs as readonly string[]));
+      return fromHash(id, hashFromPairs(pairs as readonly string[]));
     },
     ofRequest: async (requestId) => {
       const ids = await onRedis(`reading deliveries of request ${requestId}`, () => redis.smembers(keys.deliveries(requestId)));
@@ -170,6 +172,8 @@ const attemptSchema = z.object({
   status: z.number().nullable(),
   error: z.string().nullable(),
   answer: z.string().nullable(),
+  // Attempts of earlier versions do not say it.
+  signedWith: z.enum(SIGNERS).nullable().default(null),
 });
 
 const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
@@ -216,12 +220,6 @@ function fromHash(id: string, hash: Hash): Delivery {
 function attemptOf(number: number, json: string | undefined): readonly DeliveryAttempt[] {
   const parsed = attemptSchema.safeParse(storedJson(json));
   return parsed.success ? [{ ...parsed.data, number }] : [];
-}
-
-function asHash(pairs: readonly string[]): Hash {
-  const hash: Record<string, string> = {};
-  for (let index = 0; index + 1 < pairs.length; index += 2) hash[pairs[index] ?? ""] = pairs[index + 1] ?? "";
-  return hash;
 }
 
 function emptyIsNull(text: string | undefined): string | null {

@@ -1,14 +1,15 @@
-import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
-import { z } from "zod";
 import { ShortCache } from "../lib/short-cache.ts";
 import type { Keys } from "../protocol/keys.ts";
-import { readStored, storedNumber, unixMs } from "../protocol/stored.ts";
+import { DEFAULT_OVERLAP_MS, newSecret, openWebhookSecrets, type WebhookSecrets } from "./open-webhook-secrets.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { hashFromPairs } from "./redis-script.ts";
+import { CHANGE, EXHAUSTED, GONE, SETTINGS, SUCCESS } from "./webhook-scripts.ts";
+import { readWebhookSettings, URL_FIELDS, type WebhookSettings } from "./webhook-settings.ts";
+import { accountRef, goneKey, hashOfUrl, requestRef, secretKeys, type WebhookTarget } from "./webhook-targets.ts";
 
 /** Events in a row of which no attempt arrived, after which an account's URL is switched off. */
-export const MAX_EXHAUSTED = 10;
+const MAX_EXHAUSTED = 10;
 
 /** A change of an account's webhook holds for what other gateways accept after so long. */
 const KNOWN_MS = 1_000;
@@ -16,43 +17,17 @@ const KNOWN_MS = 1_000;
 /** Longer than the schedule of the attempts. */
 const SCHEDULE_MS = 36 * 3_600_000;
 
-export interface WebhookTarget {
-  readonly url: string;
-  /** Name of the stored secret; null: unsigned. */
-  readonly secretRef: string | null;
-}
-
-/** An account's webhook. */
-export interface WebhookSettings {
-  readonly url: string;
-  readonly enabled: boolean;
-  /** Events in a row of which no attempt arrived. */
-  readonly failureCount: number;
-  /** Unix milliseconds; null unless it was switched off by its failures. */
-  readonly disabledAt: number | null;
-  /** Unix milliseconds. */
-  readonly updatedAt: number;
-}
-
-const settingsSchema: z.ZodType<WebhookSettings> = z.object({
-  url: z.string(),
-  enabled: z.boolean(),
-  failureCount: z.number(),
-  disabledAt: unixMs.nullable(),
-  updatedAt: unixMs,
-});
-
 export interface SettingsChange {
   readonly url: string;
   readonly enabled: boolean;
-  /** A new secret for what is not delivered yet, too. Made also when there is none. */
+  /** A new secret for what is not delivered yet, too; the old one signs for `DEFAULT_OVERLAP_MS`. One is made also when there is none. */
   readonly rotateSecret: boolean;
   /** Unix milliseconds. */
   readonly at: number;
 }
 
-/** Where webhooks go and what signs them. Secrets are stored by name, so that no job or record holds one. */
-export interface Webhooks {
+/** Where webhooks go and what signs them. */
+export interface Webhooks extends WebhookSecrets, Receivers {
   /**
    * The target of a request, fixed at its submit: its own URL, else the account's while that is enabled, else null. The secret of a
    * request is kept as long as its record may be delivered.
@@ -63,118 +38,111 @@ export interface Webhooks {
     readonly url: string | null;
     readonly secret: string | null;
   }): Promise<WebhookTarget | null>;
-  /** Null when it expired or its account's webhook was removed. */
-  readSecret(ref: string): Promise<string | null>;
-  accountSecretRef(client: string): string;
-  settings(client: string): Promise<WebhookSettings | null>;
-  /** Returns the secret when it was made now: it is shown only then. Switching on resets the count of failures. */
+  settings(client: string): Promise<WebhookSettings>;
+  /** Returns the secret when it was made now: it is shown only then. Switching on resets the count of failures and lifts a 410. */
   change(client: string, change: SettingsChange): Promise<{ readonly secret: string | null }>;
+  /** Removes the URL. The secret stays: it signs what goes to URLs of requests. */
   remove(client: string): Promise<void>;
-  /** An event arrived at this URL: the account's count starts anew. */
+}
+
+/** What answers say about receivers. */
+interface Receivers {
+  /** An event arrived at the account's URL: its count starts anew, and a 410 is lifted. */
   recordSuccess(client: string, url: string): Promise<void>;
   /** No attempt of an event arrived. True when that has switched the account's URL off. */
   recordExhausted(client: string, url: string, at: number): Promise<boolean>;
+  /** The URL answered 410: nothing more goes there for the retention. True when it is the account's and was switched off by that. */
+  recordGone(client: string, url: string): Promise<boolean>;
+  liftGone(client: string, url: string): Promise<void>;
 }
 
-/** KEYS: settings. ARGV: url, unix ms, limit. A URL that is not the account's any more counts for nothing. */
-const EXHAUSTED = new RedisScript(`
-if redis.call('HGET', KEYS[1], 'url') ~= ARGV[1] then return 0 end
-local count = redis.call('HINCRBY', KEYS[1], 'failures', 1)
-if count < tonumber(ARGV[3]) or redis.call('HGET', KEYS[1], 'enabled') ~= '1' then return 0 end
-redis.call('HSET', KEYS[1], 'enabled', '0', 'disabled_at', ARGV[2])
-return 1`);
-
-/** KEYS: settings. ARGV: url. */
-const SUCCESS = new RedisScript(`
-if redis.call('HGET', KEYS[1], 'url') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'failures', '0')
-return 1`);
-
-/** KEYS: settings, secret. ARGV: url, enabled, unix ms, new secret, rotate (1 or 0). Returns 1 when the new secret was taken. */
-const CHANGE = new RedisScript(`
-redis.call('HSET', KEYS[1], 'url', ARGV[1], 'enabled', ARGV[2], 'updated_at', ARGV[3])
-if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'failures', '0', 'disabled_at', '') end
-if ARGV[5] == '0' and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-redis.call('SET', KEYS[2], ARGV[4])
-return 1`);
-
-const accountRef = (client: string): string => `client:${client}`;
-
-/** Whether a target is its account's webhook, not a URL of the request's own. */
-export function isAccountTarget(client: string, secretRef: string | null): boolean {
-  return secretRef === accountRef(client);
+interface Options {
+  readonly redis: Redis;
+  readonly keys: Keys;
+  /** How long request records live; secrets of requests outlive them by as much, for what ends late. */
+  readonly retentionMs: number;
 }
 
-/** `retentionMs`: how long request records live; secrets of requests outlive them by as much, for what ends late. */
-export function openWebhooks(options: { readonly redis: Redis; readonly keys: Keys; readonly retentionMs: number }): Webhooks {
+export function openWebhooks(options: Options): Webhooks {
   const { redis, keys, retentionMs } = options;
   const known = new ShortCache<string, WebhookTarget | null>({ ttlMs: KNOWN_MS, max: 10_000 });
+  const settings = (client: string): Promise<WebhookSettings> => readSettings(options, client);
   const accountTarget = async (client: string): Promise<WebhookTarget | null> => {
     const cached = known.get(client);
     if (cached !== undefined) return cached;
-    const account = await settings(client);
-    const target = account?.enabled === true ? { url: account.url, secretRef: accountRef(client) } : null;
+    const { url, enabled } = await settings(client);
+    const target = url !== null && enabled ? { url, secretRef: accountRef(client) } : null;
     known.set(client, target);
     return target;
   };
-  const settings = async (client: string): Promise<WebhookSettings | null> => {
-    const hash = await onRedis(`reading the webhook of client ${client}`, () => redis.hgetall(keys.hook(client)));
-    return hash["url"] === undefined ? null : fromHash(hash["url"], hash);
-  };
   return {
+    ...openWebhookSecrets(options),
+    ...openReceivers(options, (client) => known.delete(client)),
     settings,
-    accountSecretRef: accountRef,
     freezeTarget: async ({ client, requestId, url, secret }) => {
       if (url === null) return accountTarget(client);
       if (secret === null) return { url, secretRef: null };
-      const ref = `request:${requestId}`;
+      const ref = requestRef(requestId);
       await onRedis(`storing the webhook secret of request ${requestId}`, () =>
         redis.set(keys.hookSecret(ref), secret, "PX", 2 * retentionMs + SCHEDULE_MS),
       );
       return { url, secretRef: ref };
     },
-    readSecret: (ref) => onRedis(`reading webhook secret ${ref}`, () => redis.get(keys.hookSecret(ref))),
     change: async (client, { url, enabled, rotateSecret, at }) => {
       const secret = newSecret();
-      const args = [url, enabled ? "1" : "0", at, secret, rotateSecret ? "1" : "0"];
-      const taken = await onRedis(`changing the webhook of client ${client}`, () =>
-        CHANGE.run(redis, [keys.hook(client), keys.hookSecret(accountRef(client))], args),
+      const args = [url, enabled ? "1" : "0", at, secret, rotateSecret ? "1" : "0", DEFAULT_OVERLAP_MS];
+      const made = await onRedis(`changing the webhook of client ${client}`, () =>
+        CHANGE.run(redis, [keys.hook(client), ...secretKeys(keys, client), goneKey(keys, client, url)], args),
       );
       known.delete(client);
-      return { secret: taken === 1 ? secret : null };
+      return { secret: made === 1 ? secret : null };
     },
     remove: async (client) => {
-      await onRedis(`removing the webhook of client ${client}`, () => redis.del(keys.hook(client), keys.hookSecret(accountRef(client))));
+      await onRedis(`removing the webhook of client ${client}`, () => redis.hdel(keys.hook(client), ...URL_FIELDS));
       known.delete(client);
-    },
-    recordSuccess: async (client, url) => {
-      await onRedis(`counting a delivery of client ${client}`, () => SUCCESS.run(redis, [keys.hook(client)], [url]));
-    },
-    recordExhausted: async (client, url, at) => {
-      const switchedOff = await onRedis(`counting a failed delivery of client ${client}`, () =>
-        EXHAUSTED.run(redis, [keys.hook(client)], [url, at, MAX_EXHAUSTED]),
-      );
-      if (switchedOff === 1) known.delete(client);
-      return switchedOff === 1;
     },
   };
 }
 
-/** In the form of Standard Webhooks: 32 random bytes. */
-function newSecret(): string {
-  return `whsec_${randomBytes(32).toString("base64")}`;
+function openReceivers({ redis, keys, retentionMs }: Options, onSwitchedOff: (client: string) => void): Receivers {
+  const switchedOff = (client: string, answer: unknown): boolean => {
+    if (answer === 1) onSwitchedOff(client);
+    return answer === 1;
+  };
+  return {
+    recordSuccess: async (client, url) => {
+      await onRedis(`counting a delivery of client ${client}`, () =>
+        SUCCESS.run(redis, [keys.hook(client), goneKey(keys, client, url)], [url]),
+      );
+    },
+    recordExhausted: async (client, url, at) => {
+      const args = [url, at, MAX_EXHAUSTED];
+      return switchedOff(
+        client,
+        await onRedis(`counting a failed delivery of client ${client}`, () => EXHAUSTED.run(redis, [keys.hook(client)], args)),
+      );
+    },
+    recordGone: async (client, url) => {
+      const account = (await readSettings({ redis, keys }, client)).url;
+      const isAccounts = account !== null && hashOfUrl(account) === hashOfUrl(url);
+      return switchedOff(
+        client,
+        await onRedis(`noting a receiver of client ${client} that is gone`, () =>
+          GONE.run(redis, [keys.hook(client), goneKey(keys, client, url)], [isAccounts ? account : "", retentionMs]),
+        ),
+      );
+    },
+    liftGone: async (client, url) => {
+      await onRedis(`noting a receiver of client ${client} that is back`, () => redis.del(goneKey(keys, client, url)));
+    },
+  };
 }
 
-function fromHash(url: string, hash: Readonly<Record<string, string>>): WebhookSettings {
-  return readStored(
-    "the account's webhook",
-    { schema: settingsSchema, newest: 1 },
-    {
-      url,
-      enabled: hash["enabled"] === "1",
-      failureCount: storedNumber(hash["failures"]) ?? 0,
-      disabledAt: storedNumber(hash["disabled_at"]),
-      updatedAt: storedNumber(hash["updated_at"]) ?? 0,
-    },
+/** @throws AppError RECORD_UNREADABLE */
+async function readSettings({ redis, keys }: Pick<Options, "redis" | "keys">, client: string): Promise<WebhookSettings> {
+  const found = await onRedis(`reading the webhook of client ${client}`, () =>
+    SETTINGS.run(redis, [keys.hook(client), ...secretKeys(keys, client)], []),
   );
+  const [pairs, hasSecret, previousUntil] = found as readonly [readonly string[], number, string];
+  return readWebhookSettings({ hash: hashFromPairs(pairs), hasSecret: hasSecret === 1, previousUntil });
 }

@@ -20,3 +20,10 @@ export class RedisScript {
     }
   }
 }
+
+/** A hash as HGETALL gives it within a script: names and values in turn. */
+export function hashFromPairs(pairs: readonly string[]): Readonly<Record<string, string>> {
+  const hash: Record<string, string> = {};
+  for (let index = 0; index + 1 < pairs.length; index += 2) hash[pairs[index] ?? ""] = pairs[index + 1] ?? "";
+  return hash;
+}

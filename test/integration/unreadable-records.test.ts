@@ -116,7 +116,7 @@ describe("a value that cannot be read", () => {
       createdAt: CREATED_AT,
     });
     await deliveries.record(`delivery-${id}`, {
-      attempt: { at: CREATED_AT, durationMs: 1, status: 200, error: null, answer: "ok" },
+      attempt: { at: CREATED_AT, durationMs: 1, status: 200, error: null, answer: "ok", signedWith: null },
       state: "delivered",
       nextAttemptAt: null,
     });

@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { readConfig, type Config } from "../../src/config/config.ts";
 import { Courier } from "../../src/courier/courier.ts";
 import type { CourierContext } from "../../src/courier/courier-context.ts";
-import { openCourier } from "../../src/courier/open-courier.ts";
+import { openCourier, type CourierParts } from "../../src/courier/open-courier.ts";
 import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../../src/protocol/request.ts";
 import type { JobResult } from "../../src/protocol/result.ts";
@@ -20,6 +20,11 @@ import { claimed, jobResult, type RedisRig } from "./redis-rig.ts";
 
 export const PUBLIC_URL = "https://api.example.org";
 export const SECRET = "a-secret-of-more-than-32-characters-!";
+
+/** Longer than the schedule of the attempts. */
+const LONG_MS = 48 * 3_600_000;
+/** BullMQ's scores of delayed jobs. */
+const SCORE_PER_MS = 4_096;
 
 export interface Wish {
   readonly url: string | null;
@@ -35,9 +40,15 @@ export class CourierRig implements AsyncDisposable {
   readonly queues: Queues;
   readonly requests: Requests;
   readonly webhooks: Webhooks;
+  readonly redis: CourierParts["redis"];
+  readonly keys: CourierParts["keys"];
   readonly #stack: AsyncDisposableStack;
 
-  constructor(parts: { readonly context: CourierContext; readonly requests: Requests; readonly stack: AsyncDisposableStack }) {
+  constructor(
+    parts: Pick<CourierParts, "context" | "redis" | "keys"> & { readonly requests: Requests; readonly stack: AsyncDisposableStack },
+  ) {
+    this.redis = parts.redis;
+    this.keys = parts.keys;
     this.context = parts.context;
     this.config = parts.context.config;
     this.courier = new Courier(parts.context);
@@ -80,6 +91,13 @@ export class CourierRig implements AsyncDisposable {
     await this.queues.complete(claim, { ...jobResult(1), ...result });
   }
 
+  /** Deliveries that wait for their next attempt are due now. */
+  async makeDue(): Promise<void> {
+    const { redis } = this;
+    const delayed = `{${this.config.namespace}}:webhooks:delayed`;
+    for (const id of await redis.zrangebyscore(delayed, "-inf", "+inf")) await redis.zincrby(delayed, -LONG_MS * SCORE_PER_MS, id);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
@@ -108,5 +126,5 @@ export async function openCourierRig(
   if (parts === null) throw new Error("the courier was not opened");
   const { context, keys, redis: connection } = parts;
   const requests = openRequests({ redis: connection, keys, retentionMs: config.retentionMs });
-  return new CourierRig({ context, requests, stack });
+  return new CourierRig({ context, redis: connection, keys, requests, stack });
 }

@@ -1,17 +1,21 @@
 import { isUnreadable } from "../../protocol/stored.ts";
 import type { Delivery, DeliveryAttempt, UnreadableDelivery } from "../../state/open-deliveries.ts";
-import type { WebhookSettings } from "../../state/open-webhooks.ts";
+import type { WebhookSettings } from "../../state/webhook-settings.ts";
 
-type View = Readonly<Record<string, unknown>>;
+export type View = Readonly<Record<string, unknown>>;
 
 /** `data` of the webhook settings; the secret is never among them. */
-export function settingsView(settings: WebhookSettings | null): View {
+export function settingsView(settings: WebhookSettings): View {
   return {
-    url: settings?.url ?? null,
-    enabled: settings?.enabled ?? false,
-    failure_count: settings?.failureCount ?? 0,
-    disabled_at: iso(settings?.disabledAt ?? null),
-    updated_at: iso(settings?.updatedAt ?? null),
+    url: settings.url,
+    enabled: settings.enabled,
+    failure_count: settings.failureCount,
+    disabled_at: iso(settings.disabledAt),
+    disabled_reason: settings.disabledReason,
+    updated_at: iso(settings.updatedAt),
+    has_secret: settings.hasSecret,
+    secret_created_at: iso(settings.secretCreatedAt),
+    previous_secret_expires_at: iso(settings.previousSecretExpiresAt),
   };
 }
 
@@ -48,8 +52,16 @@ function unreadableView({ id, unreadable }: UnreadableDelivery): View {
   };
 }
 
-export function attemptView({ number, at, durationMs, status, error, answer }: DeliveryAttempt): View {
-  return { attempt: number, at: iso(at), duration_ms: durationMs, response_status: status, response_body: answer, error };
+export function attemptView({ number, at, durationMs, status, error, answer, signedWith }: DeliveryAttempt): View {
+  return {
+    attempt: number,
+    at: iso(at),
+    duration_ms: durationMs,
+    response_status: status,
+    response_body: answer,
+    error,
+    signed_with: signedWith,
+  };
 }
 
 function iso(ms: number | null): string | null {
