@@ -152,7 +152,9 @@ describe("Pusher clients", () => {
       await pong;
       const id = await api.submit("txt2img", PICTURE);
       await system.until("the end", () =>
-        frames.some(({ event, data }) => event === EVENT && String(data).includes(id) && String(data).includes('"done"')) ? true : undefined,
+        frames.some(({ event, data }) => event === EVENT && String(data).includes(id) && String(data).includes('"done"'))
+          ? true
+          : undefined,
       );
       const updates = frames.filter(({ event }) => event === EVENT).map(({ data }) => JSON.parse(data as string) as StatusUpdate);
       assertWhole(updates.filter(({ request_id: of }) => of === id));

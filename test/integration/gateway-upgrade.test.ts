@@ -81,7 +81,13 @@ describe("Upgrade", () => {
     const offers = ["h2c", "TLS/1.0", "websocket", "WebSocket, h2c", "h2c, websocket", "x", "HTTP/2.0, SHTTP/1.3, IRC/6.9, RTA/x11"];
     for (const { what, gateway } of gateways) {
       for (const upgrade of offers) {
-        const head = ["Host: x", "Connection: close, Upgrade, HTTP2-Settings", `Upgrade: ${upgrade}`, "HTTP2-Settings: AAMAAABk", ...HANDSHAKE];
+        const head = [
+          "Host: x",
+          "Connection: close, Upgrade, HTTP2-Settings",
+          `Upgrade: ${upgrade}`,
+          "HTTP2-Settings: AAMAAABk",
+          ...HANDSHAKE,
+        ];
         const about = `${upgrade} to a gateway ${what}`;
         assert.equal((await raw(gateway.url, ["GET /healthz HTTP/1.1", ...head])).body, '{"ok":true}', about);
         const bodies = [
@@ -90,7 +96,12 @@ describe("Upgrade", () => {
           { lines: [`Content-Length: ${PICTURE.length}`, "Expect: 100-continue"], body: PICTURE },
         ];
         for (const { lines, body } of bodies) {
-          const submit = ["POST /api/v1/client/txt2img HTTP/1.1", ...head, `Authorization: Bearer ${key}`, "Content-Type: application/json"];
+          const submit = [
+            "POST /api/v1/client/txt2img HTTP/1.1",
+            ...head,
+            `Authorization: Bearer ${key}`,
+            "Content-Type: application/json",
+          ];
           const reply = await raw(gateway.url, [...submit, ...lines], body);
           assert.match(reply.body, /"request_id"/, `${about}: ${reply.headers}`);
         }

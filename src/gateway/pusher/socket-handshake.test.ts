@@ -39,8 +39,10 @@ test("what is wrong with a handshake has the status that RFC 6455 and RFC 9110 g
   const statusOf = (request: HandshakeRequest): number | undefined => handshakeProblem(request)?.status;
   assert.equal(statusOf({ ...GOOD, httpVersion: "1.0" }), 426);
   assert.equal(statusOf(withHeaders({ connection: "keep-alive" })), 426);
-  for (const version of [undefined, "", "7", "14", "13, 8"]) assert.equal(statusOf(withHeaders({ "sec-websocket-version": version })), 426, version);
-  for (const key of [undefined, "", "x", "dGhlIHNhbXBsZSBub25jZQ"]) assert.equal(statusOf(withHeaders({ "sec-websocket-key": key })), 400, key);
+  for (const version of [undefined, "", "7", "14", "13, 8"])
+    assert.equal(statusOf(withHeaders({ "sec-websocket-version": version })), 426, version);
+  for (const key of [undefined, "", "x", "dGhlIHNhbXBsZSBub25jZQ"])
+    assert.equal(statusOf(withHeaders({ "sec-websocket-key": key })), 400, key);
   assert.equal(statusOf({ ...GOOD, method: "POST" }), 400);
   assert.equal(statusOf(withHeaders({ "content-length": "1" })), 400);
   assert.equal(statusOf(withHeaders({ "transfer-encoding": "chunked" })), 400);

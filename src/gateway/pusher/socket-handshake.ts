@@ -36,7 +36,8 @@ export function handshakeProblem({ method, httpVersion, headers }: HandshakeRequ
   const { upgrade, connection, "sec-websocket-version": version, "sec-websocket-key": key } = headers;
   if (Number(httpVersion) < 1.1) return upgradeRequired("A WebSocket handshake needs HTTP/1.1; this request is older.");
   const isOffered = upgrade?.trim().toLowerCase() === "websocket" && /(^|,)\s*upgrade\s*(,|$)/i.test(connection ?? "");
-  if (!isOffered) return upgradeRequired("This path takes WebSocket connections of the Pusher protocol: connect with a ws: or wss: client.");
+  if (!isOffered)
+    return upgradeRequired("This path takes WebSocket connections of the Pusher protocol: connect with a ws: or wss: client.");
   if (method !== "GET" || hasBody(headers)) return malformed("A WebSocket handshake is a GET request without a body.");
   if (version !== "13" && version !== "8")
     return upgradeRequired(`Sec-WebSocket-Version is ${version === undefined ? "missing" : `"${version}"`}; this server speaks 13 and 8.`);

@@ -80,8 +80,7 @@ export class SocketServer {
       ws.on("error", () => undefined);
       const admitted = this.#admit(target);
       if (typeof admitted !== "number") this.#dismiss(ws, admitted);
-      else
-        this.#accept(ws, { connection: socket, protocol: admitted, network }).catch(() => closeSocket(ws, PUSHER_CODES.overCapacity));
+      else this.#accept(ws, { connection: socket, protocol: admitted, network }).catch(() => closeSocket(ws, PUSHER_CODES.overCapacity));
     });
   }
 

@@ -30,7 +30,14 @@ test("no order of events lets a network have more than its share, or loses one",
     fc.property(fc.array(event, { maxLength: 60 }), fc.integer({ min: 1, max: 3 }), (events, max) => {
       const strangers = new Strangers<number>(max);
       const model: { readonly id: number; readonly network: string }[] = [];
-      const drop = (id: number | null): void => void (id !== null && model.splice(model.findIndex((each) => each.id === id), 1));
+      const drop = (id: number | null): void =>
+        void (
+          id !== null &&
+          model.splice(
+            model.findIndex((each) => each.id === id),
+            1,
+          )
+        );
       for (const [id, { does, network, pick }] of events.entries()) {
         if (does === "add") {
           const ofNetwork = model.filter((each) => each.network === network);
