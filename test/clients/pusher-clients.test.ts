@@ -173,6 +173,7 @@ describe("Pusher clients", () => {
       socket.once("close", (code) => codes.set(code, (codes.get(code) ?? 0) + 1));
     }
     await Promise.all(strangers.map((socket) => once(socket, "open")));
+    const undecided = openPusher({ url: small.url, key });
     const clients = [openPusher({ url: small.url, key }), openPusher({ url: small.url, key })];
     try {
       const [one, other] = await Promise.all(clients.map((client) => subscribeUpdates(client)));
@@ -187,8 +188,12 @@ describe("Pusher clients", () => {
         clients.map(({ connection }) => connection.state),
         ["connected", "connected"],
       );
+      // It was sent away, too, came back, and subscribes only now.
+      const late = await subscribeUpdates(undecided);
+      const later = await new ApiClient(small.url, key).submit("txt2img", PICTURE);
+      assertWhole(await toEnd(late, later));
     } finally {
-      for (const client of clients) client.disconnect();
+      for (const client of [...clients, undecided]) client.disconnect();
       for (const socket of strangers) socket.terminate();
     }
   });

@@ -202,7 +202,7 @@ describe("the socket server", () => {
     assert.deepEqual(dismissed, ["late", "late"]);
   });
 
-  test("pusher-js that subscribes long after it connected is told", async () => {
+  test("pusher-js that has nothing to subscribe to yet comes back by itself", async () => {
     let now = 0;
     await using rig = await start({ now: () => now });
     const client = openPusher({ url: rig.url, key: "none" });
