@@ -44,14 +44,8 @@ const OWN_DISK: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EFBIG", "EAC
 const CERTIFICATE = /^(CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH|INVALID_CA|ERR_TLS_CERT_)/;
 /** Errors of zlib, brotli and zstd about their data. */
 const UNDECODABLE = /^(Z_\w+_ERROR|Z_NEED_DICT|ERR__|ZSTD_error_)/;
-/** Answers that undici refuses to read as HTTP; its parser's own errors have no such code. */
-const NOT_HTTP: Readonly<Record<string, string>> = {
-  UND_ERR_HEADERS_OVERFLOW: "the server's headers are too large",
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: "the server's answer contradicts itself about its length",
-};
-
-/** What undici, a look-up or a file threw, as a FetchFailure; what is wrong on our side stays as it is. `connectMs`: the limit of a connection. */
-export function asFetchFailure(thrown: unknown, connectMs: number): Error {
+/** What node's client, a look-up, a decoder or a file threw, as a FetchFailure; what is wrong on our side stays as it is. */
+export function asFetchFailure(thrown: unknown): Error {
   for (let error = thrown; error instanceof Error; error = error.cause) {
     if (error instanceof FetchFailure) return error;
     // A host with several addresses: the first one tells enough.
@@ -61,11 +55,11 @@ export function asFetchFailure(thrown: unknown, connectMs: number): Error {
   const code = thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
   const cause = thrown;
   if (OWN_DISK.has(code)) return thrown as Error;
-  if (code === "UND_ERR_CONNECT_TIMEOUT") return new FetchFailure("timeout", `no connection within ${connectMs / 1_000} s`, { cause });
   if (CERTIFICATE.test(code)) return new FetchFailure("certificate", `the server's certificate is not valid (${code})`, { cause });
   if (UNDECODABLE.test(code)) return new FetchFailure("answer", "the server's encoding of the file cannot be decoded", { cause });
-  const unusable =
-    NOT_HTTP[code] ?? (thrown instanceof Error && thrown.name === "HTTPParserError" ? "the server does not answer as HTTP says" : null);
-  if (unusable !== null) return new FetchFailure("answer", unusable, { cause });
+  if (code === "HPE_HEADER_OVERFLOW") return new FetchFailure("answer", "the server's headers are too large", { cause });
+  // The parser's words for an answer that ends in its middle are those of a cut connection.
+  if (code.startsWith("HPE_") && code !== "HPE_INVALID_EOF_STATE")
+    return new FetchFailure("answer", `the server does not answer as HTTP says (${code})`, { cause });
   return new FetchFailure("network", `the connection failed${code === "" ? "" : ` (${code})`}`, { cause });
 }

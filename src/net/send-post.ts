@@ -84,7 +84,10 @@ function exchange(request: ClientRequest, { agents, post, leftMs }: Exchange): P
     request.destroy();
   };
   const late = setTimeout(() => fail(new FetchFailure("timeout", `no answer within ${post.timeoutMs / 1_000} s`)), leftMs);
-  const unconnected = setTimeout(() => fail(new FetchFailure("timeout", `no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`)), CONNECT_TIMEOUT_MS);
+  const unconnected = setTimeout(
+    () => fail(new FetchFailure("timeout", `no connection within ${CONNECT_TIMEOUT_MS / 1_000} s`)),
+    CONNECT_TIMEOUT_MS,
+  );
   const onAbort = (): void => fail(post.signal?.reason);
   post.signal?.addEventListener("abort", onAbort, { once: true });
   const stopWaiting = (): void => {
@@ -98,7 +101,8 @@ function exchange(request: ClientRequest, { agents, post, leftMs }: Exchange): P
     .on("socket", (socket) => onConnected(request, socket, () => clearTimeout(unconnected)))
     .on("information", () => {
       interim += 1;
-      if (interim > MAX_INTERIM) fail(new FetchFailure("answer", `the receiver sent more than ${MAX_INTERIM} interim answers and no final one`));
+      if (interim > MAX_INTERIM)
+        fail(new FetchFailure("answer", `the receiver sent more than ${MAX_INTERIM} interim answers and no final one`));
     })
     .on("upgrade", (answer, socket) => {
       socket.destroy();
@@ -149,7 +153,8 @@ function firstChunks(answer: IncomingMessage, limit: number): Promise<readonly B
     .on("error", done)
     .on("close", done);
   // Such an answer has no body, and need not say so.
-  if (answer.statusCode === 205 && answer.headers["content-length"] === undefined && answer.headers["transfer-encoding"] === undefined) done();
+  if (answer.statusCode === 205 && answer.headers["content-length"] === undefined && answer.headers["transfer-encoding"] === undefined)
+    done();
   return promise;
 }
 
@@ -174,5 +179,5 @@ function asPostFailure(thrown: unknown): Error {
   if (code === "HPE_HEADER_OVERFLOW")
     return new FetchFailure("answer", `the receiver's answer has more than ${MAX_HEAD_BYTES / 1_024} KiB of headers`, { cause });
   if (code.startsWith("HPE_")) return new FetchFailure("answer", `the receiver does not answer as HTTP says (${code})`, { cause });
-  return asFetchFailure(thrown, CONNECT_TIMEOUT_MS);
+  return asFetchFailure(thrown);
 }
