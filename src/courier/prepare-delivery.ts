@@ -15,11 +15,17 @@ export type Prepared =
   /** Its time has not come. */
   | { readonly kind: "early"; readonly why: string };
 
-/** The delivery that a job of the queue stands for: the one in the log, or a new one whose body is fixed now. */
-export async function prepareDelivery(context: CourierContext, job: DeliveryJob | Unreadable): Promise<Prepared> {
+/**
+ * The delivery that a job of the queue stands for: the one in the log, or a new one whose body is fixed now. `isFirst`: nobody has claimed it
+ * before, so there is none in the log yet.
+ */
+export async function prepareDelivery(
+  context: CourierContext,
+  { job, isFirst }: { readonly job: DeliveryJob | Unreadable; readonly isFirst: boolean },
+): Promise<Prepared> {
   if (isUnreadable(job)) return { kind: "dropped", why: job.unreadable };
   const id = job.kind === "again" ? job.deliveryId : deliveryIdOf(job.requestId, job.kind);
-  const known = await context.deliveries.get(id);
+  const known = isFirst && job.kind !== "again" ? null : await context.deliveries.get(id);
   if (known !== null) return { kind: "ready", delivery: known };
   if (job.kind === "again") return { kind: "dropped", why: "the delivery is not in the log any more" };
   const found = await readState(context, job.requestId);
