@@ -67,7 +67,8 @@ async function floodRow(): Promise<Row> {
   await latencies();
   const quiet = await latencies();
   for (const { url } of hanging) await endedJob(system, webhooks, { url, client: "a" });
-  while (hanging.filter(({ requests }) => requests.length > 0).length < HANGING / 4) await new Promise((resolve) => setTimeout(resolve, 20));
+  while (hanging.filter(({ requests }) => requests.length > 0).length < HANGING / 4)
+    await new Promise((resolve) => setTimeout(resolve, 20));
   const flooded = await latencies();
   return row({
     name: `webhook p99 of a client beside ${HANGING} hanging receivers of another (bare: without them)`,

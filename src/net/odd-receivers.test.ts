@@ -66,7 +66,12 @@ const ODD: Readonly<Record<string, Odd>> = {
   // curl reads them without end.
   "interim answers without end": { bytes: head("102 Processing").repeat(150) + ok, ours: "answer", curl: "ok | 200 0" },
   // Both take it for the status; to curl the end that follows is an error.
-  "101 Switching Protocols": { bytes: head("101 Switching Protocols", "Connection: upgrade", "Upgrade: x"), close: true, ours: "101", curl: "| 101 52" },
+  "101 Switching Protocols": {
+    bytes: head("101 Switching Protocols", "Connection: upgrade", "Upgrade: x"),
+    close: true,
+    ours: "101",
+    curl: "| 101 52",
+  },
   "204 without a body": { bytes: head("204 No Content"), ours: "204", curl: "| 204 0" },
   "204 with a body": { bytes: head("204 No Content", "Content-Length: 5") + "hello", ours: "204", curl: "| 204 0" },
   "205 without a length": { bytes: head("205 Reset Content"), close: true, ours: "205", curl: "| 205 0" },
@@ -81,9 +86,22 @@ const ODD: Readonly<Record<string, Odd>> = {
   trailers: { bytes: chunked("2\r\nok\r\n0\r\nX-T: 1\r\n\r\n", "Trailer: X-T"), ours: "200 ok", curl: "ok | 200 0" },
   "a length beside chunks": { bytes: chunked("2\r\nok\r\n0\r\n\r\n", "Content-Length: 3"), ours: "200 ok", curl: "ok | 200 0" },
   // curl takes the first and misses bytes then.
-  "two lengths": { bytes: head("200 OK", "Content-Length: 2", "Content-Length: 3") + "ok", close: true, ours: "answer", curl: "ok | 200 18" },
-  "a header of 40 KiB": { bytes: head("200 OK", `X-A: ${"a".repeat(40_000)}`, "Content-Length: 2") + "ok", ours: "200 ok", curl: "ok | 200 0" },
-  "a header of 200 KiB": { bytes: head("200 OK", `X-A: ${"a".repeat(200_000)}`, "Content-Length: 2") + "ok", ours: "answer", curl: "| 200 27" },
+  "two lengths": {
+    bytes: head("200 OK", "Content-Length: 2", "Content-Length: 3") + "ok",
+    close: true,
+    ours: "answer",
+    curl: "ok | 200 18",
+  },
+  "a header of 40 KiB": {
+    bytes: head("200 OK", `X-A: ${"a".repeat(40_000)}`, "Content-Length: 2") + "ok",
+    ours: "200 ok",
+    curl: "ok | 200 0",
+  },
+  "a header of 200 KiB": {
+    bytes: head("200 OK", `X-A: ${"a".repeat(200_000)}`, "Content-Length: 2") + "ok",
+    ours: "answer",
+    curl: "| 200 27",
+  },
   "lines that end in LF alone": { bytes: ok.replaceAll("\r\n", "\n"), ours: "200 ok", curl: "ok | 200 0" },
   "a folded header": { bytes: head("200 OK", "X-A: a\r\n b", "Content-Length: 2") + "ok", ours: "200 ok", curl: "ok | 200 0" },
   "no reason phrase": { bytes: head("200", "Content-Length: 2") + "ok", ours: "200 ok", curl: "ok | 200 0" },

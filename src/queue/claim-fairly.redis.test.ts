@@ -200,7 +200,10 @@ test("what was handed back, or left by a courier that died, comes before the res
   }
   const again = idsOf(await courier.claim());
   assert.deepEqual(again.slice(0, 3).toSorted(), [first, second, third].toSorted());
-  assert.deepEqual(again.filter((id) => id === first || id === second), [first, second]);
+  assert.deepEqual(
+    again.filter((id) => id === first || id === second),
+    [first, second],
+  );
   assert.equal(again[3], fourth);
 });
 
@@ -253,7 +256,9 @@ test("a paused queue gives nothing until it goes on", async () => {
 test("couriers at work together claim everything once, whatever each does with it", async () => {
   await using world = new World();
   const couriers = await Promise.all([world.courier(16), world.courier(16), world.courier(16)]);
-  const ids = (await Promise.all(["a", "b", "c"].map((client, index) => world.add(client, 60, index === 0 ? { origin: "https://a.test" } : {})))).flat();
+  const ids = (
+    await Promise.all(["a", "b", "c"].map((client, index) => world.add(client, 60, index === 0 ? { origin: "https://a.test" } : {})))
+  ).flat();
   const done: string[] = [];
   const tries = new Map<string, number>();
   const work = async (courier: Share): Promise<void> => {
