@@ -8,7 +8,7 @@ import { consoleRoutes } from "./console/console-routes.ts";
 import { installErrors } from "./http/errors.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { installTelemetry } from "./http/install-telemetry.ts";
-import { socketRoutes } from "./pusher/socket-routes.ts";
+import { socketRoutes, upgrades } from "./pusher/socket-routes.ts";
 import { readRoutes } from "./routes/read-routes.ts";
 import { submitRoutes } from "./routes/submit-routes.ts";
 import { webhookRoutes } from "./routes/webhook-routes.ts";
@@ -21,6 +21,7 @@ const REQUEST_TIMEOUT_MS = 300_000;
 export async function createApp(context: GatewayContext): Promise<FastifyInstance> {
   const app = Fastify({
     trustProxy: context.config.trustProxy,
+    http: { shouldUpgradeCallback: upgrades(context.config.realtime) },
     bodyLimit: MAX_PLAIN_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     requestIdHeader: false,

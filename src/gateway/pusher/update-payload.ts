@@ -17,6 +17,8 @@ export interface UpdatePayload {
   readonly result_url: string | null;
   readonly error_code?: string;
   readonly error_message?: string;
+  /** Told from the present state: at a subscription, or after an outage. The client may have heard of it before. Absent otherwise. */
+  readonly replayed?: true;
 }
 
 /** Null for events that change nothing for a client: a job that goes back to its queue stays in processing. */
@@ -39,7 +41,8 @@ export function updateOf(event: JobEvent, resultUrl: string | null): UpdatePaylo
 
 /** What is told of a request's present state; null while it waits in its queue. */
 export function presentOf(id: string, state: JobState, resultUrl: string | null): UpdatePayload | null {
-  const base = { request_id: id, progress: state.progress.toFixed(2), preview: previewUri(state.preview), result_url: resultUrl };
+  const progress = state.progress.toFixed(2);
+  const base = { request_id: id, progress, preview: previewUri(state.preview), result_url: resultUrl, replayed: true } as const;
   switch (state.status) {
     case "pending":
       return null;
