@@ -115,11 +115,14 @@ export class ModelQueue implements AsyncDisposable {
     const client = await this.#backend.client;
     const { redis } = this.#options;
     // In one turn of the event loop, so that no other command on this connection comes between. Their own answers are `QUEUED`.
-    const sent = [
-      redis.multi({ pipeline: false }),
-      redis.eval(first.lua, first.keys.length, ...first.keys, ...first.args),
-      job.addJob(client),
-    ];
+    const sent: unknown[] = [redis.multi({ pipeline: false })];
+    try {
+      sent.push(redis.eval(first.lua, first.keys.length, ...first.keys, ...first.args), job.addJob(client));
+    } catch (thrown) {
+      // Left open, the transaction would swallow the commands of all others.
+      await Promise.allSettled([...sent, redis.discard()]);
+      throw thrown;
+    }
     const [answers] = await Promise.all([redis.exec(), ...sent]);
     const [[firstError] = [new Error("Redis ended a transaction without an answer")], [addError] = [null]] = answers ?? [];
     if (firstError !== null) {
