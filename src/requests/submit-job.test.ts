@@ -132,7 +132,9 @@ function redisErrorOf(text: string): RedisError {
 }
 
 function redisFails(text: string): () => Promise<never> {
-  return async () => Promise.reject(redisErrorOf(text));
+  return async () => {
+    throw redisErrorOf(text);
+  };
 }
 
 test("what Redis refuses to record leaves no input behind; what it did not answer may be recorded, and keeps them", async (t) => {
