@@ -199,7 +199,8 @@ describe("submit", () => {
     assert.ok(stopped);
     try {
       const answer = await api.post("txt2img", PICTURE);
-      assert.deepEqual([answer.status, answer.body], [503, { message: "Service Unavailable" }]);
+      assert.deepEqual([answer.status, answer.body], [503, { message: "The queue does not answer now. Please try again." }]);
+      assert.equal(answer.headers.get("retry-after"), "5");
     } finally {
       process.kill(system.redis.pid, "SIGCONT");
     }

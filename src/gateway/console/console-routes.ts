@@ -4,6 +4,7 @@ import { extname, join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { dashboardRoutes } from "../dashboard.ts";
 import type { GatewayContext } from "../gateway-context.ts";
+import { sendRepresentation, type Representation } from "../http/send-representation.ts";
 
 const ASSETS = join(import.meta.dirname, "assets");
 const FILES = ["index.html", "app.js", "api.js", "dom.js", "fields.js", "requests.js", "socket.js", "style.css", "icon.svg"];
@@ -19,10 +20,20 @@ export async function consoleRoutes(app: FastifyInstance, context: GatewayContex
   for (const name of FILES) {
     const body = await readFile(join(ASSETS, name));
     const etag = `"${createHash("sha256").update(body).digest("base64url").slice(0, 20)}"`;
-    app.get(name === "index.html" ? "/" : `/console/${name}`, async (request, reply) => {
-      reply.headers({ ETag: etag, "Cache-Control": "no-cache" });
-      if (request.headers["if-none-match"] === etag) return reply.code(304).send();
-      return reply.type(TYPES[extname(name)] ?? "application/octet-stream").send(body);
+    const contentType = TYPES[extname(name)] ?? "application/octet-stream";
+    const file: Representation = {
+      etag,
+      modifiedAt: null,
+      sizeBytes: body.length,
+      contentType,
+      cacheControl: "no-cache",
+      vary: "Accept-Encoding",
+      content: body,
+    };
+    app.route({
+      method: ["GET", "HEAD"],
+      url: name === "index.html" ? "/" : `/console/${name}`,
+      handler: (request, reply) => sendRepresentation(request, reply, file),
     });
   }
   app.get("/console/settings.json", async () => ({ app_key: context.config.appKey }));

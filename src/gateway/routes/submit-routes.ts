@@ -2,23 +2,22 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { acceptSubmit } from "../submit/accept-submit.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { readBody } from "../body/read-body.ts";
-import { HttpProblem, invalid, notFound } from "../http/errors.ts";
+import { HttpProblem, invalid } from "../http/errors.ts";
 import type { AuthenticatedClient, GatewayContext } from "../gateway-context.ts";
-import { isTaskPath, resolveTask } from "../submit/resolve-task.ts";
+import { resolveTask, TASK_PATHS } from "../submit/resolve-task.ts";
 
 const MAX_IDEMPOTENCY_KEY = 255;
 
 /** `POST /api/v1/client/<task>` -> `{"data":{"request_id":"<uuid>"}}`. */
 export async function submitRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
-  app.post<{ Params: { task: string } }>("/api/v1/client/:task", async (request, reply) => {
-    const { task } = request.params;
-    if (!isTaskPath(task)) throw notFound();
-    const client = clientOf(request);
-    const key = idempotencyKey(request);
-    await limitRate(context, client, reply);
-    const resolved = await resolveTask(task, await readBody(request));
-    return { data: { request_id: await acceptSubmit(context, { ...resolved, client, key }) } };
-  });
+  for (const task of TASK_PATHS)
+    app.post(`/api/v1/client/${task}`, async (request, reply) => {
+      const client = clientOf(request);
+      const key = idempotencyKey(request);
+      await limitRate(context, client, reply);
+      const resolved = await resolveTask(task, await readBody(request));
+      return { data: { request_id: await acceptSubmit(context, { ...resolved, client, key }) } };
+    });
 }
 
 /** Counts the submit, and says in headers what is left. @throws HttpProblem 429 */

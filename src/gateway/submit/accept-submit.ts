@@ -53,7 +53,12 @@ export async function acceptSubmit(context: GatewayContext, submission: Submissi
     const { priority, id: clientId } = client;
     const { jobTimeoutMs: timeoutMs } = context.config;
     const isShared = key !== null;
-    await queueJob(context, { id, isShared, webhook, manifest, task, params, files, client: clientId, priority, timeoutMs });
+    const onUnqueued = (request: string, err: AppError): void =>
+      context.log.warn({ request, err }, "a request was recorded and could not be queued: its job is added as soon as Redis lets us");
+    await queueJob(
+      { ...context, onUnqueued },
+      { id, isShared, webhook, manifest, task, params, files, client: clientId, priority, timeoutMs },
+    );
   } catch (thrown) {
     // A request that was refused leaves its key free. One that may have been recorded keeps it: only so is a repetition the same request.
     if (key !== null && isRefusal(thrown)) await idempotency.release({ client: client.id, key, requestId: own }).catch(() => undefined);
