@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { readConfig, secretValues, unknownSettings, type Config } from "../config/config.ts";
 import { runGateway } from "../gateway/main.ts";
 import { writeAtomic } from "../lib/write-atomic.ts";
+import type { Models } from "../models/open-models.ts";
 import { AppError } from "../protocol/error.ts";
 import type { Clients } from "../state/open-clients.ts";
 import { startPrivateRedis } from "../state/private-redis.ts";
@@ -11,6 +12,7 @@ import { runWorker } from "../worker/main.ts";
 import { courierBeside } from "./courier-beside.ts";
 import { readLocalSystem, removeLocalSystem, writeLocalSystem } from "./local-system.ts";
 import type { Terminal } from "./terminal.ts";
+import { reachable, upLines } from "./up-lines.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -20,6 +22,7 @@ const LOCAL_CLIENT = "local";
 interface Access {
   readonly url: string;
   readonly key: string;
+  readonly models: Pick<Models, "list">;
 }
 
 /** `dryapi up`: a private Redis unless REDIS_URL names one, the gateway with its courier and the worker, in one process that ends as one. */
@@ -48,16 +51,17 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
     noAdmin: true,
     onReady: async ({ url, context }) => {
       courier.start(context);
-      resolve({ url, key: await localKey(config.stateDir, context.clients) });
+      resolve({ url, key: await localKey(config.stateDir, context.clients), models: context.models });
     },
   });
   let failure: unknown = null;
   try {
-    const { url, key } = await Promise.race([access, gateway.then(() => access)]);
+    const reached = await Promise.race([access, gateway.then(() => access)]);
+    const { url, key } = reached;
     await writeLocalSystem(config.stateDir, { pid: process.pid, redisUrl, apiUrl: url, apiKey: key });
     return await runWorker(whole, {
       log,
-      onReady: () => announce({ config: whole, access: { url, key }, isPrivate: redis !== null, terminal }),
+      onReady: (served) => announce({ config: whole, access: reached, served, isPrivate: redis !== null, terminal }),
     });
   } catch (thrown) {
     failure = thrown;
@@ -92,30 +96,25 @@ async function localKey(stateDir: string, clients: Clients): Promise<string> {
 function announce(up: {
   readonly config: Config;
   readonly access: Access;
+  readonly served: readonly string[];
   readonly isPrivate: boolean;
   readonly terminal: Terminal;
 }): void {
   const { config, access, isPrivate, terminal } = up;
-  const { url, key } = access;
-  const base = (config.publicUrl ?? url).replace(/\/+$/, "");
-  const { hostname, port, protocol } = new URL(base);
-  const state = process.env["DRYAPI_STATE_DIR"] === undefined ? "" : `DRYAPI_STATE_DIR=${config.stateDir} `;
+  const base = reachable(config.publicUrl ?? access.url);
   const lines = [
     "dryapi is up.",
     `console  ${base}/`,
-    `API key  ${key}`,
+    `API key  ${access.key}`,
     "",
-    "curl:",
-    `  curl -s ${base}/api/v1/client/txt2img -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' \\`,
-    `    -d '{"model":"tiny-flux-schnell","prompt":"a lighthouse","width":256,"height":256,"steps":4}'`,
-    `  curl -s ${base}/api/v1/client/request-status/REQUEST_ID -H 'Authorization: Bearer ${key}'`,
-    "",
-    "pusher-js:",
-    `  const pusher = new Pusher("${config.appKey}", { wsHost: "${hostname}", wsPort: ${port || "80"}, wssPort: ${port || "443"}, forceTLS: ${protocol === "https:"}, cluster: "x",`,
-    `    enabledTransports: ["ws", "wss"], channelAuthorization: { endpoint: "${base}/broadcasting/auth", headers: { Authorization: "Bearer ${key}" } } });`,
-    `  pusher.subscribe("private-client.${LOCAL_CLIENT}").bind("request.status.updated", (update) => console.log(update));`,
-    "",
-    `or       ${state}npx dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" width=256 height=256 steps=4`,
+    ...upLines({
+      base,
+      key: access.key,
+      client: LOCAL_CLIENT,
+      appKey: config.appKey,
+      served: access.models.list().flatMap(({ slug, manifest }) => (up.served.includes(slug) ? [manifest] : [])),
+      stateDir: process.env["DRYAPI_STATE_DIR"] === undefined ? null : config.stateDir,
+    }),
     ...(isPrivate ? [`redis    ${config.redisUrl} (private to this command)`] : []),
     `store    ${config.storeUrl}`,
     "Ctrl-C stops it; running jobs end first or go back to the queue.",

@@ -1,4 +1,5 @@
 import type { Task } from "../protocol/task.ts";
+import { MAX_URL_CHARS } from "./url-syntax.ts";
 
 /**
  * What each task takes, one row a task; `planSubmit` walks the rows and knows no task by name. Numbers are bounded by the manifest's
@@ -25,10 +26,16 @@ export interface Field {
   /** Rounded down to the manifest's `resolution_step`. */
   readonly aligned?: boolean;
   /**
-   * Feature of the manifest without which the field is ignored. A manifest that does not mention the feature has it when it gives the
-   * field a limit or a default.
+   * Feature of the manifest without which the model does not have the field. A manifest that does not mention the feature has it when it
+   * gives the field a limit or a default.
    */
   readonly feature?: string;
+  /** Second name, under which public clients send it. */
+  readonly alias?: string;
+  /** Values that ask for nothing, besides the fallback: a model without the field takes them. Texts in lower case. */
+  readonly neutral?: readonly (number | string)[];
+  /** Public clients send it to every model, with values in this range: a model without it takes them and says that it did not use them. */
+  readonly dial?: { readonly min: number; readonly max: number };
 }
 
 export type FileKind = "image" | "audio" | "video";
@@ -40,7 +47,7 @@ export interface FileField {
   readonly required?: boolean;
   /** Second name, for several files; as many as the manifest's limit `max_input_images` says, else one. */
   readonly list?: string;
-  /** Feature without which the files are left aside. */
+  /** Feature without which the model takes no such file. */
   readonly feature?: string;
 }
 
@@ -51,9 +58,8 @@ export interface TaskRow {
   readonly sizeFromImage?: boolean;
 }
 
-/** Texts live in Redis: nobody needs more, and text encoders see far less. */
-const MAX_TEXT_CHARS = 10_000;
-const MAX_URL_CHARS = 2_048;
+/** Texts live in Redis: nobody needs more, and text encoders see far less. The contract's longest text is Kokoro's. */
+const MAX_TEXT_CHARS = 10_001;
 /** Those that all sound formats of the contract can hold. */
 const SAMPLE_RATES: readonly number[] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 
@@ -68,8 +74,19 @@ const file = (name: string, kind: FileKind, options: Omit<FileField, "name" | "k
 const required = { required: true };
 const prompt = text("prompt", required);
 const negativePrompt = text("negative_prompt", { feature: "supports_negative_prompt" });
-const guidance = number("guidance", { feature: "supports_guidance" });
-const steps = integer("steps", { feature: "supports_steps" });
+/** Ranges of the public clients' own forms. */
+const GUIDANCE_DIAL = { min: 0, max: 20 };
+const STEPS_DIAL = { min: 1, max: 100 };
+const guidance = number("guidance", {
+  feature: "supports_guidance",
+  alias: "guidance_scale",
+  min: 0,
+  neutral: [0, 1],
+  dial: GUIDANCE_DIAL,
+});
+/** 1: off. Above it a second run a step is made for the negative prompt. */
+const trueCfgScale = number("true_cfg_scale", { feature: "supports_true_cfg", min: 1, neutral: [0, 1] });
+const steps = integer("steps", { feature: "supports_steps", dial: STEPS_DIAL });
 const seed: Field = { name: "seed", kind: "seed" };
 const size = (options: Options): readonly Field[] => [
   integer("width", { aligned: true, ...options }),
@@ -82,9 +99,18 @@ const video = [prompt, negativePrompt, ...size(required), guidance, steps, integ
 const lastFrame = file("last_frame_image", "image", { feature: "supports_last_frame" });
 
 export const TASK_ROWS: Readonly<Record<Task, TaskRow>> = {
-  txt2img: { fields: [prompt, negativePrompt, ...size(required), guidance, steps, seed] },
+  txt2img: { fields: [prompt, negativePrompt, trueCfgScale, ...size(required), guidance, steps, seed] },
   img2img: {
-    fields: [prompt, negativePrompt, ...size({}), guidance, steps, seed, number("strength", { min: 0.01, max: 1, fallback: 0.6 })],
+    fields: [
+      prompt,
+      negativePrompt,
+      trueCfgScale,
+      ...size({}),
+      guidance,
+      steps,
+      seed,
+      number("strength", { min: 0.01, max: 1, fallback: 0.6 }),
+    ],
     files: [file("image", "image", { required: true, list: "images" })],
     sizeFromImage: true,
   },
@@ -111,14 +137,14 @@ export const TASK_ROWS: Readonly<Record<Task, TaskRow>> = {
   txt2music: {
     fields: [
       text("caption", required),
-      text("lyrics"),
+      text("lyrics", { neutral: ["[instrumental]", "[inst]"] }),
       number("duration", required),
       integer("bpm"),
       text("keyscale"),
       choice("timesignature", ["2", "3", "4", "6"]),
       text("vocal_language"),
-      integer("inference_steps"),
-      number("guidance_scale"),
+      integer("inference_steps", { dial: STEPS_DIAL }),
+      number("guidance_scale", { min: 0, neutral: [0, 1], dial: GUIDANCE_DIAL }),
       seed,
       choice("format", ["mp3", "wav", "flac"], required),
     ],
@@ -145,11 +171,13 @@ export const FILE_FIELDS: ReadonlySet<string> = new Set(
 );
 
 /** Fields that every task may carry and that are nobody's parameter. */
-export const ENVELOPE_FIELDS: ReadonlySet<string> = new Set([
-  "model",
-  "webhook_url",
-  "webhook_secret",
-  "loras",
-  "images[]",
-  ...FILE_FIELDS,
-]);
+export const ENVELOPE_FIELDS: ReadonlySet<string> = new Set(["model", "webhook_url", "webhook_secret"]);
+
+/** What a price may be asked by, instead of the file or the text itself. */
+export const PRICE_FIELDS: readonly Field[] = [
+  number("duration_seconds", { min: 0 }),
+  number("duration", { min: 0 }),
+  integer("count_text", { min: 0 }),
+  integer("width"),
+  integer("height"),
+];

@@ -1,7 +1,8 @@
 import multipart from "@fastify/multipart";
 import Fastify, { type FastifyInstance } from "fastify";
 import { parsePlainBodies } from "./body/parse-plain-bodies.ts";
-import { installUploadCleanup, MAX_PLAIN_BYTES } from "./body/read-body.ts";
+import { MAX_PLAIN_BYTES } from "./body/upload.ts";
+import { installUploadCleanup } from "./body/upload-folders.ts";
 import { consoleRoutes } from "./console/console-routes.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { installAuthentication } from "./http/authenticate.ts";
@@ -24,7 +25,6 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
   const frame = createFrame(await securityHeaders(context.store));
   const app = Fastify({
     trustProxy: context.config.trustProxy,
-    http: { shouldUpgradeCallback: upgrades(context.config.realtime) },
     bodyLimit: MAX_PLAIN_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     requestIdHeader: false,
@@ -33,7 +33,7 @@ export async function createApp(context: GatewayContext): Promise<FastifyInstanc
     forceCloseConnections: "idle",
     // What Node and fastify would answer by themselves is answered in our shape.
     return503OnClosing: false,
-    http: { requireHostHeader: false },
+    http: { requireHostHeader: false, shouldUpgradeCallback: upgrades(context.config.realtime) },
     clientErrorHandler: answerRaw,
     frameworkErrors: frame.frameworkErrors,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: Number.MAX_SAFE_INTEGER },

@@ -1,5 +1,6 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { checkManifest } from "../core/check-manifest.ts";
 import { isMissing } from "../lib/errno.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
@@ -63,6 +64,7 @@ export async function scanModels(folders: ModelFolders): Promise<ModelScan> {
     for (const manifestPath of await listManifests(root, notes)) {
       try {
         const manifest = parseManifest(await readJson(manifestPath), manifestPath);
+        checkManifest(manifest, manifestPath);
         const earlier = found.get(manifest.slug);
         if (earlier === undefined) found.set(manifest.slug, { manifest, manifestPath, shipped });
         else notes.push(`model ${manifest.slug}: ${earlier.manifestPath} is used, ${manifestPath} is ignored`);

@@ -1,6 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
+import { familyOptions } from "../core/extra-params.ts";
 import { isMissing } from "../lib/errno.ts";
 import { AppError } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
@@ -8,9 +9,10 @@ import type { GraphFile } from "./graph/open-graphs.ts";
 
 /** What a model's folder and manifest say, read the same way by every family. */
 
-/** The manifest's `options` by the family's schema. @throws AppError MANIFEST_INVALID naming what is wrong */
-export function readOptions<T extends z.ZodType>({ slug, options }: Manifest, schema: T): z.infer<T> {
-  const parsed = schema.safeParse(options);
+/** The family's own of the manifest's `options`, by its schema. @throws AppError MANIFEST_INVALID naming what is wrong */
+export function readOptions<T extends z.ZodType>(manifest: Manifest, schema: T): z.infer<T> {
+  const { slug } = manifest;
+  const parsed = schema.safeParse(familyOptions(manifest));
   if (parsed.success) return parsed.data;
   throw new AppError("MANIFEST_INVALID", `model ${slug}: options of the manifest: ${z.prettifyError(parsed.error)}`);
 }

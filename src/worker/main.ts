@@ -20,8 +20,8 @@ const GOODBYE_MS = 2_000;
 
 export interface WorkerOptions {
   readonly log: Logger;
-  /** Called once jobs are being claimed; with the admin listener's address. */
-  readonly onReady?: (adminUrl: string) => void;
+  /** Called once jobs are being claimed; with the slugs of the models whose jobs are. */
+  readonly onReady?: (served: readonly string[]) => void;
   /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
   readonly runnerEntry?: string;
 }
@@ -80,7 +80,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
     await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
-    options.onReady?.(admin.url);
+    options.onReady?.(daemon.served);
   }
 
   await signals.first;

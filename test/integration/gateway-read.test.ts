@@ -7,6 +7,11 @@ import { startSystem, type TestSystem } from "../support/system.ts";
 const PICTURE = { model: "tiny-flux-schnell", prompt: "a red fox", width: 64, height: 64, steps: 2, seed: 5 };
 const STATUS_FIELDS = [
   "request_id",
+  "task",
+  "model",
+  "created_at",
+  "params",
+  "params_truncated",
   "status",
   "progress",
   "preview",
@@ -17,6 +22,7 @@ const STATUS_FIELDS = [
   "error_code",
   "error_message",
   "error_reason",
+  "error_field",
   "retryable",
   "failed_at",
   "error",
@@ -107,6 +113,20 @@ describe("reading", () => {
     assert.equal((await get("bytes=9-3")).status, 200, "a range that is none is left aside");
   }
 
+  test("status and list say what was asked, resolved; the list in bounded room", async () => {
+    const prompt = "ß".repeat(10_000);
+    const id = await api.submit("txt2img", { model: "tiny-flux-schnell", prompt, width: 70, steps: 1 });
+    const status = await ended(id);
+    const asked = { prompt, width: 64, height: 128, steps: 1, seed: status["seed"] };
+    assert.deepEqual(status["params"], asked);
+    assert.deepEqual([status["task"], status["model"], status["params_truncated"]], ["txt2img", "tiny-flux-schnell", false]);
+    const { body } = await api.get("/api/v1/client/requests?limit=1");
+    const [row] = body["data"] as unknown as readonly Readonly<Record<string, unknown>>[];
+    assert.equal(row?.["created_at"], status["created_at"]);
+    assert.deepEqual(row?.["params"], { ...asked, prompt: "ß".repeat(300) });
+    assert.equal(row?.["params_truncated"], true);
+  });
+
   test("a link is good for its one file until it expires, and for nothing else", async () => {
     const status = await ended(await api.submit("txt2img", PICTURE));
     const url = new URL(String(status["result_url"]));
@@ -135,6 +155,8 @@ describe("reading", () => {
     assert.equal(status["status"], "error");
     assert.equal(status["error_code"], "INVALID_INPUT");
     assert.equal(status["error_reason"], "INVALID_INPUT");
+    assert.equal(status["error_message"], "The request's input is invalid. The fault field asks for it.");
+    assert.equal(status["error_field"], "fault");
     assert.equal(status["error"], status["error_message"]);
     assert.equal(status["retryable"], false);
     assert.ok(!Number.isNaN(Date.parse(String(status["failed_at"]))));

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile, spawn, type ChildProcess } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -13,69 +13,110 @@ const ROOT = join(import.meta.dirname, "..", "..");
 const CLI = join(ROOT, "src", "cli.ts");
 const exec = promisify(execFile);
 
-/** `dryapi up` as somebody meets it in his first five minutes: what it prints is pasted, and must work. */
-describe("dryapi up", () => {
-  let dir: string;
-  let up: ChildProcess;
-  let env: Record<string, string>;
+/** A running `dryapi up` and what it has printed. */
+interface Up extends AsyncDisposable {
+  readonly process: ChildProcess;
+  readonly dir: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly printed: readonly string[];
+  /** The lines below a heading, up to the next empty one. */
+  below(heading: string): readonly string[];
+}
+
+async function startUp(more: Readonly<Record<string, string>> = {}): Promise<Up> {
+  const dir = await mkdtemp(join(tmpdir(), "dryapi-up-"));
+  const env = {
+    PATH: process.env["PATH"] ?? "",
+    HOME: dir,
+    DRYAPI_STATE_DIR: join(dir, "state"),
+    DRYAPI_DEVICE: "cpu",
+    DRYAPI_ADMIN_PORT: "0",
+    DRYAPI_HTTP_PORT: "0",
+    ...more,
+  };
   const printed: string[] = [];
+  const up = spawn(process.execPath, [CLI, "up"], { env, stdio: ["ignore", "pipe", "ignore"] });
+  const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
+  const timer = setTimeout(() => reject(new Error(`not up within ${WAIT_MS} ms; it printed ${printed.join("\n")}`)), WAIT_MS);
+  up.once("exit", (code) => reject(new Error(`it ended with code ${code}`)));
+  createInterface({ input: up.stdout }).on("line", (line) => {
+    printed.push(line);
+    if (line.startsWith("Ctrl-C")) resolve();
+  });
+  await ready.finally(() => clearTimeout(timer));
+  return {
+    process: up,
+    dir,
+    env,
+    printed,
+    below: (heading) => {
+      const from = printed.indexOf(heading) + 1;
+      return printed.slice(from, printed.indexOf("", from));
+    },
+    [Symbol.asyncDispose]: async () => {
+      up.kill("SIGKILL");
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Pastes the curl lines; then polls as the last of them does. Resolves to the type of the result's file. */
+async function pasteCurl(up: Up): Promise<string> {
+  const lines = up.below("curl:");
+  const first = await exec("bash", ["-c", lines.join("\n")]);
+  let answer = JSON.parse(first.stdout) as { data: { request_id: string; status: string; result_url: string } };
+  const id = answer.data.request_id;
+  for (const deadline = performance.now() + WAIT_MS; answer.data.status !== "done"; await wait(200)) {
+    assert.ok(performance.now() < deadline && answer.data.status !== "error", JSON.stringify(answer));
+    answer = JSON.parse((await exec("bash", ["-c", `id=${id}\n${lines.at(-1)}`])).stdout) as typeof answer;
+  }
+  const { stdout: type } = await exec("curl", ["-s", "-o", "/dev/null", "-w", "%{content_type}", answer.data.result_url]);
+  return type;
+}
+
+/** The line that submits, run by the program that is tested: npx would take an installed one. Resolves to its report. */
+async function pasteSubmit(up: Up): Promise<Readonly<Record<string, unknown>>> {
+  const line = up.printed.find((each) => each.startsWith("or ")) ?? "";
+  const command = line.replace(/^or\s+/, "").replace("npx dryapi", `'${process.execPath}' '${CLI}'`);
+  const { stdout } = await exec("bash", ["-c", `${command} --json`], {
+    cwd: up.dir,
+    env: { PATH: process.env["PATH"] ?? "", HOME: up.dir },
+  });
+  return JSON.parse(stdout) as Readonly<Record<string, unknown>>;
+}
+
+/** As somebody meets it in his first five minutes: what it prints is pasted, and must work. */
+describe("dryapi up", () => {
+  let up: Up;
+  let dir: string;
+  let env: Readonly<Record<string, string>>;
 
   before(async () => {
-    dir = await mkdtemp(join(tmpdir(), "dryapi-up-"));
-    env = {
-      PATH: process.env["PATH"] ?? "",
-      HOME: dir,
-      DRYAPI_STATE_DIR: join(dir, "state"),
-      DRYAPI_DEVICE: "cpu",
-      DRYAPI_ADMIN_PORT: "0",
-      DRYAPI_HTTP_PORT: "0",
-    };
-    up = spawn(process.execPath, [CLI, "up"], { env, stdio: ["ignore", "pipe", "ignore"] });
-    const { promise: ready, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => reject(new Error(`not up within ${WAIT_MS} ms; it printed ${printed.join("\n")}`)), WAIT_MS);
-    up.once("exit", (code) => reject(new Error(`it ended with code ${code}`)));
-    if (up.stdout !== null)
-      createInterface({ input: up.stdout }).on("line", (line) => {
-        printed.push(line);
-        if (line.startsWith("Ctrl-C")) resolve();
-      });
-    await ready.finally(() => clearTimeout(timer));
+    up = await startUp();
+    ({ dir, env } = up);
   });
-  after(async () => {
-    up.kill("SIGKILL");
-    await rm(dir, { recursive: true, force: true });
-  });
-
-  /** The lines below a heading, up to the next empty one. */
-  const below = (heading: string): readonly string[] => {
-    const from = printed.indexOf(heading) + 1;
-    return printed.slice(from, printed.indexOf("", from));
-  };
+  after(async () => up[Symbol.asyncDispose]());
 
   test("the curl lines work when pasted", async () => {
-    const lines = below("curl:");
-    const submit = lines.slice(0, 2).join("\n");
-    const { stdout } = await exec("bash", ["-c", submit]);
-    const { data } = JSON.parse(stdout) as { data: { request_id: string } };
-    const poll = lines.at(-1)?.replace("REQUEST_ID", data.request_id) ?? "";
-    for (const deadline = performance.now() + WAIT_MS; ;) {
-      const answer = JSON.parse((await exec("bash", ["-c", poll])).stdout) as { data: { status: string; result_url: string } };
-      if (answer.data.status === "done") {
-        const { stdout: type } = await exec("curl", ["-s", "-o", "/dev/null", "-w", "%{content_type}", answer.data.result_url]);
-        assert.equal(type, "image/png");
-        return;
-      }
-      assert.ok(performance.now() < deadline, JSON.stringify(answer));
-      await wait(200);
-    }
+    assert.equal(await pasteCurl(up), "image/png");
+  });
+
+  test("the line that submits works when pasted", async () => {
+    const report = await pasteSubmit(up);
+    assert.equal(report["status"], "done", JSON.stringify(report));
+  });
+
+  test("where another model alone is served, the lines are of that one", async () => {
+    await using speech = await startUp({ DRYAPI_MODELS: "tiny-vits" });
+    assert.doesNotMatch(speech.printed.join("\n"), /flux/);
+    assert.equal(await pasteCurl(speech), "audio/mpeg");
+    assert.equal((await pasteSubmit(speech))["status"], "done");
   });
 
   test("the pusher-js lines work when pasted", async () => {
-    const script = join(dir, "paste.cjs");
-    await writeFile(
-      script,
-      `const Pusher = require(${JSON.stringify(join(ROOT, "node_modules", "pusher-js"))});\n${below("pusher-js:").join("\n")}\n`,
-    );
+    const script = join(dir, "paste.mjs");
+    await symlink(join(ROOT, "node_modules"), join(dir, "node_modules"));
+    await writeFile(script, `${up.below("pusher-js:").join("\n")}\n`);
     const child = spawn(process.execPath, [script], { stdio: ["ignore", "pipe", "inherit"] });
     try {
       const { promise: done, resolve, reject } = Promise.withResolvers<void>();
@@ -85,7 +126,7 @@ describe("dryapi up", () => {
         said += text;
         if (said.includes("status: 'done'")) resolve();
       });
-      const submit = below("curl:").slice(0, 2).join("\n");
+      const submit = up.below("curl:").slice(0, 2).join("\n");
       // Until the subscription stands nothing is told of what ended before it.
       const again = setInterval(() => void exec("bash", ["-c", submit]), 2_000);
       await done.finally(() => {
@@ -129,9 +170,9 @@ describe("dryapi up", () => {
     const { stdout } = await exec("stat", ["-c", "%a", join(dir, "state", "api-key"), join(dir, "state", "up.json")]);
     assert.deepEqual(stdout.trim().split("\n"), ["600", "600"]);
     const { promise: ended, resolve } = Promise.withResolvers<number | null>();
-    up.removeAllListeners("exit");
-    up.once("exit", (code) => resolve(code));
-    up.kill("SIGTERM");
+    up.process.removeAllListeners("exit");
+    up.process.once("exit", (code) => resolve(code));
+    up.process.kill("SIGTERM");
     assert.equal(await ended, 0);
   });
 });

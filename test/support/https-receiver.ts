@@ -72,7 +72,8 @@ export async function startReceiver(options: { readonly http?: boolean } = {}): 
   return receiver;
 }
 
-function certificate(): ReturnType<typeof generate> {
+/** For 127.0.0.1, localhost and receiver.test. */
+export function certificate(): ReturnType<typeof generate> {
   return generate([{ name: "commonName", value: `receiver-${randomUUID()}` }], {
     keyType: "ec",
     algorithm: "sha256",

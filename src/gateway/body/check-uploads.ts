@@ -5,20 +5,22 @@ import type { SubmitFile } from "../../requests/submit-job.ts";
 import type { FieldErrors } from "../http/errors.ts";
 import { checkImage } from "./check-image.ts";
 import { checkMedia } from "./check-media.ts";
-import type { Upload } from "./read-body.ts";
+import type { Upload } from "./upload.ts";
 
 export interface CheckedUploads {
-  /** All that the task takes, those with errors too: each stands for itself where files are counted. */
+  /** All that came, those with errors and those that the task does not take too: each stands for itself where files are counted. */
   readonly files: readonly SubmitFile[];
   readonly errors: FieldErrors;
   /** Field and digest of the files, in their order. */
   readonly digests: readonly string[];
 }
 
-/** The uploads that the task takes with the model, judged by their content. */
+/** The uploads, judged by their content where the task takes them with the model. */
 export async function checkUploads(manifest: Manifest, task: Task, uploads: readonly Upload[]): Promise<CheckedUploads> {
   const errors: Record<string, string[]> = {};
-  const taken = taskFiles(manifest, task, numbered(uploads));
+  const named = numbered(uploads);
+  const taken = taskFiles(manifest, task, named);
+  const others = named.filter(({ name }) => !taken.some((each) => each.name === name));
   const files = await Promise.all(
     taken.map(async ({ name, kind, upload }): Promise<SubmitFile> => {
       const { path } = upload;
@@ -33,7 +35,7 @@ export async function checkUploads(manifest: Manifest, task: Task, uploads: read
   );
   // One image may come as `image` or as the only one of `images[]`.
   const digests = taken.map(({ name, upload }) => `${name.replace(/^images\[\d*\]$/, "image")}:${upload.sha256}`);
-  return { files, errors, digests };
+  return { files: [...files, ...others.map(({ name, upload }) => ({ name, path: upload.path }))], errors, digests };
 }
 
 /** `images` that came as a list are told apart by their place in it. */

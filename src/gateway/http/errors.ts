@@ -1,5 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { AppError, ERROR_TABLE } from "../../protocol/error.ts";
+import { AppError, ERROR_TABLE, publicMessage } from "../../protocol/error.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { notNow } from "./not-now.ts";
 import { openTroubleLog, type TroubleLog } from "./trouble-log.ts";
@@ -99,8 +99,10 @@ function asProblem(thrown: unknown, request: FastifyRequest): HttpProblem {
   const trouble = notNow(thrown);
   if (trouble !== null) return new HttpProblem(503, { message: trouble.message }, { "Retry-After": String(trouble.retryAfterS) });
   if (thrown instanceof AppError) {
-    const { http, publicText } = ERROR_TABLE[thrown.code];
-    return http >= 500 ? new HttpProblem(500, { message: "Server Error" }) : new HttpProblem(http, { message: publicText });
+    const { http } = ERROR_TABLE[thrown.code];
+    if (http >= 500) return new HttpProblem(500, { message: "Server Error" });
+    const message = publicMessage(thrown);
+    return new HttpProblem(http, { message, ...(thrown.field !== undefined && { errors: { [thrown.field]: [message] } }) });
   }
   const { statusCode: status = 500, code = "" } = thrown as { readonly statusCode?: number; readonly code?: string };
   if (status === 415) return unsupportedType(request);

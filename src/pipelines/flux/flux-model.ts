@@ -1,3 +1,4 @@
+import { AppError } from "../../protocol/error.ts";
 import { EmbeddingCache } from "../diffusion/embedding-cache.ts";
 import { FLUX_LATENT_RGB } from "../diffusion/latent-rgb.ts";
 import type { PictureModel } from "../diffusion/picture-model.ts";
@@ -27,6 +28,11 @@ export async function openFluxModel(context: LoadContext): Promise<PictureModel<
     const clip = new TextEncoder(await open("text_encoder"), POOLED, config.clipLength);
     const t5 = new TextEncoder(await open("text_encoder_2"), SEQUENCE, config.t5Length);
     const transformer = new FluxTransformer(await open("transformer"), latents.channels * 4);
+    if (transformer.guidance === null && context.manifest.features["supports_guidance"] === true)
+      throw new AppError(
+        "MANIFEST_INVALID",
+        `model ${context.manifest.slug}: features.supports_guidance is true, and its transformer has no input for guidance: set it to false`,
+      );
     const cache = new EmbeddingCache<PromptEmbedding>(context.embeddingCacheBytes);
     const prompts = new PromptEncoder({ clip, clipTokenizer, t5, t5Tokenizer, transformer, cache, identity: await textIdentity(config) });
     return {

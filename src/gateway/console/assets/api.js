@@ -1,10 +1,11 @@
-/** The HTTP API for the page. The key stays in this tab. */
-const STORAGE = "dryapi-key";
+import { savedKey } from "./key.js";
 
-export const savedKey = () => sessionStorage.getItem(STORAGE);
-export const saveKey = (key) => sessionStorage.setItem(STORAGE, key);
-export const forgetKey = () => sessionStorage.removeItem(STORAGE);
-export const clientId = () => (savedKey() ?? "").split("|")[0];
+/** Where this page is: the gateway may stand below a path of a proxy's. */
+export const BASE = new URL(".", document.baseURI);
+
+let refused = () => {};
+/** Calls when a key that was accepted is accepted no more. */
+export const onRefused = (handler) => (refused = handler);
 
 export class Problem extends Error {
   constructor(status, body) {
@@ -20,19 +21,31 @@ export class Problem extends Error {
   }
 }
 
-/** JSON in, JSON out; forms as they are. Throws Problem. */
+/** JSON in, JSON out; forms as they are. Throws Problem; TypeError when there is no answer. */
 export async function call(method, path, body) {
   const isForm = body instanceof FormData;
   const headers = {
     Authorization: `Bearer ${savedKey()}`,
     ...(body === undefined || isForm ? {} : { "Content-Type": "application/json" }),
   };
-  const response = await fetch(path.startsWith("/") ? path : `/api/v1/client/${path}`, {
+  const response = await fetch(new URL(path.startsWith("/") ? path.slice(1) : `api/v1/client/${path}`, BASE), {
     method,
     headers,
     body: body === undefined || isForm ? body : JSON.stringify(body),
   });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, answer);
-  return answer;
+  if (response.ok) return answer;
+  const problem = new Problem(response.status, answer);
+  if (response.status === 401) refused(problem);
+  throw problem;
+}
+
+/**
+ * A result's link as this page may load it. Links name the gateway's public address. Where the page was opened under another one, through a
+ * proxy or as localhost, the same file is here, too, and the browser loads it from here alone. Links of an object store stay.
+ */
+export function here(url) {
+  const { pathname, search, searchParams } = new URL(url, BASE);
+  const [, file] = /\/(r\/[0-9a-f-]{36}\/[^/]+)$/.exec(pathname) ?? [];
+  return file && searchParams.has("exp") && searchParams.has("sig") ? new URL(file + search, BASE).href : url;
 }

@@ -1,145 +1,104 @@
-import { call, forgetKey, Problem, saveKey, savedKey } from "./api.js";
-import { element, find, tell } from "./dom.js";
-import { fieldsFor } from "./fields.js";
-import { follow, history, update } from "./requests.js";
+import { call, onRefused, Problem } from "./api.js";
+import { find, tell } from "./dom.js";
+import { clearDraft, openDraft } from "./drafts.js";
+import { refreshHistory } from "./history.js";
+import { readHook } from "./hook.js";
+import { openJobForm } from "./job.js";
+import { forgetKey, isOwnMachine, onForgottenElsewhere, savedKey, saveKey } from "./key.js";
+import { restoreCards, update } from "./cards.js";
 import { openSocket } from "./socket.js";
 
-let models = [];
-let operations = {};
+const RETRY_MS = 3_000;
+const NOTICE = "dryapi-notice";
+
 let socket = null;
 
-const operationOf = (task) => operations[`/api/v1/client/${task}`]?.post;
-
 async function enter() {
-  const [{ data }, document_, settings] = await Promise.all([
-    call("GET", "models?limit=50"),
-    call("GET", "/openapi.json"),
+  const [settings, rows] = await Promise.all([
     call("GET", "/console/settings.json"),
+    refreshHistory(),
     // Before anybody can type over it.
     readHook(),
   ]);
-  models = data;
-  operations = document_.paths;
+  openDraft();
   find("key-form").hidden = true;
   find("workplace").hidden = false;
   find("leave").hidden = false;
-  fillTasks();
-  await history();
+  openJobForm(settings.tasks);
+  restoreCards(rows);
+  tell(find("connection"), "Connecting …");
   socket = openSocket({
     appKey: settings.app_key,
     onUpdate: update,
     onState: (up) => tell(find("connection"), up ? "Live" : "Reconnecting; results are polled meanwhile"),
   });
-  find("task").focus();
 }
 
-function fillTasks() {
-  const tasks = Object.keys(operations)
-    .map((path) => /^\/api\/v1\/client\/([a-z0-9-]+)$/.exec(path)?.[1])
-    .filter((task) => task && operationOf(task)?.requestBody && modelsOf(task).length > 0);
-  find("task").replaceChildren(...tasks.map((task) => element("option", { value: task }, [task])));
-  fillModels();
+/** With the key of before. A server that does not answer now may in a moment; a key that is refused is no key. */
+async function resume() {
+  find("key-form").hidden = true;
+  find("leave").hidden = false;
+  tell(find("connection"), "Connecting …");
+  while (savedKey() !== null) {
+    try {
+      return await enter();
+    } catch (thrown) {
+      if (isRefusal(thrown)) return leave("The key is not accepted any more.");
+      tell(find("connection"), `${wordsOf(thrown)} Trying again.`);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
 }
 
-const modelsOf = (task) =>
-  models.filter(({ slug }) => operationOf(task)?.requestBody.content["application/json"].schema.properties.model.enum?.includes(slug));
+const isRefusal = (thrown) => thrown instanceof Problem && thrown.status === 401;
+const wordsOf = (thrown) => (thrown instanceof TypeError ? "The server does not answer." : thrown.message);
 
-function fillModels() {
-  const task = find("task").value;
-  find("model").replaceChildren(...modelsOf(task).map(({ slug, name }) => element("option", { value: slug }, [name])));
-  fillFields();
-}
-
-function fillFields() {
-  const task = find("task").value;
-  const model = models.find(({ slug }) => slug === find("model").value);
-  find("fields").replaceChildren(
-    ...(model ? fieldsFor(operationOf(task), model, task) : [element("p", { className: "quiet" }, ["No model is offered now."])]),
-  );
-}
-
-async function submit(event) {
-  event.preventDefault();
-  const form = new FormData(find("job-form"));
-  const task = form.get("task");
-  form.delete("task");
-  // A form leaves out what is not ticked; the API wants to be told.
-  for (const box of find("fields").querySelectorAll("input[type=checkbox]")) form.set(box.name, box.checked ? "1" : "0");
-  find("submit").disabled = true;
-  tell(find("job-problem"), "");
-  for (const marked of find("fields").querySelectorAll("[aria-invalid]")) marked.removeAttribute("aria-invalid");
+/** Back to the form for the key, with nothing of this one left in the page. */
+function leave(notice = "") {
+  socket?.close();
+  forgetKey();
   try {
-    const { data } = await call("POST", task, form);
-    follow(data.request_id, form.get("prompt") || form.get("text") || form.get("caption") || `${task} with ${form.get("model")}`);
-    void history();
-  } catch (thrown) {
-    tell(find("job-problem"), thrown.message);
-    const first = Object.keys(thrown.errors ?? {})
-      .map((name) => find(`field-${name}`))
-      .find(Boolean);
-    first?.setAttribute("aria-invalid", "true");
-    first?.focus();
-  } finally {
-    find("submit").disabled = false;
+    if (notice) sessionStorage.setItem(NOTICE, notice);
+  } catch {
+    // Then nothing is said.
   }
-}
-
-async function readHook() {
-  const answer = await call("GET", "settings/webhook").catch(() => null);
-  find("hook-url").value = answer?.data?.url ?? "";
-  find("hook-enabled").checked = answer?.data?.enabled ?? false;
-  if (answer?.data?.disabled_at) {
-    tell(find("hook-note"), `Switched off at ${new Date(answer.data.disabled_at).toLocaleString()}: ten events in a row did not arrive.`);
-  }
-}
-
-async function saveHook(rotate) {
-  try {
-    const { data } = await call("PUT", "settings/webhook", {
-      url: find("hook-url").value,
-      enabled: find("hook-enabled").checked,
-      rotate_secret: rotate,
-    });
-    tell(find("hook-note"), data.secret ? `Saved. The secret is shown this once: ${data.secret}` : "Saved.");
-  } catch (thrown) {
-    tell(find("hook-note"), thrown.message);
-  }
-}
-
-async function testHook() {
-  tell(find("hook-note"), "Sending ...");
-  const answer = await call("POST", "settings/webhook/test").catch((thrown) => ({ data: { problem: thrown.message } }));
-  const { data } = answer;
-  tell(
-    find("hook-note"),
-    data.problem ?? (data.delivered ? `It arrived: ${data.response_status}.` : `It did not arrive: ${data.error ?? data.response_status}.`),
-  );
+  location.reload();
 }
 
 find("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  saveKey(find("key").value.trim());
+  saveKey(find("key").value.trim(), { onDevice: find("remember").checked });
   tell(find("key-problem"), "");
-  await enter().catch((thrown) => {
+  try {
+    await enter();
+    find("key").value = "";
+    find("task").focus();
+  } catch (thrown) {
     forgetKey();
-    tell(find("key-problem"), thrown instanceof Problem && thrown.status === 401 ? "This key is not known." : thrown.message);
+    tell(find("key-problem"), isRefusal(thrown) ? "This key is not known." : wordsOf(thrown));
     find("key").focus();
-  });
+  }
 });
 find("leave").addEventListener("click", () => {
-  socket?.close();
-  forgetKey();
-  location.reload();
+  clearDraft();
+  leave();
 });
-find("task").addEventListener("change", fillModels);
-find("model").addEventListener("change", fillFields);
-find("job-form").addEventListener("submit", submit);
-find("more").addEventListener("click", () => void history({ older: true }));
-find("hook-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  void saveHook(false);
+// While a key is being tried, whoever tries it says so.
+onRefused(() => {
+  if (!find("workplace").hidden) leave("The key is not accepted any more.");
 });
-find("hook-rotate").addEventListener("click", () => void saveHook(true));
-find("hook-test").addEventListener("click", () => void testHook());
+onForgottenElsewhere(() => {
+  clearDraft();
+  leave();
+});
 
-if (savedKey() !== null) enter().catch(() => forgetKey());
+find("remember").checked = isOwnMachine();
+if (savedKey() !== null) void resume();
+else {
+  try {
+    tell(find("key-problem"), sessionStorage.getItem(NOTICE));
+    sessionStorage.removeItem(NOTICE);
+  } catch {
+    // Nothing was left to say.
+  }
+}

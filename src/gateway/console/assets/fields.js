@@ -1,111 +1,101 @@
-import { element } from "./dom.js";
+import { element, find, labelOf } from "./dom.js";
+import { draftFiles, draftValue } from "./drafts.js";
 
-const LABELS = {
-  prompt: "Prompt",
-  negative_prompt: "Negative prompt",
-  width: "Width",
-  height: "Height",
-  steps: "Steps",
-  guidance: "Guidance",
-  seed: "Seed",
-  strength: "Strength",
-};
-/** Fields that only models with a feature take. */
-const FEATURES = {
-  ref_text: "supports_voice_clone",
-  ref_audio: "supports_voice_clone",
-  instruct: "supports_voice_design",
-  last_frame_image: "supports_last_frame",
-};
-const HIDDEN = new Set(["model", "webhook_url", "webhook_secret"]);
-/** Files that their tasks do without. */
-const OPTIONAL_FILES = new Set(["last_frame_image", "ref_audio", "reference_audio"]);
+const LONG = new Set(["prompt", "negative_prompt", "text", "caption", "lyrics"]);
 
-/** Inputs for a task and model, from the API's own description and the model's limits, features and defaults. */
-export function fieldsFor(operation, model, task) {
-  const isFile = ([, property]) => property.format === "binary";
-  const schema = operation.requestBody.content["application/json"].schema;
-  const required = new Set(schema.required);
-  const { limits, features, defaults } = model.info;
-  const offered = ([name]) => !(name in FEATURES) || features[FEATURES[name]] === true;
-  const inputs = Object.entries(schema.properties)
-    .filter((entry) => !HIDDEN.has(entry[0]) && !isFile(entry) && offered(entry))
-    .filter(
-      ([name]) =>
-        features[`supports_${name}`] !== false &&
-        !(name === "guidance" && features.supports_guidance === undefined && limits.max_guidance === undefined),
-    )
-    .map(([name, property]) => ({
-      name,
-      property,
-      long: property.type === "string" && !property.enum,
-      node: inputFor(name, property, { limits, defaults, languages: model.languages, required: required.has(name) }),
-    }));
-  const files = Object.entries(schema.properties)
-    .filter((entry) => isFile(entry) && offered(entry))
-    .map(([name]) => fileInput(name, !OPTIONAL_FILES.has(name) && !(task === "aud2video" && name === "first_frame_image")));
+/** Inputs for what a model takes, as the gateway says it: the same rows that it validates with. */
+export function fieldsFor({ fields, files }) {
+  // A field stands before those whose choices follow it.
+  const sources = new Set(fields.map(({ choicesBy }) => choicesBy?.field));
+  const ordered = [...fields.filter(({ name }) => sources.has(name)), ...fields.filter(({ name }) => !sources.has(name))];
+  const inputs = ordered.filter(isChoice).map((field) => ({ long: isText(field) && field.choicesBy === undefined, node: inputFor(field) }));
   const long = inputs.filter((input) => input.long).map(({ node }) => node);
   const short = inputs.filter((input) => !input.long).map(({ node }) => node);
-  return [...files, ...long, element("div", { className: "row" }, short)];
+  return [...files.map(fileInput), ...long, ...(short.length === 0 ? [] : [element("div", { className: "row" }, short)])];
 }
 
-/** A model that speaks offers its own languages and voices; the API's description names those of all models. */
-function choicesOf(name, property, languages) {
-  if (!languages || (name !== "lang" && name !== "voice")) return property.enum;
-  const slugs = name === "lang" ? languages : languages.flatMap(({ voices }) => voices);
-  return [...new Set(slugs.map(({ slug }) => slug))];
+/** Choices that follow another field's value, made anew when that changes. Call once the fields are in the page. */
+export function linkChoices({ fields }) {
+  for (const field of fields.filter(({ choicesBy }) => choicesBy)) {
+    const place = find(`field-${field.name}`);
+    const source = find(`field-${field.choicesBy.field}`);
+    const fill = () => fillChoices(place, field, field.choicesBy.choices[source.value] ?? []);
+    source.addEventListener("change", fill);
+    fill();
+  }
 }
 
-function inputFor(name, property, { limits, defaults, languages, required }) {
+/** One choice alone that is the default is none. */
+const isChoice = ({ kind, choices, required }) => kind !== "choice" || choices.length > 1 || required;
+const isText = ({ kind, choices }) => (kind === "text" || kind === "texts" || kind === "url") && choices === undefined;
+
+function inputFor(field) {
+  const { name, kind, required, choices, choicesBy } = field;
   const id = `field-${name}`;
-  const min = limits[`min_${name}`] ?? property.minimum;
-  const max = limits[`max_${name}`] ?? property.maximum;
-  const value = defaults[name] ?? (name === "width" || name === "height" ? Math.min(512, max ?? 512) : property.default);
   const shared = { id, name, required };
-  if (property.type === "boolean") {
-    return element("p", {}, [
-      element("label", { className: "check" }, [
-        element("input", { ...shared, required: false, type: "checkbox", value: "1" }),
-        labelOf(name),
-      ]),
-    ]);
+  if (kind === "boolean") {
+    const checked = draftValue(name) ?? field.default ?? false;
+    const box = element("input", { id, name, type: "checkbox", value: "1", checked });
+    return element("p", {}, [element("label", { className: "check" }, [box, labelOf(name)])]);
   }
-  if (property.enum) {
-    const choices = [...(required ? [] : [""]), ...choicesOf(name, property, languages)];
-    const select = element(
-      "select",
-      shared,
-      choices.map((choice) => element("option", { value: choice, selected: choice === value }, [choice === "" ? "Default" : choice])),
-    );
-    return element("p", {}, [element("label", { htmlFor: id }, [labelOf(name)]), select]);
+  const label = element("label", { htmlFor: id }, [labelOf(name)]);
+  if (choices !== undefined || choicesBy !== undefined) {
+    const select = element("select", shared);
+    fillChoices(select, field, choices ?? []);
+    return element("p", {}, [label, select]);
   }
-  const input =
-    property.type === "string"
-      ? element(name === "prompt" || name === "text" || name === "caption" ? "textarea" : "input", { ...shared, value: value ?? "" })
-      : element("input", { ...shared, type: "number", min, max, step: stepOf(name, property, limits), value: value ?? "" });
-  const range =
-    property.type === "string" || max === undefined || name === "seed"
-      ? []
-      : [element("small", { id: `${id}-range` }, [`${min} to ${max}`])];
-  if (range.length > 0) input.setAttribute("aria-describedby", `${id}-range`);
-  return element("p", {}, [element("label", { htmlFor: id }, [labelOf(name)]), input, ...range]);
+  if (isText(field)) {
+    const value = draftValue(name) ?? field.default ?? "";
+    const { max } = field;
+    const input = LONG.has(name)
+      ? element("textarea", { ...shared, maxLength: max, value })
+      : element("input", { ...shared, type: kind === "url" ? "url" : "text", maxLength: max, value });
+    return element("p", {}, [label, input]);
+  }
+  return numberInput(field, shared, label);
 }
 
-function stepOf(name, property, limits) {
-  if (name === "width" || name === "height") return limits.resolution_step ?? 1;
-  return property.type === "integer" ? 1 : "any";
+function numberInput(field, shared, label) {
+  const { name, kind, min = kind === "seed" ? -1 : undefined, max, step } = field;
+  const input = element("input", { ...shared, type: "number", min, max, step: step ?? (kind === "number" ? "any" : 1) });
+  input.inputMode = kind === "number" ? "decimal" : "numeric";
+  input.value = draftNumber(field) ?? field.default ?? sizeWithoutDefault(field) ?? "";
+  if (kind === "integer" && field.default === undefined && !field.required) input.placeholder = "automatic";
+  const words = kind === "seed" ? "-1 is random" : rangeOf(min, max);
+  if (words === null) return element("p", {}, [label, input]);
+  input.setAttribute("aria-describedby", `field-${name}-range`);
+  return element("p", {}, [label, input, element("small", { id: `field-${name}-range` }, [words])]);
 }
 
-function fileInput(name, required) {
+function rangeOf(min, max) {
+  if (max === undefined) return min === undefined ? null : `from ${min}`;
+  return min === undefined ? `up to ${max}` : `${min} to ${max}`;
+}
+
+/** What was typed for one model may be too much for another: then its own default stands, and what was typed is kept. */
+function draftNumber({ name, min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY }) {
+  const typed = draftValue(name);
+  return typed === null || (typed !== "" && !(Number(typed) >= min && Number(typed) <= max)) ? null : typed;
+}
+
+function sizeWithoutDefault({ name, required, min = 1, max = 512 }) {
+  return required && (name === "width" || name === "height") ? Math.max(min, Math.min(512, max)) : null;
+}
+
+function fillChoices(select, { name, required, default: preset }, choices) {
+  const texts = choices.map(String);
+  const wanted = [draftValue(name), preset]
+    .map((value) => (value === undefined ? null : String(value)))
+    .find((value) => texts.includes(value));
+  const all = required || preset !== undefined ? texts : ["", ...texts];
+  select.replaceChildren(...all.map((choice) => element("option", { value: choice }, [choice === "" ? "Default" : choice])));
+  if (wanted !== undefined) select.value = wanted;
+}
+
+function fileInput({ name, kind, required }) {
   const id = `field-${name}`;
-  const kind = ["image", "audio", "video"].find((each) => name.includes(each));
-  const accept = kind === undefined ? "audio/*,video/*" : `${kind}/*`;
-  return element("p", {}, [
-    element("label", { htmlFor: id }, [labelOf(name)]),
-    element("input", { id, name, type: "file", accept, required }),
-  ]);
-}
-
-function labelOf(name) {
-  return LABELS[name] ?? (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll("_", " ");
+  const input = element("input", { id, name, type: "file", accept: `${kind}/*`, required });
+  const chosen = draftFiles(name);
+  if (chosen !== null) input.files = chosen;
+  return element("p", {}, [element("label", { htmlFor: id }, [labelOf(name)]), input]);
 }

@@ -1,4 +1,5 @@
-import { call, clientId } from "./api.js";
+import { BASE, call } from "./api.js";
+import { clientId } from "./key.js";
 
 /** A small client of the Pusher protocol: one private channel, reconnecting for ever. Where no socket stands, the page polls. */
 export function openSocket({ appKey, onUpdate, onState }) {
@@ -8,8 +9,9 @@ export function openSocket({ appKey, onUpdate, onState }) {
   let closed = false;
 
   function connect() {
-    const scheme = location.protocol === "https:" ? "wss" : "ws";
-    socket = new WebSocket(`${scheme}://${location.host}/app/${appKey}?protocol=7&client=dryapi-console&version=1`);
+    const url = new URL(`app/${encodeURIComponent(appKey)}?protocol=7&client=dryapi-console&version=1`, BASE);
+    url.protocol = BASE.protocol === "https:" ? "wss:" : "ws:";
+    socket = new WebSocket(url);
     socket.addEventListener("message", ({ data }) => receive(JSON.parse(data)).catch(() => socket.close()));
     socket.addEventListener("close", () => {
       onState(false);
