@@ -26,7 +26,8 @@ export async function submitMemoryRows(): Promise<readonly Row[]> {
   const key = await addClient(system);
   const send = sender(gateway.url, key);
   const series: number[] = [];
-  const body = (at: number): string => JSON.stringify({ model: "tiny-flux-schnell", prompt: `a lighthouse at dusk, ${at}`, width: 256, height: 256, steps: 4 });
+  const body = (at: number): string =>
+    JSON.stringify({ model: "tiny-flux-schnell", prompt: `a lighthouse at dusk, ${at}`, width: 256, height: 256, steps: 4 });
   for (let done = 0; done < SUBMITS; done += EVERY) {
     await inTurns(EVERY, (at) => send("txt2img", "application/json", [body(done + at)]));
     series.push((await memoryOf(gateway.pid)).rss / MIB);
@@ -36,10 +37,16 @@ export async function submitMemoryRows(): Promise<readonly Row[]> {
   const half = Math.floor(settled.length / 2);
   const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-  const picture = await sharp(randomBytes(1_800 ** 2 * 3), { raw: { width: 1_800, height: 1_800, channels: 3 } }).png({ compressionLevel: 0 }).toBuffer();
+  const picture = await sharp(randomBytes(1_800 ** 2 * 3), { raw: { width: 1_800, height: 1_800, channels: 3 } })
+    .png({ compressionLevel: 0 })
+    .toBuffer();
   const uri = Buffer.from(`{"model":"tiny-flux-schnell","prompt":"x","steps":2,"image":"data:;base64,${picture.toString("base64")}"}`);
   const part = (name: string, rest = ""): string => `--B\r\nContent-Disposition: form-data; name="${name}"${rest}\r\n\r\n`;
-  const form = [`${part("model")}tiny-flux-schnell\r\n${part("prompt")}x\r\n${part("image", '; filename="a.png"')}`, picture, "\r\n--B--\r\n"];
+  const form = [
+    `${part("model")}tiny-flux-schnell\r\n${part("prompt")}x\r\n${part("image", '; filename="a.png"')}`,
+    picture,
+    "\r\n--B--\r\n",
+  ];
   const peaks: Record<"json" | "form", number> = { json: 0, form: 0 };
   for (const kind of ["form", "json"] as const) {
     await using fresh = await startGateway(system, env, BUILT_CLI);

@@ -8,7 +8,9 @@ import { planSubmit, type SubmitPlan } from "./plan-submit.ts";
 import { TASK_ROWS, type Field } from "./task-fields.ts";
 
 const MODELS = new URL("../../models/", import.meta.url);
-const ALL: ReadonlyMap<string, Field> = new Map(Object.values(TASK_ROWS).flatMap(({ fields }) => fields.map((field) => [field.name, field] as const)));
+const ALL: ReadonlyMap<string, Field> = new Map(
+  Object.values(TASK_ROWS).flatMap(({ fields }) => fields.map((field) => [field.name, field] as const)),
+);
 
 /** A value that asks for something, within every bound that there may be. */
 function sample(manifest: Manifest, field: Field): unknown {
@@ -46,14 +48,10 @@ test("with every shipped model, task and field of the contract: used, named as u
         // Another task's field of the same name may be another one.
         const field = TASK_ROWS[task].fields.find((each) => each.name === name) ?? any;
         const where = `${slug} ${task} ${name}`;
-        if (required[name] === undefined)
-          for (const value of EMPTY) assert.deepEqual(plan({ [name]: value }), bare, `${where}: ${JSON.stringify(value)} is as good as absent`);
-        seen[verdictOf(manifest, task, field, plan({ [name]: sample(manifest, field) }), where)] += 1;
-        for (const value of field.neutral ?? []) {
-          if (hasOwn(manifest, task, name)) continue;
-          assert.deepEqual(plan({ [name]: value }), bare, `${where}: ${value} asks for nothing`);
-          seen.neutral += 1;
-        }
+        const nothing = [...(required[name] === undefined ? EMPTY : []), ...(hasOwn(manifest, task, name) ? [] : (field.neutral ?? []))];
+        for (const value of nothing) assert.deepEqual(plan({ [name]: value }), bare, `${where}: ${JSON.stringify(value)} asks for nothing`);
+        seen.neutral += nothing.length;
+        seen[verdictOf({ manifest, task, field, plan: plan({ [name]: sample(manifest, field) }), where })] += 1;
       }
       for (const odd of ["colour", "n", "user", "__x"]) {
         const answer = plan({ [odd]: "red" });
@@ -69,11 +67,22 @@ function hasOwn(manifest: Manifest, task: Task, name: string): boolean {
   return own !== undefined && hasField(manifest, own);
 }
 
-function verdictOf(manifest: Manifest, task: Task, { name, dial }: Field, plan: SubmitPlan, where: string): "used" | "ignored" | "refused" {
+interface Judged {
+  readonly manifest: Manifest;
+  readonly task: Task;
+  readonly field: Field;
+  readonly plan: SubmitPlan;
+  readonly where: string;
+}
+
+function verdictOf({ manifest, task, field: { name, dial }, plan, where }: Judged): "used" | "ignored" | "refused" {
   if (!plan.ok) {
     assert.deepEqual(Object.keys(plan.errors), [name], where);
     // A choice that the model does not have is refused as a choice.
-    assert.ok(!hasOwn(manifest, task, name) || TASK_ROWS[task].fields.some((field) => field.name === name && field.choiceFeatures !== undefined), where);
+    assert.ok(
+      !hasOwn(manifest, task, name) || TASK_ROWS[task].fields.some((field) => field.name === name && field.choiceFeatures !== undefined),
+      where,
+    );
     return "refused";
   }
   if (plan.ignored.length > 0) {

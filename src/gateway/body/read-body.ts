@@ -113,7 +113,9 @@ async function readJson(request: FastifyRequest, { source, parse }: UnreadJson):
   } catch (thrown) {
     // What still comes is read and dropped: a client that is sending would see its connection break, and no answer.
     source.resume();
-    throw thrown instanceof HttpProblem || (thrown instanceof Error && "errno" in thrown && !source.destroyed) ? thrown : malformed("The request was broken off.");
+    throw thrown instanceof HttpProblem || (thrown instanceof Error && "errno" in thrown && !source.destroyed)
+      ? thrown
+      : malformed("The request was broken off.");
   } finally {
     await (open as DataUriFile | null)?.close();
   }
