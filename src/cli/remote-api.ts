@@ -26,6 +26,12 @@ export interface RemoteStatus {
   readonly timings: Readonly<Record<string, number>> | null;
 }
 
+export interface RemoteSubmitted {
+  readonly id: string;
+  /** Fields that the model took and did not use. */
+  readonly ignored: readonly string[];
+}
+
 /** The gateway's API as the commands use it: nothing that any other client could not do. */
 export class RemoteApi {
   readonly #access: ApiAccess;
@@ -34,13 +40,14 @@ export class RemoteApi {
     this.#access = access;
   }
 
-  /** Returns the request id. @throws AppError INVALID_INPUT with the gateway's words, REDIS_UNAVAILABLE when it cannot take it now */
-  async submit(task: Task, { model, fields, files }: SubmitFields, signal: AbortSignal): Promise<string> {
+  /** @throws AppError INVALID_INPUT with the gateway's words, REDIS_UNAVAILABLE when it cannot take it now */
+  async submit(task: Task, { model, fields, files }: SubmitFields, signal: AbortSignal): Promise<RemoteSubmitted> {
     const body = new FormData();
     for (const [name, value] of Object.entries({ ...(model === null ? {} : { model }), ...fields })) body.append(name, value);
     for (const { name, path } of files) body.append(name.replace(/\[\d+\]$/, "[]"), await openAsBlob(path), basename(path));
     const answer = await this.#call("POST", `/api/v1/client/${task}`, { body, signal });
-    return String((answer["data"] as Record<string, unknown>)["request_id"]);
+    const { request_id: id, ignored_fields: ignored = [] } = answer["data"] as { request_id: string; ignored_fields?: readonly string[] };
+    return { id, ignored };
   }
 
   async status(id: string, signal?: AbortSignal): Promise<RemoteStatus> {

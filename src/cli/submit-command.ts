@@ -20,7 +20,7 @@ import { createProgress, type Progress } from "./progress.ts";
 import { saveFiles, shownText } from "./save-files.ts";
 import { parseSubmitFields, type SubmitFields } from "./submit-fields.ts";
 import { submitRemotely } from "./submit-remote.ts";
-import { reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
+import { noteIgnored, reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -55,7 +55,7 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
   await using system = await openSystem(config);
   await refuseUnusable(system, manifest.slug);
   using interrupt = onInterrupt();
-  const { id, params } = await submitJob(system, {
+  const { id, params, ignored } = await submitJob(system, {
     manifest,
     task,
     fields: wanted.fields,
@@ -66,9 +66,7 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
     signal: interrupt.signal,
   });
   onId(id);
-  for (const name of Object.keys(wanted.fields).filter((field) => !(field in params))) {
-    progress.note(`note  ${manifest.slug} has no parameter ${name}: it was left out`);
-  }
+  noteIgnored(progress, manifest.slug, ignored);
   const seed = typeof params["seed"] === "number" ? params["seed"] : null;
   if (!args.wait) {
     if (!args.json) terminal.out(id);

@@ -10,7 +10,7 @@ import { onInterrupt } from "./interrupt.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { RemoteApi, type RemoteStatus } from "./remote-api.ts";
 import type { SubmitFields } from "./submit-fields.ts";
-import { reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
+import { noteIgnored, reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
 import { shownText } from "./save-files.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
@@ -30,7 +30,8 @@ export async function submitRemotely({ access, task, wanted, args, terminal, onI
   const api = new RemoteApi(access);
   using progress = createProgress(terminal, { quiet: args.json });
   using interrupt = onInterrupt();
-  const id = await api.submit(task, wanted, interrupt.signal);
+  const { id, ignored } = await api.submit(task, wanted, interrupt.signal);
+  noteIgnored(progress, wanted.model ?? "the model", ignored);
   onId(id);
   if (!args.wait) {
     if (!args.json) terminal.out(id);

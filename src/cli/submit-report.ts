@@ -1,3 +1,4 @@
+import type { Progress } from "./progress.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { SavedFile } from "./save-files.ts";
 
@@ -31,4 +32,9 @@ export interface Outcome {
 
 export function reportOf(id: string | null, status: SubmitReport["status"], rest: Partial<SubmitReport>): SubmitReport {
   return { request_id: id, status, result_url: null, files: [], seed: null, timings: null, error: null, ...rest };
+}
+
+/** Tells of what was given and changes nothing. */
+export function noteIgnored(progress: Pick<Progress, "note">, model: string, ignored: readonly string[]): void {
+  for (const name of ignored) progress.note(`note  ${model} did not use ${name}`);
 }

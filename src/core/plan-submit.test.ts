@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { AppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
 import type { Task } from "../protocol/task.ts";
-import { planSubmit, type SubmitInput, type SubmitPlan } from "./plan-submit.ts";
+import { planSubmit, requiredFields, type SubmitInput, type SubmitPlan } from "./plan-submit.ts";
 
 function manifest(more: Partial<Manifest> = {}): Manifest {
   const base = {
@@ -31,6 +31,8 @@ function manifest(more: Partial<Manifest> = {}): Manifest {
   return parseManifest({ ...base, ...more }, "test");
 }
 
+/** What the model of the rule's test makes of them. */
+const PLAIN = { prompt: "a cat", width: 512, height: 512, steps: 4, seed: 1234 };
 const FIELDS = { prompt: "a cat", width: 512, height: 512 };
 const RANDOM = 1234;
 const plan = (fields: Record<string, unknown>, more: Partial<SubmitInput> = {}): SubmitPlan =>
@@ -57,8 +59,12 @@ test("a form's texts are read as the values they mean, and empty ones are absent
   assert.deepEqual(params(form), { prompt: "a cat", width: 512, height: 512, guidance: 2.5, steps: 4, seed: RANDOM });
 });
 
-test("prompt, width and height are required, and every wrong field is named at once", () => {
-  assert.deepEqual(errors({ steps: 51, guidance: "x", prompt: "  " }), {
+test("what the model has no default for is required, and every wrong field is named at once", () => {
+  assert.deepEqual(requiredFields(manifest(), "txt2img"), ["prompt"]);
+  assert.deepEqual(requiredFields(manifest(), "img2img"), ["prompt", "image"]);
+  const bare = manifest({ defaults: {} });
+  assert.deepEqual(requiredFields(bare, "txt2img"), ["prompt", "width", "height"]);
+  assert.deepEqual(errors({ steps: 51, guidance: "x", prompt: "  " }, { manifest: bare }), {
     prompt: ["The prompt field is required."],
     width: ["The width field is required."],
     height: ["The height field is required."],
@@ -84,17 +90,50 @@ test("a seed is resolved: -1 and absent are random, wider ones count modulo 2^32
   assert.deepEqual(Object.keys(errors({ ...FIELDS, seed: -2 })), ["seed"]);
 });
 
-test("what the model does not support is left out, whether it is sent or not", () => {
-  const schnell = manifest({ features: { supports_guidance: false }, defaults: { steps: 4, guidance: 3.5 } });
-  assert.deepEqual(params({ ...FIELDS, guidance: 99, negative_prompt: "dog" }, { manifest: schnell }), {
-    ...FIELDS,
-    steps: 4,
-    seed: RANDOM,
+test("what the model does not have is refused, unless it asks for nothing or is a dial within the contract's range", () => {
+  const schnell = manifest({ features: { supports_guidance: false }, defaults: { width: 512, height: 512, steps: 4, guidance: 3.5 } });
+  const sent = (more: Record<string, unknown>): SubmitPlan => plan({ ...FIELDS, ...more }, { manifest: schnell });
+  for (const guidance of [0, 1, "0", "1.0", "", null]) assert.deepEqual(sent({ guidance }), { ok: true, params: PLAIN, ignored: [] });
+  for (const guidance of [3.5, 7.5, "20"]) assert.deepEqual(sent({ guidance }), { ok: true, params: PLAIN, ignored: ["guidance"] });
+  assert.deepEqual(sent({ guidance_scale: 7.5 }), { ok: true, params: PLAIN, ignored: ["guidance_scale"] });
+  const refused = (more: Record<string, unknown>): unknown => errors({ ...FIELDS, ...more }, { manifest: schnell });
+  assert.deepEqual(refused({ guidance: 99 }), { guidance: ["The guidance field must not be greater than 20."] });
+  assert.deepEqual(refused({ guidance: "much" }), { guidance: ["The guidance field must be a number."] });
+  assert.deepEqual(refused({ negative_prompt: "dog" }), {
+    negative_prompt: ["The negative_prompt field is not an option of the model Flux1dev: leave it out."],
   });
-  const negative = manifest({ features: { supports_negative_prompt: true } });
-  assert.equal(params({ ...FIELDS, negative_prompt: "dog" }, { manifest: negative })["negative_prompt"], "dog");
-  const silent = manifest({ limits: {}, defaults: {} });
-  assert.deepEqual(params({ ...FIELDS, guidance: 5, steps: 5 }, { manifest: silent }), { ...FIELDS, seed: RANDOM });
+  assert.match(JSON.stringify(refused({ bpm: 120 })), /is not known to txt2img with the model Flux1dev, which takes model, prompt, width/);
+  assert.deepEqual(Object.keys(refused({ true_cfg_scale: 4, strength: 0.5, return_result_in_response: true }) as object).toSorted(), [
+    "return_result_in_response",
+    "strength",
+    "true_cfg_scale",
+  ]);
+  // As the public clients spell what they do not want.
+  const nothing = { return_result_in_response: "false", negative_prompt: "", loras: "[]", last_frame_image: "", true_cfg_scale: 1 };
+  assert.deepEqual(sent(nothing), { ok: true, params: PLAIN, ignored: [] });
+});
+
+test("the public clients' other name of guidance is used where the model has it", () => {
+  assert.equal(params({ ...FIELDS, guidance_scale: "7.5" })["guidance"], 7.5);
+  assert.deepEqual(errors({ ...FIELDS, guidance_scale: 11 }), {
+    guidance_scale: ["The guidance_scale field must not be greater than 10."],
+  });
+});
+
+test("a negative prompt and its scale need each other: alone they are named as unused", () => {
+  const negative = manifest({
+    features: { supports_negative_prompt: true, supports_true_cfg: true },
+    defaults: { ...manifest().defaults, true_cfg_scale: 4 },
+  });
+  const sent = (more: Record<string, unknown>): unknown => {
+    const planned = plan({ ...FIELDS, ...more }, { manifest: negative });
+    assert.ok(planned.ok, JSON.stringify(planned));
+    return [planned.params["negative_prompt"], planned.params["true_cfg_scale"], planned.ignored];
+  };
+  assert.deepEqual(sent({ negative_prompt: "dog" }), ["dog", 4, []]);
+  assert.deepEqual(sent({ negative_prompt: "dog", true_cfg_scale: 1 }), ["dog", 1, ["negative_prompt"]]);
+  assert.deepEqual(sent({ true_cfg_scale: 3 }), [undefined, undefined, ["true_cfg_scale"]]);
+  assert.deepEqual(sent({}), [undefined, undefined, []]);
 });
 
 test("LoRAs that the model does not have are refused, an empty list is not", () => {
@@ -135,10 +174,8 @@ test("further parameters are kept only if the manifest declares them, and typed 
     params: ["style", { name: "tiled", type: "boolean", default: false }, { name: "delay_ms", type: "integer", min: 0, max: 100 }],
   };
   const declared = manifest({ options });
-  const kept = params(
-    { ...FIELDS, style: { a: [1] }, tiled: "1", delay_ms: "5", other: 1, webhook_url: "https://x" },
-    { manifest: declared },
-  );
+  const kept = params({ ...FIELDS, style: { a: [1] }, tiled: "1", delay_ms: "5", webhook_url: "https://x" }, { manifest: declared });
+  assert.deepEqual(Object.keys(errors({ ...FIELDS, other: 1 }, { manifest: declared })), ["other"]);
   assert.deepEqual([kept["style"], kept["tiled"], kept["delay_ms"]], [{ a: [1] }, true, 5]);
   assert.deepEqual(Object.keys(kept).toSorted(), ["delay_ms", "guidance", "height", "prompt", "seed", "steps", "style", "tiled", "width"]);
   assert.equal(params(FIELDS, { manifest: declared })["tiled"], false);

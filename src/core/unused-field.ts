@@ -1,11 +1,14 @@
 import type { Manifest } from "../protocol/manifest.ts";
 import type { Task } from "../protocol/task.ts";
-import { readNumber } from "./field-value.ts";
+import { readBoolean, readNumber } from "./field-value.ts";
 import { hasField } from "./family-fields.ts";
 import { FILE_FIELDS, TASK_ROWS, type Field } from "./task-fields.ts";
 
 /** What becomes of a field that came and that the model does not have; `problem` completes "The x field ...". */
-export type Unused = { readonly kind: "neutral" } | { readonly kind: "ignored" } | { readonly kind: "refused"; readonly problem: string };
+export type Unused =
+  | { readonly kind: "neutral" }
+  | { readonly kind: "ignored" }
+  | { readonly kind: "refused"; readonly problem: string };
 
 const FIELDS: ReadonlyMap<string, Field> = new Map(
   Object.values(TASK_ROWS).flatMap(({ fields }) => fields.map((field) => [field.name, field] as const)),
@@ -33,15 +36,14 @@ const no = (problem: string): Unused => ({ kind: "refused", problem });
 
 function asksNothing({ fallback, neutral = [] }: Field, given: unknown): boolean {
   const value = typeof given === "string" ? given.trim().toLowerCase() : given;
-  return (
-    [...neutral, ...(fallback === undefined ? [] : [fallback])].some((each) => each === value || String(each) === String(value)) ||
-    isOff(fallback, value)
-  );
+  // A switch that is off, and a number as a form spells it.
+  if (fallback === false && readBoolean(value).ok) return !isOn(value);
+  return [...neutral, ...(fallback === undefined ? [] : [fallback])].some((each) => each === (typeof each === "number" ? Number(value) : value));
 }
 
-/** A switch that is off, as forms spell it. */
-function isOff(fallback: Field["fallback"], value: unknown): boolean {
-  return fallback === false && (value === 0 || value === "0");
+function isOn(value: unknown): boolean {
+  const read = readBoolean(value);
+  return read.ok && read.value;
 }
 
 function isEmptyList(value: unknown): boolean {

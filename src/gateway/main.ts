@@ -12,6 +12,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import { createApp } from "./app.ts";
+import { sweepUploads } from "./body/upload-folders.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { openGateway } from "./open-gateway.ts";
 
@@ -27,6 +28,7 @@ export interface GatewayOptions {
 
 const SWEEP_EVERY_MS = 5_000;
 const RESCAN_EVERY_MS = 30_000;
+const UPLOADS_EVERY_MS = 600_000;
 /** Requests that are under way at the end get so long. */
 const CLOSE_GRACE_MS = 10_000;
 
@@ -76,6 +78,10 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
       await sweep.run(signal).catch((thrown: unknown) => {
         if (!signal.aborted) log.warn({ err: asAppError(thrown) }, "the sweep of the object store failed; tried again");
       });
+    }),
+    every(UPLOADS_EVERY_MS, signal, async () => {
+      const removed = await sweepUploads();
+      if (removed > 0) log.info({ removed }, "uploads that a gateway left behind when it was killed were removed");
     }),
     every(RESCAN_EVERY_MS, signal, async () => void (await context.models.rescan())),
     context.health.watch(tellRedis(log), signal),

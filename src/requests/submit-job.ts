@@ -67,6 +67,11 @@ export interface Submitted {
   readonly params: JobParams;
 }
 
+export interface SubmittedFields extends Submitted {
+  /** Fields that were taken and change nothing. */
+  readonly ignored: readonly string[];
+}
+
 const SEEDS = 2 ** 32;
 
 /** As a request's seed, when it leaves it to us. */
@@ -75,11 +80,11 @@ export function randomSeed(): number {
 }
 
 /** Validates a request and queues it. @throws InvalidFieldsError that lists every wrong field; nothing is stored then */
-export async function submitJob(deps: SubmitDeps, { fields, ...request }: SubmitRequest): Promise<Submitted> {
+export async function submitJob(deps: SubmitDeps, { fields, ...request }: SubmitRequest): Promise<SubmittedFields> {
   const { manifest, task, files } = request;
   const plan = planSubmit({ manifest, task, fields, files, randomSeed: randomSeed() });
   if (!plan.ok) throw new InvalidFieldsError(`${task} with ${manifest.slug}`, plan.errors);
-  return queueJob(deps, { ...request, params: plan.params });
+  return { ...(await queueJob(deps, { ...request, params: plan.params })), ignored: plan.ignored };
 }
 
 /**

@@ -179,7 +179,7 @@ describe("request bodies", () => {
       const json = await api.post("txt2img", { ...SNOW, prompt: "x".repeat(12 * MIB) });
       assert.deepEqual(
         [json.status, json.body],
-        [413, { message: "Content Too Large." }],
+        [413, { message: "The request without its files is larger than 4 MB." }],
         "the answer comes through, however much is sent",
       );
     }

@@ -1,7 +1,7 @@
 import sharp from "sharp";
 import { imageType } from "../../requests/image-type.ts";
 import { readHead } from "./read-head.ts";
-import type { Upload } from "./read-body.ts";
+import type { Upload } from "./upload.ts";
 
 export type ImageCheck =
   | { readonly ok: true; readonly width: number; readonly height: number }

@@ -1,6 +1,6 @@
 import { mediaType } from "../../requests/media-type.ts";
 import { readHead } from "./read-head.ts";
-import type { Upload } from "./read-body.ts";
+import type { Upload } from "./upload.ts";
 
 const MIB = 1024 * 1024;
 /** Most bytes and what is taken. */

@@ -5,7 +5,7 @@ import type { SubmitFile } from "../../requests/submit-job.ts";
 import type { FieldErrors } from "../http/errors.ts";
 import { checkImage } from "./check-image.ts";
 import { checkMedia } from "./check-media.ts";
-import type { Upload } from "./read-body.ts";
+import type { Upload } from "./upload.ts";
 
 export interface CheckedUploads {
   /** All that the task takes, those with errors too: each stands for itself where files are counted. */
@@ -15,7 +15,7 @@ export interface CheckedUploads {
   readonly digests: readonly string[];
 }
 
-/** The uploads that the task takes with the model, judged by their content. */
+/** The uploads, judged by their content where the task takes them with the model. */
 export async function checkUploads(manifest: Manifest, task: Task, uploads: readonly Upload[]): Promise<CheckedUploads> {
   const errors: Record<string, string[]> = {};
   const taken = taskFiles(manifest, task, numbered(uploads));

@@ -1,10 +1,6 @@
 import type { FastifyInstance } from "fastify";
-import { isTask } from "../../protocol/task.ts";
-import { readFields } from "../body/read-body.ts";
-import { invalid, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { modelsPage, pageQuery } from "../views/models-page.ts";
-import { isTaskPath, TRANSCRIBE_TASKS } from "../submit/resolve-task.ts";
 
 const MODELS = "/api/v1/client/models";
 
@@ -16,18 +12,4 @@ export async function catalogueRoutes(app: FastifyInstance, context: GatewayCont
   });
 
   app.get("/api/v1/client/balance", async () => ({ data: { balance: context.config.balance } }));
-
-  app.post<{ Params: { task: string } }>("/api/v1/client/:task/price-calculation", async (request) => {
-    const { task } = request.params;
-    if (!isTaskPath(task)) throw notFound();
-    const fields = await readFields(request);
-    const tasks = isTask(task) ? [task] : TRANSCRIBE_TASKS;
-    const entry = (await context.offered.list()).find(
-      ({ slug, manifest }) => slug === fields["model"] && tasks.some((each) => manifest.tasks.includes(each)),
-    );
-    if (entry === undefined) throw invalid({ model: ["The selected model is invalid."] });
-    const prices = entry.manifest.options["prices"];
-    const price = typeof prices === "object" && prices !== null ? (prices as Record<string, unknown>)[task] : 0;
-    return { data: { price: typeof price === "number" ? price : 0 } };
-  });
 }

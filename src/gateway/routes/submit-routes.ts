@@ -1,23 +1,37 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { acceptSubmit } from "../submit/accept-submit.ts";
 import { clientOf } from "../http/authenticate.ts";
-import { readBody } from "../body/read-body.ts";
+import { leaveJson } from "../body/parse-plain-bodies.ts";
+import { readTaskBody } from "../body/read-body.ts";
 import { HttpProblem, invalid, notFound } from "../http/errors.ts";
 import type { AuthenticatedClient, GatewayContext } from "../gateway-context.ts";
+import { priceOf } from "../submit/price-of.ts";
 import { isTaskPath, resolveTask } from "../submit/resolve-task.ts";
 
 const MAX_IDEMPOTENCY_KEY = 255;
 
-/** `POST /api/v1/client/<task>` -> `{"data":{"request_id":"<uuid>"}}`. */
+/**
+ * `POST /api/v1/client/<task>` -> `{"data":{"request_id":"<uuid>"}}`, with `ignored_fields` where the model did not use what was sent;
+ * `POST .../<task>/price-calculation` -> `{"data":{"price":0}}`.
+ */
 export async function submitRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
-  app.post<{ Params: { task: string } }>("/api/v1/client/:task", async (request, reply) => {
-    const { task } = request.params;
-    if (!isTaskPath(task)) throw notFound();
-    const client = clientOf(request);
-    const key = idempotencyKey(request);
-    await limitRate(context, client, reply);
-    const resolved = await resolveTask(task, await readBody(request));
-    return { data: { request_id: await acceptSubmit(context, { ...resolved, client, key }) } };
+  await app.register(async (scope) => {
+    leaveJson(scope);
+    scope.post<{ Params: { task: string } }>("/api/v1/client/:task", async (request, reply) => {
+      const { task } = request.params;
+      if (!isTaskPath(task)) throw notFound();
+      const client = clientOf(request);
+      const key = idempotencyKey(request);
+      await limitRate(context, client, reply);
+      const resolved = await resolveTask(task, await readTaskBody(request));
+      const { id, ignored } = await acceptSubmit(context, { ...resolved, client, key });
+      return { data: { request_id: id, ...(ignored.length > 0 && { ignored_fields: ignored }) } };
+    });
+    scope.post<{ Params: { task: string } }>("/api/v1/client/:task/price-calculation", async (request) => {
+      const { task } = request.params;
+      if (!isTaskPath(task)) throw notFound();
+      return { data: { price: await priceOf(context, task, await readTaskBody(request)) } };
+    });
   });
 }
 

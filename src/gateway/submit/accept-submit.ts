@@ -25,18 +25,25 @@ interface Checked {
   readonly files: readonly SubmitFile[];
   readonly hook: HookFields;
   readonly params: JobParams;
+  readonly ignored: readonly string[];
   readonly digests: readonly string[];
+}
+
+export interface Accepted {
+  readonly id: string;
+  /** Fields that were taken and change nothing, in the client's names. */
+  readonly ignored: readonly string[];
 }
 
 /** The seed of a plan that leaves it open: no client can ask for it. */
 const OPEN_SEED = -1;
 
-/** Checks a submit and puts it into its queue; returns the request id. @throws HttpProblem 422, which leaves nothing behind; AppError */
-export async function acceptSubmit(context: GatewayContext, submission: Submission): Promise<string> {
+/** Checks a submit and puts it into its queue. @throws HttpProblem 422, which leaves nothing behind; AppError */
+export async function acceptSubmit(context: GatewayContext, submission: Submission): Promise<Accepted> {
   const { client, task, key } = submission;
   const { idempotency, requests, webhooks } = context;
   const checked = await check(context, submission);
-  const { entry, files, hook, params } = checked;
+  const { entry, files, hook, params, ignored } = checked;
   const own = randomUUID();
   const claim =
     key === null
@@ -46,7 +53,7 @@ export async function acceptSubmit(context: GatewayContext, submission: Submissi
     throw invalid({ "Idempotency-Key": ["The Idempotency-Key header was used for another request within the last 24 hours."] });
   // Without a record, whoever had this key before did not get that far, or is just about to: both go on under one id, so that it is one job.
   const id = claim?.kind === "same" ? claim.requestId : own;
-  if (claim?.kind === "same" && (await requests.get(id)) !== null) return id;
+  if (claim?.kind === "same" && (await requests.get(id)) !== null) return { id, ignored };
   try {
     const webhook = await webhooks.freezeTarget({ client: client.id, requestId: id, url: hook.url, secret: hook.secret });
     const { manifest } = entry;
@@ -60,7 +67,7 @@ export async function acceptSubmit(context: GatewayContext, submission: Submissi
     throw thrown;
   }
   context.metrics.submits.inc({ task, model: entry.slug });
-  return id;
+  return { id, ignored };
 }
 
 function isRefusal(thrown: unknown): boolean {
@@ -70,16 +77,18 @@ function isRefusal(thrown: unknown): boolean {
 /** @throws HttpProblem 422 that names every wrong field at once */
 async function check(context: GatewayContext, { task, body, names }: Submission): Promise<Checked> {
   const { fields } = body;
-  const entry = await modelOf(context, fields["model"], task);
+  const entry = await offeredModel(context, fields["model"], [task]);
   const { files, errors: uploadErrors, digests } = await checkUploads(entry.manifest, task, body.uploads);
   const hook = readHook(fields, context.config.allowHttpWebhooks);
   const plan = planSubmit({ manifest: entry.manifest, task, fields, files, randomSeed: randomSeed() });
   const errors = { ...(plan.ok ? {} : plan.errors), ...uploadErrors, ...hook.errors };
-  if (!plan.ok || Object.keys(errors).length > 0) throw invalid(renamed(errors, names));
-  return { entry, files, hook, params: plan.params, digests };
+  if (!plan.ok || Object.keys(errors).length + Object.keys(body.fileErrors).length > 0)
+    throw invalid({ ...renamed(errors, names), ...body.fileErrors });
+  return { entry, files, hook, params: plan.params, ignored: plan.ignored, digests };
 }
 
-async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): Promise<ModelEntry> {
+/** The model that a request names, for one of the tasks. @throws HttpProblem 422 */
+export async function offeredModel({ offered }: GatewayContext, slug: unknown, tasks: readonly Task[]): Promise<ModelEntry> {
   if (isAbsent(slug)) throw invalid({ model: ["The model field is required."] });
   if (typeof slug !== "string") throw invalid({ model: ["The selected model is invalid."] });
   // First: where this gateway shares the workers' folder, a manifest that they cannot read is not offered either.
@@ -88,8 +97,9 @@ async function modelOf({ offered }: GatewayContext, slug: unknown, task: Task): 
     const { code, publicText } = waitReason(availability);
     throw invalid({ model: [`The selected model cannot be used now. ${publicText} (${code})`] });
   }
-  const entry = await offered.find(slug, task);
-  if (entry === null) throw invalid({ model: ["The selected model is invalid."] });
+  const found = await Promise.all(tasks.map((task) => offered.find(slug, task)));
+  const entry = found.find((each) => each !== null);
+  if (entry === undefined) throw invalid({ model: ["The selected model is invalid."] });
   return entry;
 }
 

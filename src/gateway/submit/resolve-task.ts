@@ -28,19 +28,20 @@ export function isTaskPath(name: string): boolean {
 export async function resolveTask(name: string, body: RequestBody): Promise<ResolvedTask> {
   if (isTask(name)) return { task: name, body, names: {} };
   const { source_url: url, ...fields } = body.fields;
+  const { fileErrors } = body;
   const upload = body.uploads.find(({ field }) => field === "source_file");
   if (isAbsent(url)) {
     const isVideo = upload !== undefined && mediaType(await readHead(upload.path, HEAD_BYTES))?.kind === "video";
     const field = isVideo ? "video" : "audio";
-    const uploads = upload === undefined ? [] : [{ ...upload, field }];
-    return { task: `${field}file2txt`, body: { fields, uploads }, names: { [field]: "source_file" } };
+    const uploads = body.uploads.map((each) => (each.field === "source_file" ? { ...each, field } : each));
+    return { task: `${field}file2txt`, body: { fields, uploads, fileErrors }, names: { [field]: "source_file" } };
   }
   if (upload !== undefined) throw invalid({ source_url: ["The source_url field must not be sent together with source_file."] });
   const isVideo = typeof url === "string" && VIDEO_PATH.test(URL.parse(url)?.pathname ?? "");
   const field = isVideo ? "video_url" : "audio_url";
   return {
     task: isVideo ? "vid2txt" : "aud2txt",
-    body: { fields: { ...fields, [field]: url }, uploads: [] },
+    body: { fields: { ...fields, [field]: url }, uploads: body.uploads, fileErrors },
     names: { [field]: "source_url" },
   };
 }

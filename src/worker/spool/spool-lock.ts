@@ -1,17 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { link, readFile, readlink, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { link, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { errnoOf, isMissing } from "../../lib/errno.ts";
+import { ownIdentity, startTicks, type ProcessIdentity } from "../../lib/process-identity.ts";
 import { AppError } from "../../protocol/error.ts";
 
-/** Who holds a spool folder. A pid alone says nothing after a reboot, a pid reuse or from another container: hence the rest. */
-interface Holder {
-  readonly pid: number;
-  /** Clock ticks since boot at which the process started (/proc/<pid>/stat, field 22). */
-  readonly startTicks: string;
-  readonly bootId: string;
-  readonly pidNamespace: string;
+/** Who holds a spool folder. */
+interface Holder extends ProcessIdentity {
   readonly host: string;
 }
 
@@ -111,26 +107,7 @@ async function removeStale(path: string, staleText: string): Promise<void> {
 }
 
 async function currentHolder(): Promise<Holder> {
-  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "unknown");
-  return {
-    pid: process.pid,
-    startTicks: (await startTicks(process.pid)) ?? "unknown",
-    bootId: bootId.trim(),
-    pidNamespace: await readlink("/proc/self/ns/pid").catch(() => "unknown"),
-    host: hostname(),
-  };
-}
-
-/** Null when there is no such process, or only its zombie. */
-async function startTicks(pid: number): Promise<string | null> {
-  try {
-    const text = await readFile(`/proc/${pid}/stat`, "utf8");
-    // The second field, the command in parentheses, may hold spaces: count behind its end.
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return fields[0] === "Z" ? null : (fields[19] ?? null);
-  } catch {
-    return null;
-  }
+  return { ...(await ownIdentity()), host: hostname() };
 }
 
 function refused(dir: string, holder: Partial<Holder>): AppError {
