@@ -27,6 +27,8 @@ const USAGE: ReadonlySet<ErrorCode> = new Set([
   "CONFIG_INVALID",
   "INVALID_INPUT",
   "IMAGE_UNREADABLE",
+  "MEDIA_UNREADABLE",
+  "REQUEST_UNKNOWN",
   // A file that an argument names; a stored input that is gone fails its job instead.
   "INPUT_MISSING",
   "INPUT_TOO_LARGE",

@@ -17,7 +17,7 @@ export async function runStatus(env: Env, id: string, options: { readonly json: 
   await using system = await openSystem(config);
   const found = await readState(system, id);
   if (found === null)
-    throw new AppError("INVALID_INPUT", `request ${id} is not known; it was never submitted here, or its retention is over`);
+    throw new AppError("REQUEST_UNKNOWN", `request ${id} is not known; it was never submitted here, or its retention is over`);
   const { record, state } = found;
   const main = state.result?.files.find(({ role }) => role === "main");
   const url = main === undefined ? null : await resultUrl(system.store, main, { id, ...config });

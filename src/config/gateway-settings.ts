@@ -1,4 +1,4 @@
-import { flag, integer, list, oneOf, text, url } from "./parsers.ts";
+import { duration, flag, integer, list, oneOf, text, url } from "./parsers.ts";
 import { COURIER, GATEWAY, has, may, type Setting } from "./setting.ts";
 
 /** Settings of the gateway, its sockets and the courier, and of clients that talk to them. */
@@ -124,6 +124,23 @@ export const GATEWAY_SETTINGS = {
     parser: integer(1, 1_000_000),
     fallback: "2000",
     meaning: "Most sockets of one client on one gateway; further ones are refused.",
+    programs: GATEWAY,
+  }),
+  maxUnsubscribedSocketsPerAddress: has<number>({
+    env: "DRYAPI_MAX_UNSUBSCRIBED_SOCKETS_PER_ADDRESS",
+    group: "Sockets",
+    parser: integer(1, 1_000_000),
+    fallback: "2000",
+    meaning:
+      "Most sockets of one address (of one IPv6 /64) that have subscribed to nothing yet; one more closes the oldest of them. With DRYAPI_TRUST_PROXY the address is the last of X-Forwarded-For.",
+    programs: GATEWAY,
+  }),
+  socketSubscribeMs: has<number>({
+    env: "DRYAPI_SOCKET_SUBSCRIBE_MS",
+    group: "Sockets",
+    parser: duration(1_000),
+    fallback: "30s",
+    meaning: "A socket that has not subscribed to its client's channel for so long is closed (4202); clients that need one later connect again.",
     programs: GATEWAY,
   }),
   courier: has<boolean>({

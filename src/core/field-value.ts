@@ -1,4 +1,5 @@
 import type { ParamValue } from "../protocol/job.ts";
+import { urlProblem } from "./url-syntax.ts";
 
 /** A field as JSON, a form or a command line gives it, read as one kind of value; `problem` completes "The x field ...". */
 export type FieldValue<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: string };
@@ -20,9 +21,14 @@ export interface Bounds {
 /** A text of `min` to `max` characters. */
 export function readText(value: unknown, { min = 0, max = Number.POSITIVE_INFINITY }: Bounds): FieldValue<string> {
   if (typeof value !== "string") return no("must be a string.");
-  if (value.length < min) return no(`must be at least ${min} characters.`);
-  if (value.length > max) return no(`must not be greater than ${max} characters.`);
+  // A character may be two units of a string.
+  if (value.length < min || (value.length < 2 * min && charsOf(value) < min)) return no(`must be at least ${min} characters.`);
+  if (value.length > max && charsOf(value) > max) return no(`must not be greater than ${max} characters.`);
   return ok(value);
+}
+
+function charsOf(text: string): number {
+  return Array.from(text).length;
 }
 
 /** One text or up to `maxItems` of them, each of `min` to `max` characters; a form may give the list as JSON. */
@@ -62,9 +68,8 @@ export function readChoice(value: unknown, choices: readonly string[]): FieldVal
 export function readUrl(value: unknown, { max = Number.POSITIVE_INFINITY }: Bounds): FieldValue<string> {
   const read = readText(value, { max });
   if (!read.ok) return read;
-  const url = URL.parse(read.value);
-  if (url === null || !/^https?:$/.test(url.protocol)) return no("must be a valid URL that begins with https:// or http://.");
-  return url.username === "" && url.password === "" ? read : no("must not hold a user name or password.");
+  const problem = urlProblem(read.value, { allowHttp: true });
+  return problem === null ? read : no(problem);
 }
 
 const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;

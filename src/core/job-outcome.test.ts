@@ -8,6 +8,7 @@ import {
   MAX_BLAMED_FAULT_CLAIMS,
   MAX_PASS_ON,
   MAX_POSTPONED_CLAIMS,
+  MAX_RETRY_AFTER_MS,
   mayConcernOthers,
   NO_FAULTS,
   type ClaimEnd,
@@ -34,9 +35,20 @@ type Kinds = readonly [first: ClaimOutcome["kind"], lastAttempt: ClaimOutcome["k
 /** Ends of a job that ran alone: its first attempt, its last attempt, its first attempt on the only worker. */
 const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   INVALID_INPUT: ["fail", "fail", "fail"],
+  NO_SOUND_TRACK: ["fail", "fail", "fail"],
+  MEDIA_UNREADABLE: ["fail", "fail", "fail"],
+  NOTHING_TO_SPEAK: ["fail", "fail", "fail"],
   IMAGE_UNREADABLE: ["fail", "fail", "fail"],
+  IMAGE_SIZE_INVALID: ["fail", "fail", "fail"],
   INPUT_TOO_LARGE: ["fail", "fail", "fail"],
   INPUT_MISSING: ["fail", "fail", "fail"],
+  REQUEST_UNKNOWN: ["fail", "fail", "fail"],
+  SOURCE_REFUSED: ["fail", "fail", "fail"],
+  TOO_MANY_REDIRECTS: ["fail", "fail", "fail"],
+  SOURCE_NOT_FOUND: ["fail", "fail", "fail"],
+  SOURCE_RESTRICTED: ["fail", "fail", "fail"],
+  SOURCE_UNPROCESSABLE: ["fail", "fail", "fail"],
+  SOURCE_CERTIFICATE_INVALID: ["fail", "fail", "fail"],
   SOURCE_DOWNLOAD_FAILED: ["retry", "fail", "retry"],
   CONTEXT_LENGTH_EXCEEDED: ["fail", "fail", "fail"],
   CANCELLED: ["cancelled", "cancelled", "cancelled"],
@@ -57,6 +69,7 @@ const ENDS: Readonly<Record<ErrorCode, Kinds>> = {
   DEVICE_FAILED: ["retry", "fail", "retry"],
   DEVICE_UNAVAILABLE: ["retry", "fail", "retry"],
   CAPACITY_UNAVAILABLE: ["hand-back", "hand-back", "hand-back"],
+  JOB_DAMAGED: ["fail", "fail", "fail"],
   JOB_VERSION_UNSUPPORTED: ["pass-on", "pass-on", "fail"],
   RECORD_UNREADABLE: ["pass-on", "pass-on", "fail"],
   IPC_MISMATCH: ["pass-on", "pass-on", "fail"],
@@ -150,6 +163,16 @@ test("however bad the device, a job does not come back to it for ever", () => {
 test("an object store that is away costs no attempt, and comes to an end", () => {
   assert.equal(outcome("STORAGE_UNAVAILABLE", { attemptsMade: 2, earlierClaims: MAX_POSTPONED_CLAIMS - 1 }).kind, "postpone");
   assert.equal(outcome("STORAGE_UNAVAILABLE", { attemptsMade: 2, earlierClaims: MAX_POSTPONED_CLAIMS }).kind, "fail");
+});
+
+test("a server that names a time is not asked before it, and not at all when it is long", () => {
+  const asked = (retryAfterMs: number): ClaimOutcome =>
+    outcome("SOURCE_DOWNLOAD_FAILED", { error: { code: "SOURCE_DOWNLOAD_FAILED", message: "429", retryAfterMs } });
+  const delayOf = (value: ClaimOutcome): number | null => (value.kind === "retry" ? value.delayMs : null);
+  assert.equal(delayOf(asked(0)), 500, "the usual delay");
+  assert.equal(delayOf(asked(90_000)), 90_000);
+  assert.equal(delayOf(asked(MAX_RETRY_AFTER_MS)), MAX_RETRY_AFTER_MS);
+  assert.equal(asked(MAX_RETRY_AFTER_MS + 1).kind, "fail");
 });
 
 test("an outcome that depends on other workers says so beforehand", () => {

@@ -11,6 +11,9 @@ export const MAX_BLAMED_FAULT_CLAIMS = 5;
 /** Claims, hand-backs and all, after which a job no longer comes back for free because of an object store that does not answer. */
 export const MAX_POSTPONED_CLAIMS = 200;
 
+/** Longest wait that a server of a client's may ask for; one that wants more gets no further try of ours. */
+export const MAX_RETRY_AFTER_MS = 300_000;
+
 /** Exponential with full jitter: anything up to the full delay (AWS Architecture Blog, "Exponential Backoff And Jitter"). */
 export const DEFAULT_BACKOFF: BackoffPolicy = Object.freeze({ firstMs: 1_000, maxMs: 60_000, factor: 2, jitter: 1 });
 
@@ -161,8 +164,9 @@ function byTable(end: ClaimEnd, error: ErrorData, options: OutcomeOptions): Clai
 }
 
 function retry(end: ClaimEnd, error: ErrorData, options: OutcomeOptions): ClaimOutcome {
-  if (end.attemptsMade + 1 >= end.maxAttempts) return { kind: "fail", error };
-  return { kind: "retry", delayMs: backoffMs(end.attemptsMade, options), error };
+  const { retryAfterMs = 0 } = error;
+  if (end.attemptsMade + 1 >= end.maxAttempts || retryAfterMs > MAX_RETRY_AFTER_MS) return { kind: "fail", error };
+  return { kind: "retry", delayMs: Math.max(retryAfterMs, backoffMs(end.attemptsMade, options)), error };
 }
 
 function mayPassOn(end: ClaimEnd): boolean {

@@ -212,7 +212,9 @@ function spokenSlugs({ manifest, fields }: SubmitInput, kind: "lang" | "voice"):
   const { languages } = manifest;
   if (languages === undefined) return null;
   if (kind === "lang") return languages.map(({ slug }) => slug);
-  return languages.find(({ slug }) => slug === fields["lang"])?.voices.map(({ slug }) => slug) ?? null;
+  // Without a language it is the first.
+  const lang = isAbsent(fields["lang"]) ? languages[0]?.slug : fields["lang"];
+  return languages.find(({ slug }) => slug === lang)?.voices.map(({ slug }) => slug) ?? null;
 }
 
 /** What the manifest says, else the table. */

@@ -1,4 +1,5 @@
 import type { Task } from "../protocol/task.ts";
+import { MAX_URL_CHARS } from "./url-syntax.ts";
 
 /**
  * What each task takes, one row a task; `planSubmit` walks the rows and knows no task by name. Numbers are bounded by the manifest's
@@ -59,7 +60,6 @@ export interface TaskRow {
 
 /** Texts live in Redis: nobody needs more, and text encoders see far less. The contract's longest text is Kokoro's. */
 const MAX_TEXT_CHARS = 10_001;
-const MAX_URL_CHARS = 2_048;
 /** Those that all sound formats of the contract can hold. */
 const SAMPLE_RATES: readonly number[] = [8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000];
 

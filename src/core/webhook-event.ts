@@ -1,4 +1,4 @@
-import { ERROR_TABLE } from "../protocol/error.ts";
+import { ERROR_TABLE, publicMessage } from "../protocol/error.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 import { TASKS } from "../protocol/task.ts";
 import type { WebhookBody, WebhookEventName } from "../protocol/webhook.ts";
@@ -62,9 +62,10 @@ export function endEvent(
       previous_status: record.startedAt === null ? "pending" : "processing",
       failed_at: at,
       error_code: row.apiCode,
-      error_message: row.publicText,
+      error_message: publicMessage(state.error),
       error_reason: state.error.code,
-      retryable: row.retry !== "never",
+      error_field: state.error.field ?? null,
+      retryable: row.retryable,
     },
   };
 }

@@ -10,8 +10,12 @@ export const MAX_URL_CHARS = 2_048;
  * happens for them. The WHATWG parser has turned other spellings (2130706433, 0x7f.1, 017700000001, ①②⑦.0.0.1) into plain ones.
  * @throws FetchFailure refused
  */
-export function checkUrl(text: string, options: { readonly policy: EgressPolicy; readonly allowHttp: boolean }): URL {
-  if (text.length > MAX_URL_CHARS) throw new FetchFailure("refused", `the URL is longer than ${MAX_URL_CHARS} characters`);
+export function checkUrl(
+  text: string,
+  options: { readonly policy: EgressPolicy; readonly allowHttp: boolean; readonly maxChars?: number },
+): URL {
+  const { maxChars = MAX_URL_CHARS } = options;
+  if (text.length > maxChars) throw new FetchFailure("refused", `the URL is longer than ${maxChars} characters`);
   const url = URL.parse(text);
   if (url === null) throw new FetchFailure("refused", "the URL is not valid");
   if (url.protocol !== "https:" && !(options.allowHttp && url.protocol === "http:"))

@@ -1,7 +1,6 @@
 import type { Bounds } from "../core/field-value.ts";
 import { alignDown, fitSize, type Size } from "../core/fit-size.ts";
-import { AppError } from "../protocol/error.ts";
-import { numberParam, type JobParams } from "../protocol/job.ts";
+import { invalidParam, numberParam, type JobParams } from "../protocol/job.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { isAudioFormat, type AudioFormat } from "./media/encode-audio.ts";
 
@@ -74,8 +73,4 @@ export class ParamReader {
     if (isAudioFormat(format)) return format;
     throw invalidParam("format", JSON.stringify(format), "mp3, wav, flac or ogg");
   }
-}
-
-export function invalidParam(name: string, value: number | string, expected: string): AppError {
-  return new AppError("INVALID_INPUT", `parameter ${name} is ${value}, expected ${expected}`);
 }

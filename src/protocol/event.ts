@@ -23,7 +23,10 @@ export interface JobEvent {
   /** Base64 JPEG, at most 16 KiB before encoding; only on `preview`. */
   readonly preview?: string;
   readonly errorCode?: ErrorCode;
+  /** What clients read. */
   readonly errorMessage?: string;
+  /** The field of the request that is to blame; not of every worker's version. */
+  readonly errorField?: string;
   /** Only on `done`, and not of every worker's version: what a link to the result is made of, so that nobody asks Redis for it. */
   readonly result?: EventResult;
 }
@@ -50,13 +53,15 @@ export function parseEvent(text: string): JobEvent | null {
     return null;
   }
   if (typeof value !== "object" || value === null) return null;
-  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps, result } = value as Readonly<Record<string, unknown>>;
+  const { v, id, seq, claim, at, type, progress, preview, stage, step, steps, result, errorMessage, errorField } = value as Readonly<
+    Record<string, unknown>
+  >;
   const isEvent =
     v === EVENT_VERSION &&
     typeof id === "string" &&
     [seq, claim, at, progress].every((number) => typeof number === "number") &&
     [step, steps].every((number) => number === undefined || typeof number === "number") &&
-    [preview, stage].every((text) => text === undefined || typeof text === "string") &&
+    [preview, stage, errorMessage, errorField].every((text) => text === undefined || typeof text === "string") &&
     TYPES.has(type) &&
     (result === undefined || isEventResult(result));
   return isEvent ? (value as JobEvent) : null;

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { jsonBytes } from "../lib/clip-text.ts";
-import { MAX_ERROR_MESSAGE_BYTES, MAX_STDERR_BYTES, type ErrorData } from "./error.ts";
+import { MAX_ERROR_DETAIL_BYTES, MAX_ERROR_FIELD_CHARS, MAX_ERROR_MESSAGE_BYTES, MAX_STDERR_BYTES, type ErrorData } from "./error.ts";
 import { MAX_PREVIEW_BYTES } from "./event.ts";
 import type { JobParams } from "./job.ts";
 import type { DeviceKind, Manifest } from "./manifest.ts";
@@ -145,7 +145,14 @@ const blackBox = z.object({
   rssBytes: z.number().optional(),
   stderr: atMost(MAX_STDERR_BYTES).optional(),
 });
-const errorData = z.object({ code: name, message: atMost(MAX_ERROR_MESSAGE_BYTES), blackBox: blackBox.optional() });
+const errorData = z.object({
+  code: name,
+  message: atMost(MAX_ERROR_MESSAGE_BYTES),
+  detail: atMost(MAX_ERROR_DETAIL_BYTES).optional(),
+  field: z.string().max(MAX_ERROR_FIELD_CHARS).optional(),
+  retryAfterMs: ms.optional(),
+  blackBox: blackBox.optional(),
+});
 const info = z
   .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
   .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);

@@ -68,7 +68,7 @@ const jobSchema = z.object({
   webhook: z.literal(true).exactOptional(),
 });
 
-/** Reads job data from Redis. @throws AppError JOB_VERSION_UNSUPPORTED for a newer version, INVALID_INPUT for anything else wrong. */
+/** Reads job data from Redis. @throws AppError JOB_VERSION_UNSUPPORTED for a newer version, JOB_DAMAGED for anything else wrong. */
 export function parseJobData(value: unknown): JobData {
   const version = typeof value === "object" && value !== null && "v" in value ? value.v : undefined;
   if (typeof version === "number" && version > JOB_VERSION) {
@@ -78,7 +78,7 @@ export function parseJobData(value: unknown): JobData {
     );
   }
   const parsed = jobSchema.safeParse(value);
-  if (!parsed.success) throw new AppError("INVALID_INPUT", `job data is invalid: ${z.prettifyError(parsed.error)}`);
+  if (!parsed.success) throw new AppError("JOB_DAMAGED", `job data is invalid: ${z.prettifyError(parsed.error)}`);
   return parsed.data;
 }
 
@@ -86,11 +86,24 @@ export function parseJobData(value: unknown): JobData {
 export function numberParam(params: JobParams, name: string): number {
   const value = params[name];
   if (typeof value === "number" && Number.isFinite(value)) return value;
-  throw new AppError("INVALID_INPUT", `parameter ${name} is ${JSON.stringify(value)}, expected a number`);
+  throw invalidParam(name, asText(value), "a number");
 }
 
 export function stringParam(params: JobParams, name: string): string {
   const value = params[name];
   if (typeof value === "string") return value;
-  throw new AppError("INVALID_INPUT", `parameter ${name} is ${JSON.stringify(value)}, expected a text`);
+  throw invalidParam(name, asText(value), "a text");
+}
+
+const MAX_SHOWN_CHARS = 80;
+
+/** A parameter that cannot be used, to be thrown: the client learns which, its value, and what was expected. */
+export function invalidParam(name: string, value: number | string, expected: string): AppError {
+  const shown = String(value).slice(0, MAX_SHOWN_CHARS);
+  const detail = `The ${name} field is ${shown}, expected ${expected}.`;
+  return new AppError("INVALID_INPUT", `parameter ${name} is ${shown}, expected ${expected}`, { field: name, detail });
+}
+
+function asText(value: ParamValue | undefined): string {
+  return value === undefined ? "missing" : JSON.stringify(value);
 }

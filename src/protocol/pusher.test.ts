@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import PusherServer from "pusher";
-import { channelAuth, channelOf, clientOfChannel, errorFrame, frame, isChannelAuth, parseClientMessage, PUSHER_CODES } from "./pusher.ts";
+import { channelAuth, channelOf, clientOfChannel, errorFrame, frame, isChannelAuth, parseClientMessage, protocolOf, PUSHER_CODES } from "./pusher.ts";
 
 const APP = { key: "app-key", secret: "s3cret" };
 
@@ -43,6 +43,9 @@ test("messages of clients are read whatever else they hold", () => {
     auth: "k:s",
   });
   assert.deepEqual(read({ event: "pusher:subscribe", data: { channel: 7 } }), { event: "subscribe", channel: "", auth: "" });
+  const text = JSON.stringify({ channel: "c", auth: "k:s" });
+  assert.deepEqual(read({ event: "pusher:subscribe", data: text }), { event: "subscribe", channel: "c", auth: "k:s" });
+  for (const data of ["", "x", "1", "null"]) assert.deepEqual(read({ event: "pusher:ping", data }), { event: "ping" });
   assert.deepEqual(read({ event: "pusher:unsubscribe", data: { channel: "c" } }), { event: "unsubscribe", channel: "c" });
   assert.deepEqual(read({ event: "client-typing", channel: "c", data: {} }), { event: "client" });
   assert.deepEqual(read({ event: "pusher:signin", data: {} }), { event: "unknown" });
@@ -56,4 +59,11 @@ test("data of a frame is a JSON text, of an error an object", () => {
     errorFrame(PUSHER_CODES.overQuota),
     '{"event":"pusher:error","data":{"code":4004,"message":"Application is over connection quota"}}',
   );
+});
+
+test("versions 5, 6 and 7 are spoken, all others refused with the protocol's codes", () => {
+  for (const version of [5, 6, 7] as const) assert.equal(protocolOf(String(version)), version);
+  assert.equal(protocolOf(null), PUSHER_CODES.noProtocol);
+  for (const other of ["0", "4", "8", "70"]) assert.equal(protocolOf(other), PUSHER_CODES.protocolVersion, other);
+  for (const wrong of ["", "7.0", "-7", "seven", " 7"]) assert.equal(protocolOf(wrong), PUSHER_CODES.badVersion, wrong);
 });

@@ -1,7 +1,14 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 
-/** The Pusher Channels protocol, version 7, as far as private channels need it. `data` of what a server sends is a JSON string. */
-export const PUSHER_PROTOCOL = 7;
+/**
+ * The Pusher Channels protocol as far as private channels need it. `data` of what a server sends is a JSON string. For private channels the
+ * versions differ in little (pusher.com/docs/channels/library_auth_reference/pusher-websockets-protocol): from 5 on a client answers
+ * pings; up to 5 it is told of a close by `pusher:error` first, and pysher (6) goes by that, too, so all are; 7 is given `activity_timeout`.
+ * The Java (Android) and .NET libraries speak 5, pysher 6, pusher-js, laravel-echo and Swift 7.
+ */
+export const PUSHER_PROTOCOLS = [5, 6, 7] as const;
+
+export type PusherProtocol = (typeof PUSHER_PROTOCOLS)[number];
 
 /** Codes that a close has: below 4100 a client gives up, 4100 to 4199 it waits before it reconnects, from 4200 on it does at once. */
 export const PUSHER_CODES = {
@@ -14,6 +21,8 @@ export const PUSHER_CODES = {
   overCapacity: { code: 4100, message: "Over capacity" },
   reconnect: { code: 4200, message: "Generic reconnect immediately" },
   pongMissing: { code: 4201, message: "Pong reply not received" },
+  /** A client that subscribes later comes back at once; 4009 would make pusher-js give up. */
+  unsubscribed: { code: 4202, message: "Closed after inactivity: no channel was subscribed to in time" },
   /** Told, without a close. */
   badMessage: { code: 4200, message: "Invalid message format" },
   clientEvent: { code: 4301, message: "Client events are not accepted" },
@@ -32,6 +41,13 @@ export type ClientMessage =
   | { readonly event: "client" }
   | { readonly event: "unknown" };
 
+/** The version that a connection's query asks for, or why it cannot be had. */
+export function protocolOf(query: string | null): PusherProtocol | PusherProblem {
+  if (query === null) return PUSHER_CODES.noProtocol;
+  if (!/^\d+$/.test(query)) return PUSHER_CODES.badVersion;
+  return PUSHER_PROTOCOLS.find((version) => version === Number(query)) ?? PUSHER_CODES.protocolVersion;
+}
+
 /** Null when it is no message of the protocol at all. */
 export function parseClientMessage(text: string): ClientMessage | null {
   let value: unknown;
@@ -41,8 +57,7 @@ export function parseClientMessage(text: string): ClientMessage | null {
     return null;
   }
   if (typeof value !== "object" || value === null || !("event" in value) || typeof value.event !== "string") return null;
-  const data: Readonly<Record<string, unknown>> =
-    "data" in value && typeof value.data === "object" && value.data !== null ? (value.data as Record<string, unknown>) : {};
+  const data = fieldsOf("data" in value ? value.data : undefined);
   const fieldOf = (name: string): string => (typeof data[name] === "string" ? data[name] : "");
   switch (value.event) {
     case "pusher:ping":
@@ -58,6 +73,17 @@ export function parseClientMessage(text: string): ClientMessage | null {
   }
 }
 
+/** `data` is an object, or, as a server sends it, its JSON. */
+function fieldsOf(data: unknown): Readonly<Record<string, unknown>> {
+  let fields = data;
+  try {
+    if (typeof data === "string") fields = JSON.parse(data);
+  } catch {
+    // A text without fields, such as pysher's "" in a ping.
+  }
+  return typeof fields === "object" && fields !== null ? (fields as Record<string, unknown>) : {};
+}
+
 export function frame(event: string, data: unknown, channel?: string): string {
   return JSON.stringify({
     event,
@@ -66,9 +92,15 @@ export function frame(event: string, data: unknown, channel?: string): string {
   });
 }
 
-/** A subscription that is refused; the connection stays. */
-export function refusalFrame(channel: string, error: string): string {
-  return JSON.stringify({ event: "pusher:subscription_error", channel, data: { type: "AuthError", error, status: 401 } });
+/** A subscription that is refused; the connection stays. The .NET library waits for the event under another name, for ever. */
+export function refusalFrames(protocol: PusherProtocol, channel: string, error: string): readonly string[] {
+  const names = ["pusher:subscription_error", ...(protocol === 5 ? ["pusher_internal:subscription_error"] : [])];
+  return names.map((event) => JSON.stringify({ event, channel, data: { type: "AuthError", error, status: 401 } }));
+}
+
+export function establishedFrame(protocol: PusherProtocol, socketId: string, activityTimeoutS: number): string {
+  const timeout = protocol >= 7 ? { activity_timeout: activityTimeoutS } : {};
+  return frame("pusher:connection_established", { socket_id: socketId, ...timeout });
 }
 
 /** Errors and refusals alone carry their data as an object. */

@@ -29,6 +29,8 @@ export interface FailedData extends JobFacts {
   readonly error_code: ApiErrorCode;
   readonly error_message: string;
   readonly error_reason: ErrorCode;
+  /** The field of the request that is to blame. */
+  readonly error_field: string | null;
   readonly retryable: boolean;
 }
 

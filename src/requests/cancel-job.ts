@@ -15,12 +15,12 @@ export interface CancelDeps {
  * Cancels a request. The mark comes first: from then on the request is cancelled whatever happens next. A waiting job is taken out of its
  * queue and its end is told, which nobody else would; for one that a worker holds, the worker is told.
  * @returns what it was: `removed` never starts, `active` ends within the worker's grace, `gone` had ended before
- * @throws AppError INVALID_INPUT when there is no such request
+ * @throws AppError REQUEST_UNKNOWN when there is no such request
  */
 export async function cancelJob(deps: CancelDeps, id: string): Promise<"removed" | "active" | "gone"> {
   const record = await deps.requests.get(id);
   if (record === null || !(await deps.requests.markCancelled(id))) {
-    throw new AppError("INVALID_INPUT", `request ${id} is not known; it was never submitted here, or its retention is over`);
+    throw new AppError("REQUEST_UNKNOWN", `request ${id} is not known; it was never submitted here, or its retention is over`);
   }
   const was = await deps.queues.removeQueued(record.queue, id);
   if (was === "active") await deps.cancels.nudge(id);

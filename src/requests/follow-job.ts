@@ -24,7 +24,7 @@ export interface FollowOptions {
 /**
  * Waits for the end of a request. Events make it quick; the records are the truth, so nothing is missed when events are (Redis restarted,
  * subscriber too slow). A Redis that is away is waited for.
- * @throws `signal.reason`; AppError INVALID_INPUT when the record vanished
+ * @throws `signal.reason`; AppError REQUEST_UNKNOWN when the record vanished
  */
 export async function followJob(deps: FollowDeps, options: FollowOptions): Promise<JobState> {
   const stop = new AbortController();
@@ -67,7 +67,7 @@ function onChange(tell: FollowOptions["onWait"]): (reason: WaitReason | null) =>
 async function readEnd(deps: StateDeps & WaitDeps, id: string, onWait: (reason: WaitReason | null) => void): Promise<JobState | null> {
   try {
     const found = await readState(deps, id);
-    if (found === null) throw new AppError("INVALID_INPUT", `request ${id} is not known any more`);
+    if (found === null) throw new AppError("REQUEST_UNKNOWN", `request ${id} is not known any more`);
     if (found.state.status === "done" || found.state.status === "error") return found.state;
     onWait(await whyWaiting(deps, found));
     return null;

@@ -26,7 +26,7 @@ export interface StoreInputsOptions {
 
 /**
  * Puts the files of a request under `inputs/<id>/`. When one fails, those before it are taken away again.
- * @throws AppError INPUT_MISSING | IMAGE_UNREADABLE | INPUT_TOO_LARGE that name field and path, STORAGE_*
+ * @throws AppError INPUT_MISSING | IMAGE_UNREADABLE | MEDIA_UNREADABLE | INPUT_TOO_LARGE that name field and path, STORAGE_*
  */
 export async function storeInputs(
   store: ObjectStore,
@@ -62,16 +62,25 @@ async function examine({ name, path, kind }: InputFile): Promise<{ readonly cont
   const found = await stat(path).catch((cause: unknown) => {
     throw new AppError("INPUT_MISSING", `${name}: ${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
       cause,
+      field: name,
     });
   });
-  if (!found.isFile()) throw new AppError("INPUT_MISSING", `${name}: ${path} is not a file`);
-  if (found.size > MAX_INPUT_BYTES)
-    throw new AppError("INPUT_TOO_LARGE", `${name}: ${path} has ${found.size} bytes, at most ${MAX_INPUT_BYTES} are taken`);
+  if (!found.isFile()) throw new AppError("INPUT_MISSING", `${name}: ${path} is not a file`, { field: name });
+  if (found.size > MAX_INPUT_BYTES) {
+    const detail = `It has ${found.size} bytes, at most ${MAX_INPUT_BYTES} are taken.`;
+    throw new AppError("INPUT_TOO_LARGE", `${name}: ${path} has ${found.size} bytes, at most ${MAX_INPUT_BYTES} are taken`, {
+      field: name,
+      detail,
+    });
+  }
   await using handle = await open(path);
   const head = Buffer.alloc(16);
   await handle.read(head, 0, head.length, 0);
   const type = mediaType(head);
-  if (type === null || (kind ?? type.kind) !== type.kind)
-    throw new AppError("IMAGE_UNREADABLE", `${name}: ${path} is no ${FORMATS[kind ?? "image"]}`);
-  return type;
+  const wanted = kind ?? "image";
+  if (type !== null && (kind ?? type.kind) === type.kind) return type;
+  throw new AppError(wanted === "image" ? "IMAGE_UNREADABLE" : "MEDIA_UNREADABLE", `${name}: ${path} is no ${FORMATS[wanted]}`, {
+    field: name,
+    detail: `Expected is a ${FORMATS[wanted]}.`,
+  });
 }

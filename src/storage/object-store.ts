@@ -40,7 +40,7 @@ export interface ObjectStore extends AsyncDisposable {
   removeUnfinished(before: number, options?: CallOptions): Promise<number>;
   /** The store's own rules for old objects; null where there is no such thing (`file:`). */
   readLifecycle(options?: CallOptions): Promise<StoreLifecycle | null>;
-  /** A link that anyone may GET until it expires (at most 7 days), or null where the store cannot make one (`file:`). */
+  /** A link that anyone may GET (or HEAD) until it expires (at most 7 days), or null where the store cannot make one (`file:`). */
   presign(key: string, options: PresignOptions): Promise<string | null>;
   /** Proves that an object can be written, read and deleted. Leaves nothing. */
   check(options?: CallOptions): Promise<void>;
@@ -84,6 +84,8 @@ export interface PresignOptions {
   readonly expiresInMs: number;
   /** File name that a browser saves it under; any Unicode. */
   readonly downloadName?: string;
+  /** The one method that the link is good for. Default GET. */
+  readonly method?: "GET" | "HEAD";
 }
 
 export interface ObjectHead {

@@ -195,15 +195,16 @@ class S3Store implements ObjectStore {
 
   async presign(key: string, options: PresignOptions): Promise<string> {
     const target = this.#target(key);
-    const { expiresInMs, downloadName } = options;
+    const { expiresInMs, downloadName, method = "GET" } = options;
     if (!(expiresInMs >= 1_000 && expiresInMs <= MAX_PRESIGN_MS)) {
       throw new AppError("INVALID_INPUT", `presign: a link of ${expiresInMs} ms was asked for, expected 1 s to 7 days`);
     }
     const disposition = downloadName === undefined ? {} : { ResponseContentDisposition: contentDisposition(downloadName) };
     try {
-      return await getSignedUrl(this.#signer, new GetObjectCommand({ ...target, ...disposition }), {
-        expiresIn: Math.floor(expiresInMs / 1000),
-      });
+      const input = { ...target, ...disposition };
+      const times = { expiresIn: Math.floor(expiresInMs / 1000) };
+      if (method === "HEAD") return await getSignedUrl(this.#signer, new HeadObjectCommand(input), times);
+      return await getSignedUrl(this.#signer, new GetObjectCommand(input), times);
     } catch (thrown) {
       throw this.#failure("presign", target.Key, thrown, undefined);
     }

@@ -44,7 +44,7 @@ export async function startAdminServer(options: AdminServerOptions): Promise<Adm
   const server = createServer((request, response) => {
     answer(options, request, response).catch((thrown: unknown) => {
       options.onError?.(thrown);
-      if (!response.headersSent) sendJson(response, 500, { error: "internal error, see the log" });
+      if (!response.headersSent) sendJson(response, 500, { message: "Server Error: the cause is in the log" });
       else response.destroy();
     });
   });
@@ -82,12 +82,12 @@ async function answer(options: AdminServerOptions, request: IncomingMessage, res
   const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
   const handler = HANDLERS[path];
   if (handler === undefined) {
-    sendJson(response, 404, { error: `no such page; there are ${Object.keys(HANDLERS).join(", ")}` });
+    sendJson(response, 404, { message: `Not found: there are ${Object.keys(HANDLERS).join(", ")}.` });
     return;
   }
   if (request.method !== "GET" && request.method !== "HEAD") {
     response.setHeader("allow", "GET, HEAD");
-    sendJson(response, 405, { error: `${request.method} is not allowed here` });
+    sendJson(response, 405, { message: `The method ${request.method} is not allowed here: use GET, HEAD.` });
     return;
   }
   await handler(options, response);

@@ -106,6 +106,11 @@ export const METRIC_TABLE = {
     ["result"],
     "Events for sockets; result is sent or dropped (a slow socket gets the newest only).",
   ),
+  socketsDismissed: counter(
+    "dryapi_sockets_dismissed_total",
+    ["reason"],
+    "Sockets closed for a limit; reason is full (the gateway), late (no subscription in time) or displaced (by a newer one, before its subscription).",
+  ),
   redisUp: gauge("dryapi_redis_up", [], "1 while Redis answers."),
   draining: gauge("dryapi_draining", [], "1 from the first SIGTERM on."),
   eventLoopDelaySeconds: gauge(

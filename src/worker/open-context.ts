@@ -1,4 +1,4 @@
-import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
+import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { openModels } from "../models/open-models.ts";
@@ -82,7 +82,9 @@ export async function openContext(options: {
     models,
     runTimes,
     // Media lies on plain http often enough; what is fetched is judged by its content, and private addresses are refused all the same.
-    guardedFetch: stack.use(openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true })),
+    guardedFetch: stack.use(
+      openGuardedFetch({ egressAllow: config.egressAllow, allowHttp: true, userAgent: `dryapi-worker/${packageVersion()}` }),
+    ),
     ...(runnerEntry !== undefined && { runnerEntry }),
   };
   return { context, keys, blocking: connect("blocking"), health };

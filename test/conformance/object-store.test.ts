@@ -394,6 +394,11 @@ describe("s3", () => {
     const part = await fetch(link, { headers: { range: "bytes=1-2" } });
     assert.equal(part.status, 206);
     assert.equal(await part.text(), "in");
+    const head = await store.presign("link/ü b.txt", { expiresInMs: 60_000, downloadName: "b.txt", method: "HEAD" });
+    assert.ok(head !== null);
+    const known = await fetch(head, { method: "HEAD" });
+    assert.deepEqual([known.status, known.headers.get("content-length")], [200, "6"]);
+    assert.equal((await fetch(head)).status, 403, "a link is good for one method");
   });
 
   test("a link with a changed signature, key or lifetime is refused", async () => {

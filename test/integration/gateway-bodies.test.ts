@@ -240,7 +240,10 @@ describe("request bodies", () => {
       assert.deepEqual([answer.status, answer.body.message], [422, "The model field is required."], type);
     }
     const text = await api.post("txt2img", JSON.stringify(SNOW), { "Content-Type": "text/plain" });
-    assert.deepEqual([text.status, text.body], [415, { message: "Unsupported Media Type." }]);
+    const types = "application/json, application/x-www-form-urlencoded, multipart/form-data";
+    assert.equal(text.status, 415);
+    assert.match(text.body.message, /Content-Type is not supported: send application\/json, .* or multipart\/form-data\./);
+    assert.deepEqual([text.headers.get("accept"), text.headers.get("accept-post")], [types, types]);
     const poison = await api.post("txt2img", '{"__proto__":{"model":"x"}}', { "Content-Type": "application/json" });
     assert.equal(poison.status, 400);
     const cut = await api.post("txt2img", "--B\r\nContent-Disposition: form-data; na", {

@@ -171,7 +171,8 @@ describe("sockets", () => {
       return promise;
     };
     assert.equal(await closeOf("/app/other?protocol=7"), 4001);
-    assert.equal(await closeOf("/app/dryapi?protocol=6"), 4007);
+    assert.equal(await closeOf("/app/dryapi?protocol=8"), 4007);
+    assert.equal(await closeOf("/app/dryapi?protocol=4"), 4007);
     assert.equal(await closeOf("/app/dryapi"), 4008);
     await assert.rejects(closeOf("/nowhere"), /404/);
   });

@@ -75,7 +75,7 @@ describe("helper programs", () => {
     }
     const broken = join(root, "broken.mp3");
     await writeFile(broken, "no sound at all");
-    assert.equal((await run("tiny-whisper", await jobOf("audiofile2txt", { include_ts: false }, broken))).code, "INVALID_INPUT");
+    assert.equal((await run("tiny-whisper", await jobOf("audiofile2txt", { include_ts: false }, broken))).code, "MEDIA_UNREADABLE");
     const short = await loadShipped("tiny-whisper", { limits: { max_duration: 5 } });
     const { end } = await runJob(short.pipeline, await jobOf("audiofile2txt", { include_ts: false }, path));
     assert.equal(codeOf(end), "INPUT_TOO_LARGE");

@@ -164,7 +164,7 @@ describe("a worker", () => {
     const newer = await system.addRaw("fake", { v: JOB_VERSION + 1, something: "else" });
     assert.equal((await failure(newer)).code, "JOB_VERSION_UNSUPPORTED");
     const damaged = await system.addRaw("fake", { v: JOB_VERSION, params: "none" });
-    assert.equal((await failure(damaged)).code, "INVALID_INPUT");
+    assert.equal((await failure(damaged)).code, "JOB_DAMAGED");
     await system.ended("fake", await system.submit({ model: "fake" }));
   });
 

@@ -6,6 +6,7 @@ import { WAIT_MS } from "./system.ts";
 export interface PusherClient {
   subscribe(channel: string): { bind(event: string, listener: (data: never) => void): void };
   unsubscribe(channel: string): void;
+  send_event(event: string, data: object): void;
   readonly connection: { readonly state: string; readonly socket_id: string; bind(event: string, listener: (data: never) => void): void };
   disconnect(): void;
 }
@@ -22,6 +23,9 @@ export interface StatusUpdate {
   readonly result_url: string | null;
   readonly error_code?: string;
   readonly error_message?: string;
+  readonly error_reason?: string;
+  readonly error_field?: string | null;
+  readonly replayed?: boolean;
 }
 
 /** The real pusher-js, as a page of somebody else configures it. `apiUrl` differs from `url` where a proxy stands before the sockets. */

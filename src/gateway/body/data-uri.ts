@@ -57,7 +57,8 @@ export class DataUriDecoder {
     const end = text.indexOf("=");
     const data = end < 0 ? text : text.slice(0, end);
     const padding = end < 0 ? "" : text.slice(end);
-    if (BAD_CHAR.test(data) || padding.length > 2 || /[^=]/.test(padding) || (this.#padding > 0 && data !== "")) return this.#fail(BAD_BASE64);
+    if (BAD_CHAR.test(data) || padding.length > 2 || /[^=]/.test(padding) || (this.#padding > 0 && data !== ""))
+      return this.#fail(BAD_BASE64);
     this.#padding += padding.length;
     const all = this.#base64 + data;
     const whole = all.length - (all.length % 4);

@@ -20,7 +20,10 @@ export async function hasBytes(source: Readable): Promise<boolean> {
 }
 
 /** Up to `limit` bytes and the chunk that goes beyond them; `isWhole` when that is all. @throws what the stream throws */
-export async function firstBytes(source: Readable, limit: number): Promise<{ readonly chunks: readonly Buffer[]; readonly isWhole: boolean }> {
+export async function firstBytes(
+  source: Readable,
+  limit: number,
+): Promise<{ readonly chunks: readonly Buffer[]; readonly isWhole: boolean }> {
   const chunks: Buffer[] = [];
   const { promise, resolve, reject } = Promise.withResolvers<boolean>();
   let left = limit;

@@ -25,11 +25,13 @@ export function grouped(entries: readonly (readonly [string, Value])[]): Readonl
     const parts = brackets === "" ? [] : brackets.slice(1, -1).split("][");
     if ([name, ...parts].some((part) => NEVER.has(part))) continue;
     if (parts.length === 0) fields.set(name, fields.has(name) ? [...listOf(fields.get(name)), value] : value);
-    else if (parts.length === 1 && parts[0] === "") fields.set(name, [...(fields.has(name) ? listOf(fields.get(name)) : []), ...listOf(value)]);
+    else if (parts.length === 1 && parts[0] === "")
+      fields.set(name, [...(fields.has(name) ? listOf(fields.get(name)) : []), ...listOf(value)]);
     else if (parts.length > MAX_PARTS) fields.set(raw, value);
     else grow(trees, name, parts, value);
   }
-  for (const [name, tree] of trees) fields.set(name, fields.has(name) ? [...listOf(fields.get(name)), ...listOf(built(tree))] : built(tree));
+  for (const [name, tree] of trees)
+    fields.set(name, fields.has(name) ? [...listOf(fields.get(name)), ...listOf(built(tree))] : built(tree));
   return Object.fromEntries(fields);
 }
 

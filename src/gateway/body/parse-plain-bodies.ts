@@ -21,8 +21,10 @@ export function parsePlainBodies(app: FastifyInstance): void {
   const parse = jsonParser(app);
   // Plain text is nothing that we take (415).
   app.removeContentTypeParser(["text/plain", "application/json"]);
-  app.addContentTypeParser<Buffer>("application/json", { parseAs: "buffer", bodyLimit: MAX_PLAIN_BYTES }, (request: FastifyRequest, bytes: Buffer) =>
-    parse(request, bytes),
+  app.addContentTypeParser<Buffer>(
+    "application/json",
+    { parseAs: "buffer", bodyLimit: MAX_PLAIN_BYTES },
+    (request: FastifyRequest, bytes: Buffer) => parse(request, bytes),
   );
   app.addContentTypeParser<Buffer>(
     "application/x-www-form-urlencoded",

@@ -24,7 +24,8 @@ export interface RequestBody {
   readonly fileErrors: FieldErrors;
 }
 
-const MAX_FIELDS = 200;
+/** The longest list of texts that a task takes, and the fields beside it. */
+const MAX_FIELDS = 2_048 + 52;
 /** Names that files come under. */
 const FILES: ReadonlySet<string> = new Set([...FILE_FIELDS, "source_file"]);
 
@@ -168,7 +169,8 @@ async function readParts(request: FastifyRequest): Promise<RequestBody> {
 
 /** The parser puts U+FFFD for bytes that are no UTF-8. */
 function requireText(name: string, text: string): void {
-  if (text.includes("\uFFFD")) throw malformed(`The request body is not valid UTF-8: ${JSON.stringify(name)} holds U+FFFD, which stands for bytes that are none.`);
+  if (text.includes("\uFFFD"))
+    throw malformed(`The request body is not valid UTF-8: ${JSON.stringify(name)} holds U+FFFD, which stands for bytes that are none.`);
 }
 
 function listOf(value: unknown): readonly unknown[] {

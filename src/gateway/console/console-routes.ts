@@ -6,9 +6,11 @@ import { requestForm, type RequestForm } from "../../core/request-form.ts";
 import { TASK_NAMES } from "../../protocol/task.ts";
 import { dashboardRoutes } from "../dashboard.ts";
 import type { GatewayContext } from "../gateway-context.ts";
+import { sendRepresentation, type Representation } from "../http/send-representation.ts";
 
 const ASSETS = join(import.meta.dirname, "assets");
-const FILES = [
+/** `index.html` is the page at `/`; the others are below `/console/`. */
+export const CONSOLE_FILES: readonly string[] = [
   "index.html",
   "app.js",
   "api.js",
@@ -39,13 +41,23 @@ interface ModelForm {
 
 /** The page at `/`: plain files, held in memory, no framework and nothing from elsewhere. And the operator's dashboard. */
 export async function consoleRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
-  for (const name of FILES) {
+  for (const name of CONSOLE_FILES) {
     const body = await readFile(join(ASSETS, name));
     const etag = `"${createHash("sha256").update(body).digest("base64url").slice(0, 20)}"`;
-    app.get(name === "index.html" ? "/" : `/console/${name}`, async (request, reply) => {
-      reply.headers({ ETag: etag, "Cache-Control": "no-cache" });
-      if (request.headers["if-none-match"] === etag) return reply.code(304).send();
-      return reply.type(TYPES[extname(name)] ?? "application/octet-stream").send(body);
+    const contentType = TYPES[extname(name)] ?? "application/octet-stream";
+    const file: Representation = {
+      etag,
+      modifiedAt: null,
+      sizeBytes: body.length,
+      contentType,
+      cacheControl: "no-cache",
+      vary: "Accept-Encoding",
+      content: body,
+    };
+    app.route({
+      method: ["GET", "HEAD"],
+      url: name === "index.html" ? "/" : `/console/${name}`,
+      handler: (request, reply) => sendRepresentation(request, reply, file),
     });
   }
   app.get("/console/settings.json", async (_request, reply) => {

@@ -23,18 +23,22 @@ const KNOWN_MS = 1_000;
 export function installAuthentication(app: FastifyInstance, clients: Pick<Clients, "authenticate">): void {
   const known = new ShortCache<string, AuthenticatedClient>({ ttlMs: KNOWN_MS, max: 10_000 });
   app.decorateRequest("client", null);
-  app.addHook("onRequest", async (request) => {
+  app.addHook("onRequest", (request, _reply, done) => {
     const { url = request.url, config } = request.routeOptions;
     // The route decides, not the text of the address: "%63lient" leads to the same route as "client".
     const needed = config.auth ?? url.startsWith(CLIENT_PATHS);
-    if (!needed) return;
+    if (!needed) return done();
     const key = bearerOf(request);
-    if (key === null) throw unauthenticated();
+    if (key === null) return done(unauthenticated());
     request.client = known.get(key) ?? null;
-    if (request.client !== null) return;
-    request.client = await clients.authenticate(key);
-    if (request.client === null) throw unauthenticated();
-    known.set(key, request.client);
+    // Most requests: nothing is waited for.
+    if (request.client !== null) return done();
+    clients.authenticate(key).then((client) => {
+      if (client === null) return done(unauthenticated(true));
+      request.client = client;
+      known.set(key, client);
+      return done();
+    }, done);
   });
 }
 

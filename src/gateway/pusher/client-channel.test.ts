@@ -52,10 +52,12 @@ function session(): { readonly session: SocketSession; readonly told: string[] }
       const { request_id: id, status, progress } = JSON.parse(data) as UpdatePayload;
       told.push(`${id} ${status} ${progress}`);
     },
+    ping: () => undefined,
     close: () => undefined,
     bufferedBytes: 0,
   };
-  const options = { app: { key: "k", secret: "s" }, socketId: "1.2", wire, onSubscribe: () => null, onUnsubscribe: () => undefined };
+  const listeners = { onSubscribe: () => null, onUnsubscribe: () => undefined, onEnded: () => undefined };
+  const options = { app: { key: "k", secret: "s" }, socketId: "1.2", protocol: 7, wire, ...listeners } as const;
   return { session: new SocketSession(options, NOW), told };
 }
 

@@ -16,6 +16,8 @@ export interface ChannelsOptions {
 /** Which sessions hear of which client's requests. Each event is worded once, however many sockets get it. */
 export class ClientChannels {
   readonly #options: ChannelsOptions;
+  /** A socket counts for its clients until it ends, also while it is not subscribed: it may come back at any time. */
+  readonly #sockets = new Map<string, Set<SocketSession>>();
   readonly #channels = new Map<string, { readonly channel: ClientChannel; readonly end: () => void }>();
 
   constructor(options: ChannelsOptions) {
@@ -24,8 +26,10 @@ export class ClientChannels {
 
   /** From now on the session hears of the client's requests, first of those that run. */
   join(client: string, session: SocketSession): PusherProblem | null {
+    const sockets = this.#sockets.get(client) ?? new Set();
+    if (!sockets.has(session) && sockets.size >= this.#options.maxSocketsPerClient) return PUSHER_CODES.overQuota;
+    this.#sockets.set(client, sockets.add(session));
     const { channel } = this.#channels.get(client) ?? this.#open(client);
-    if (channel.size >= this.#options.maxSocketsPerClient) return PUSHER_CODES.overQuota;
     channel.add(session);
     return null;
   }
@@ -36,6 +40,15 @@ export class ClientChannels {
     found.end();
     found.channel.close();
     this.#channels.delete(client);
+  }
+
+  /** The session's connection is gone. */
+  ended(clients: ReadonlySet<string>, session: SocketSession): void {
+    for (const client of clients) {
+      const sockets = this.#sockets.get(client);
+      sockets?.delete(session);
+      if (sockets?.size === 0) this.#sockets.delete(client);
+    }
   }
 
   #open(client: string): { readonly channel: ClientChannel; readonly end: () => void } {

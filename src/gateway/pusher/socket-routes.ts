@@ -4,11 +4,12 @@ import { parseRealtime, type RealtimeTarget } from "../../protocol/pusher-api.ts
 import { openEventHub } from "../../state/open-event-hub.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { readFields } from "../body/read-body.ts";
-import { forbidden, invalid } from "../http/errors.ts";
+import { forbidden, HttpProblem, invalid, notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { ClientChannels } from "./client-channels.ts";
 import { Forwarder } from "./forwarder.ts";
 import { openRequestUpdates } from "./request-updates.ts";
+import { handshakeProblem, isSocketUpgrade, type HandshakeRequest } from "./socket-handshake.ts";
 import { SocketServer } from "./socket-server.ts";
 
 /** Dead peers are found so much later than they should be at most. */
@@ -32,6 +33,11 @@ export async function socketRoutes(app: FastifyInstance, context: GatewayContext
   else installForwarder(app, context, elsewhere);
 }
 
+/** Node's `shouldUpgradeCallback`: which requests become sockets. All others are answered by their routes. */
+export function upgrades(realtime: string | null): (request: HandshakeRequest) => boolean {
+  return realtime === null ? isSocketUpgrade : () => false;
+}
+
 function installSockets(app: FastifyInstance, context: GatewayContext, appSecret: () => Promise<string>): void {
   const { config, keys, metrics } = context;
   const channels = new ClientChannels({
@@ -44,10 +50,21 @@ function installSockets(app: FastifyInstance, context: GatewayContext, appSecret
     appKey: config.appKey,
     appSecret,
     maxSockets: config.maxSockets,
+    maxStrangersPerNetwork: config.maxUnsubscribedSocketsPerAddress,
+    subscribeWithinMs: config.socketSubscribeMs,
+    trustProxy: config.trustProxy,
     onSubscribe: (client, session) => channels.join(client, session),
     onUnsubscribe: (client, session) => channels.leave(client, session),
+    onEnded: (clients, session) => channels.ended(clients, session),
     onDropped: (count) => metrics.socketFrames.inc({ result: "dropped" }, count),
     onCount: (count) => metrics.sockets.set(count),
+    onDismissed: (reason) => metrics.socketsDismissed.inc({ reason }),
+  });
+  // A handshake that is in order never comes here.
+  app.get<{ Params: { readonly appKey: string } }>("/app/:appKey", async ({ params, raw }) => {
+    if (params.appKey !== config.appKey) throw notFound();
+    const { status, message, headers } = handshakeProblem(raw) ?? {};
+    throw new HttpProblem(status ?? 400, { message: message ?? "Bad Request." }, headers);
   });
   app.server.on("upgrade", (request, socket, head) => server.upgrade(request, socket, head));
   const timer = setInterval(() => server.check(), CHECK_EVERY_MS);

@@ -2,27 +2,45 @@ import { randomInt } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
-import { errorFrame, MAX_CLIENT_MESSAGE, PUSHER_CODES, PUSHER_PROTOCOL, type PusherProblem } from "../../protocol/pusher.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
-import { SocketSession, type SessionOptions, type Wire } from "./socket-session.ts";
+import { MAX_CLIENT_MESSAGE, protocolOf, PUSHER_CODES, type PusherProblem, type PusherProtocol } from "../../protocol/pusher.ts";
+import { peerNetwork } from "./peer-network.ts";
+import { socketTarget, type SocketTarget } from "./socket-handshake.ts";
+import { SocketSession, type SessionOptions } from "./socket-session.ts";
+import { closeSocket, SocketWire } from "./socket-wire.ts";
+import { Strangers } from "./strangers.ts";
 
-export interface SocketServerOptions extends Pick<SessionOptions, "onSubscribe" | "onUnsubscribe" | "onDropped"> {
+export interface SocketServerOptions extends Pick<SessionOptions, "onSubscribe" | "onUnsubscribe" | "onEnded" | "onDropped"> {
   readonly appKey: string;
   /** @throws AppError REDIS_UNAVAILABLE */
   readonly appSecret: () => Promise<string>;
   readonly maxSockets: number;
+  /** Sockets of one address (IPv6: /64) that have not subscribed yet. */
+  readonly maxStrangersPerNetwork: number;
+  /** A socket that has not subscribed within this is closed. */
+  readonly subscribeWithinMs: number;
+  /** A proxy writes `X-Forwarded-For`. */
+  readonly trustProxy: boolean;
   /** Called with the number of open sockets. */
   readonly onCount?: (count: number) => void;
+  /** A socket was closed for a limit. */
+  readonly onDismissed?: (reason: "full" | "late" | "displaced") => void;
   /** Default: `steadyNow`. */
   readonly now?: () => number;
 }
 
-/** A close that the peer does not answer is not waited for. */
-const CLOSE_GRACE_MS = 2_000;
 /** Of a peer that speaks before the secret is known. */
 const MOST_EARLY = 100;
+/** Sockets that were sent away and have not gone yet; more are cut off without waiting for their answer. */
+const MOST_LEAVING = 500;
 
-/** Takes sockets in and hands their messages to sessions. */
+/**
+ * Takes sockets in and hands their messages to sessions. One that has shown no key is a stranger, bounded in number and time:
+ *
+ *   open -- subscribes --> known: until it ends (its client's quota counts it)
+ *     |-- `subscribeWithinMs` --> closed 4202
+ *     '-- oldest of its network or of a full gateway, and another comes --> closed 4100
+ */
 export class SocketServer {
   readonly #options: SocketServerOptions;
   readonly #now: () => number;
@@ -34,38 +52,42 @@ export class SocketServer {
   });
   /** Null until the session has begun. */
   readonly #open = new Map<WebSocket, SocketSession | null>();
+  readonly #strangers: Strangers<WebSocket>;
+  readonly #leaving = new Set<WebSocket>();
   #isClosing = false;
 
   constructor(options: SocketServerOptions) {
     this.#options = options;
     this.#now = options.now ?? steadyNow;
+    this.#strangers = new Strangers(options.maxStrangersPerNetwork);
   }
 
   get size(): number {
     return this.#open.size;
   }
 
-  /** Listener of an HTTP server's `upgrade`. Whatever a peer sends, it never throws. */
+  /** Listener of an HTTP server's `upgrade`, for what `isSocketUpgrade` lets through. Whatever a peer sends, it never throws. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     // Without a listener an error of one socket would end the process.
     socket.on("error", () => socket.destroy());
-    const url = URL.parse(request.url ?? "/", "ws://gateway");
-    const [, key] = /^\/app\/([^/]+)\/?$/.exec(url?.pathname ?? "") ?? [];
-    if (url === null || key === undefined) {
-      socket.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    const target = socketTarget(request.url);
+    if (target === null) {
+      socket.destroy();
       return;
     }
+    const network = peerNetwork(request, this.#options.trustProxy);
     this.#server.handleUpgrade(request, socket, head, (ws) => {
       ws.on("error", () => undefined);
-      const problem = this.#refusal(key, url.searchParams.get("protocol"));
-      if (problem === null) this.#accept(ws).catch(() => closeSocket(ws, PUSHER_CODES.overCapacity));
-      else closeSocket(ws, problem);
+      const admitted = this.#admit(target);
+      if (typeof admitted !== "number") this.#dismiss(ws, admitted);
+      else this.#accept(ws, { connection: socket, protocol: admitted, network }).catch(() => closeSocket(ws, PUSHER_CODES.overCapacity));
     });
   }
 
-  /** Called now and then: asks silent peers, closes dead ones. */
+  /** Called now and then: asks silent peers, closes dead ones and those that did not subscribe in time. */
   check(): void {
     const now = this.#now();
+    for (const ws of this.#strangers.takeUntil(now - this.#options.subscribeWithinMs)) this.#evict(ws, "late");
     for (const session of this.#open.values()) session?.check(now);
   }
 
@@ -75,68 +97,83 @@ export class SocketServer {
     for (const ws of this.#open.keys()) closeSocket(ws, PUSHER_CODES.reconnect);
   }
 
-  #refusal(key: string, protocol: string | null): PusherProblem | null {
-    if (key !== this.#options.appKey) return PUSHER_CODES.unknownApp;
-    if (protocol === null) return PUSHER_CODES.noProtocol;
-    if (!/^\d+$/.test(protocol)) return PUSHER_CODES.badVersion;
-    if (Number(protocol) !== PUSHER_PROTOCOL) return PUSHER_CODES.protocolVersion;
+  /** The version to speak, or why not to. */
+  #admit({ appKey, protocol }: SocketTarget): PusherProtocol | PusherProblem {
+    if (appKey !== this.#options.appKey) return PUSHER_CODES.unknownApp;
+    const version = protocolOf(protocol);
+    if (typeof version !== "number") return version;
     if (this.#isClosing) return PUSHER_CODES.reconnect;
-    return this.#open.size >= this.#options.maxSockets ? PUSHER_CODES.overCapacity : null;
+    return this.#makeRoom() ? version : PUSHER_CODES.overCapacity;
   }
 
-  async #accept(ws: WebSocket): Promise<void> {
-    const { appKey, appSecret, onSubscribe, onUnsubscribe, onDropped, onCount } = this.#options;
+  /** A full gateway lets its oldest stranger go. False when all are known. */
+  #makeRoom(): boolean {
+    if (this.#open.size < this.#options.maxSockets) return true;
+    const oldest = this.#strangers.takeOldest();
+    if (oldest === null) this.#options.onDismissed?.("full");
+    else this.#evict(oldest, "displaced");
+    return oldest !== null;
+  }
+
+  #evict(ws: WebSocket, reason: "late" | "displaced"): void {
+    this.#forget(ws);
+    this.#options.onDismissed?.(reason);
+    this.#dismiss(ws, reason === "late" ? PUSHER_CODES.unsubscribed : PUSHER_CODES.overCapacity);
+  }
+
+  /** It no longer counts as open. Those that do not answer the close do not pile up either. */
+  #dismiss(ws: WebSocket, problem: PusherProblem): void {
+    this.#leaving.add(ws);
+    ws.once("close", () => this.#leaving.delete(ws));
+    closeSocket(ws, problem);
+    if (this.#leaving.size > MOST_LEAVING) this.#leaving.values().next().value?.terminate();
+  }
+
+  #forget(ws: WebSocket): void {
+    const session = this.#open.get(ws);
+    if (!this.#open.delete(ws)) return;
+    this.#strangers.delete(ws);
+    session?.ended();
+    this.#options.onCount?.(this.#open.size);
+  }
+
+  async #accept(
+    ws: WebSocket,
+    peer: { readonly connection: Duplex; readonly protocol: PusherProtocol; readonly network: string },
+  ): Promise<void> {
+    const { appKey, appSecret, onSubscribe, onUnsubscribe, onEnded, onDropped, onCount } = this.#options;
     this.#open.set(ws, null);
+    const displaced = this.#strangers.add(ws, { network: peer.network, since: this.#now() });
+    if (displaced !== null) this.#evict(displaced, "displaced");
     onCount?.(this.#open.size);
-    ws.once("close", () => {
-      this.#open.get(ws)?.ended();
-      this.#open.delete(ws);
-      onCount?.(this.#open.size);
-    });
+    ws.once("close", () => this.#forget(ws));
     const early: string[] = [];
     const keep = (data: Buffer): void => void (early.length < MOST_EARLY && early.push(data.toString()));
     ws.on("message", keep);
     const secret = await appSecret();
-    if (ws.readyState !== ws.OPEN) return;
+    if (!this.#open.has(ws) || ws.readyState !== ws.OPEN) return;
     const session: SocketSession = new SocketSession(
       {
         app: { key: appKey, secret },
         socketId: `${randomInt(2 ** 31)}.${randomInt(2 ** 31)}`,
-        wire: wireOf(ws, () => session.drained()),
-        onSubscribe,
+        protocol: peer.protocol,
+        wire: new SocketWire(ws, peer.connection, () => session.drained()),
+        onSubscribe: (client, subscriber) => {
+          const problem = onSubscribe(client, subscriber);
+          if (problem === null) this.#strangers.delete(ws);
+          return problem;
+        },
         onUnsubscribe,
+        onEnded,
         ...(onDropped !== undefined && { onDropped }),
       },
       this.#now(),
     );
     this.#open.set(ws, session);
     ws.off("message", keep);
-    ws.on("message", (data: Buffer) => session.receive(data.toString(), this.#now()));
+    // One that was sent away may have spoken before it heard of it.
+    ws.on("message", (data: Buffer) => void (this.#open.has(ws) && session.receive(data.toString(), this.#now())));
     for (const sign of ["ping", "pong"]) ws.on(sign, () => session.heard(this.#now()));
     for (const text of early) session.receive(text, this.#now());
   }
-}
-
-function wireOf(ws: WebSocket, onDrained: () => void): Wire {
-  const settled = (error?: Error | null): void => {
-    if (error === undefined || error === null) onDrained();
-  };
-  return {
-    send: (frame) => {
-      if (ws.readyState === ws.OPEN) ws.send(frame, { binary: false }, settled);
-    },
-    close: (problem) => closeSocket(ws, problem),
-    get bufferedBytes() {
-      return ws.bufferedAmount;
-    },
-  };
-}
-
-/** Says why, closes, and does not wait for a peer that is not there. */
-function closeSocket(ws: WebSocket, problem: PusherProblem): void {
-  if (ws.readyState !== ws.OPEN) return;
-  ws.send(errorFrame(problem), () => undefined);
-  ws.close(problem.code, problem.message);
-  const timer = setTimeout(() => ws.terminate(), CLOSE_GRACE_MS);
-  ws.once("close", () => clearTimeout(timer));
 }

@@ -1,22 +1,30 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { channelAuth, channelOf, PUSHER_CODES, type PusherProblem } from "../../protocol/pusher.ts";
+import { channelAuth, channelOf, PUSHER_CODES, type PusherProblem, type PusherProtocol } from "../../protocol/pusher.ts";
 import { ACTIVITY_TIMEOUT_S, MOST_REFUSALS, SocketSession, type Update } from "./socket-session.ts";
 
 const APP = { key: "app", secret: "secret" };
 
 /** A socket whose buffer the test fills and empties. */
-function open(problem: PusherProblem | null = null): {
+function open(
+  problem: PusherProblem | null = null,
+  protocol: PusherProtocol = 7,
+): {
   readonly session: SocketSession;
   readonly sent: string[];
   readonly closed: PusherProblem[];
   readonly joined: string[];
+  /** Of the clients whose key was shown, at the end. */
+  readonly shown: string[];
+  pings: number;
   dropped: number;
   buffer: number;
 } {
-  const rig = { sent: [] as string[], closed: [] as PusherProblem[], joined: [] as string[], buffer: 0, dropped: 0 };
+  const lists = { sent: [] as string[], closed: [] as PusherProblem[], joined: [] as string[], shown: [] as string[] };
+  const rig = { ...lists, buffer: 0, dropped: 0, pings: 0 };
   const wire = {
     send: (text: string | Buffer) => void rig.sent.push(text.toString()),
+    ping: () => void (rig.pings += 1),
     close: (why: PusherProblem) => void rig.closed.push(why),
     get bufferedBytes() {
       return rig.buffer;
@@ -26,12 +34,14 @@ function open(problem: PusherProblem | null = null): {
     {
       app: APP,
       socketId: "1.2",
+      protocol,
       wire,
       onSubscribe: (client) => {
         rig.joined.push(client);
         return problem;
       },
       onUnsubscribe: (client) => rig.joined.push(`-${client}`),
+      onEnded: (clients) => rig.shown.push(...clients),
       onDropped: (count) => (rig.dropped += count),
     },
     0,
@@ -100,6 +110,7 @@ test("a silent peer is asked, and closed when it does not answer", () => {
   );
   rig.session.check(quiet);
   assert.ok(rig.sent.at(-1)?.includes("pusher:ping"));
+  assert.equal(rig.pings, 1, "by the WebSocket, too: the Java, .NET and Swift libraries answer nothing else");
   rig.session.receive(JSON.stringify({ event: "pusher:pong", data: {} }), quiet + 5);
   rig.session.check(2 * quiet);
   assert.deepEqual(rig.closed, []);
@@ -124,8 +135,29 @@ test("only a right signature of this very socket and channel subscribes, once; l
   assert.deepEqual(rig.joined, ["me"]);
   rig.session.receive(JSON.stringify({ event: "pusher:unsubscribe", data: { channel } }), 2);
   subscribe(channel, channelAuth(APP, "1.2", channel));
+  assert.deepEqual(rig.shown, []);
   rig.session.ended();
   assert.deepEqual(rig.joined, ["me", "-me", "me", "-me"]);
+  assert.deepEqual(rig.shown, ["me"]);
+});
+
+test("version 7 is told after how many silent seconds to ask, older ones are not", () => {
+  for (const protocol of [5, 6, 7] as const) {
+    const [established = ""] = open(null, protocol).sent;
+    const { event, data } = JSON.parse(established) as { event: string; data: string };
+    assert.equal(event, "pusher:connection_established");
+    const fields = protocol === 7 ? { socket_id: "1.2", activity_timeout: ACTIVITY_TIMEOUT_S } : { socket_id: "1.2" };
+    assert.deepEqual(JSON.parse(data), fields);
+  }
+});
+
+test("a refusal comes under the name that the .NET library (version 5) waits for, too", () => {
+  for (const protocol of [5, 6, 7] as const) {
+    const rig = open(null, protocol);
+    subscriber(rig.session)(channelOf("me"), "app:wrong");
+    const events = rig.sent.slice(1).map((text) => (JSON.parse(text) as { event: string }).event);
+    assert.deepEqual(events, ["pusher:subscription_error", ...(protocol === 5 ? ["pusher_internal:subscription_error"] : [])]);
+  }
 });
 
 test("a peer that tries signature after signature is closed as unauthorised", () => {

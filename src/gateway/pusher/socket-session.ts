@@ -1,17 +1,21 @@
 import {
   clientOfChannel,
   errorFrame,
+  establishedFrame,
   frame,
   isChannelAuth,
   parseClientMessage,
   PUSHER_CODES,
-  refusalFrame,
+  refusalFrames,
   type PusherProblem,
+  type PusherProtocol,
 } from "../../protocol/pusher.ts";
 
 /** The socket below a session. After `close` it takes nothing more. */
 export interface Wire {
   send(frame: string | Buffer): void;
+  /** A ping of the WebSocket itself, which every library answers by itself. */
+  ping(): void;
   close(problem: PusherProblem): void;
   /** Bytes that wait to be sent. */
   readonly bufferedBytes: number;
@@ -31,10 +35,13 @@ export interface Update {
 export interface SessionOptions {
   readonly app: { readonly key: string; readonly secret: string };
   readonly socketId: string;
+  readonly protocol: PusherProtocol;
   readonly wire: Wire;
   /** Null: from now on the session is given the client's updates. */
   readonly onSubscribe: (client: string, session: SocketSession) => PusherProblem | null;
   readonly onUnsubscribe: (client: string, session: SocketSession) => void;
+  /** The connection is gone; `clients` are those whose key it has shown. */
+  readonly onEnded: (clients: ReadonlySet<string>, session: SocketSession) => void;
   /** So many updates were superseded before they could be sent. */
   readonly onDropped?: (count: number) => void;
 }
@@ -67,6 +74,8 @@ export class SocketSession {
   readonly socketId: string;
   readonly #options: SessionOptions;
   readonly #clients = new Set<string>();
+  /** Those whose channel it has ever subscribed to. */
+  readonly #shown = new Set<string>();
   /** Per request, what waits for the socket. */
   readonly #held = new Map<string, Held>();
   readonly #ended = new Set<string>();
@@ -78,8 +87,7 @@ export class SocketSession {
     this.#options = options;
     this.socketId = options.socketId;
     this.#heardAt = now;
-    const data = { socket_id: options.socketId, activity_timeout: ACTIVITY_TIMEOUT_S };
-    options.wire.send(frame("pusher:connection_established", data));
+    options.wire.send(establishedFrame(options.protocol, options.socketId, ACTIVITY_TIMEOUT_S));
   }
 
   /** The peer gave a sign of life. */
@@ -108,12 +116,16 @@ export class SocketSession {
     }
   }
 
-  /** Called now and then. Asks a silent peer, closes a dead one. */
+  /**
+   * Called now and then. Asks a silent peer, closes a dead one. Either answer will do: the Java, .NET and Swift libraries pass over
+   * `pusher:ping`, since the library below them answers the WebSocket's own.
+   */
   check(now: number): void {
     if (now - this.#heardAt < ACTIVITY_TIMEOUT_S * 1_000) return;
     if (this.#isAsked) return this.#options.wire.close(PUSHER_CODES.pongMissing);
     this.#isAsked = true;
     this.#heardAt = now;
+    this.#options.wire.ping();
     this.#options.wire.send(frame("pusher:ping", {}));
   }
 
@@ -151,20 +163,23 @@ export class SocketSession {
     for (const client of this.#clients) this.#options.onUnsubscribe(client, this);
     this.#clients.clear();
     this.#held.clear();
+    this.#options.onEnded(this.#shown, this);
   }
 
   #subscribe(channel: string, auth: string): void {
-    const { app, wire, onSubscribe } = this.#options;
+    const { app, protocol, wire, onSubscribe } = this.#options;
     const client = clientOfChannel(channel);
     if (client === null || !isChannelAuth(app, this.socketId, channel, auth)) {
       this.#refusals += 1;
       if (this.#refusals > MOST_REFUSALS) return wire.close(PUSHER_CODES.unauthorized);
-      return wire.send(refusalFrame(channel, client === null ? "This channel does not exist" : "Invalid signature"));
+      const error = client === null ? "This channel does not exist" : "Invalid signature";
+      return refusalFrames(protocol, channel, error).forEach((each) => wire.send(each));
     }
     const isNew = !this.#clients.has(client);
     const problem = isNew ? onSubscribe(client, this) : null;
     if (problem !== null) return wire.close(problem);
     this.#clients.add(client);
+    this.#shown.add(client);
     wire.send(frame("pusher_internal:subscription_succeeded", {}, channel));
   }
 

@@ -1,5 +1,5 @@
 import type { JobState } from "../../core/job-state.ts";
-import { ERROR_TABLE, isErrorCode, type ErrorCode } from "../../protocol/error.ts";
+import { ERROR_TABLE, isErrorCode, publicMessage, type ErrorCode } from "../../protocol/error.ts";
 import type { JobEvent } from "../../protocol/event.ts";
 import { channelOf, frame } from "../../protocol/pusher.ts";
 import { previewUri } from "../views/status-body.ts";
@@ -17,6 +17,12 @@ export interface UpdatePayload {
   readonly result_url: string | null;
   readonly error_code?: string;
   readonly error_message?: string;
+  /** The code of the closed error table. */
+  readonly error_reason?: ErrorCode;
+  /** The field of the request that is to blame. */
+  readonly error_field?: string | null;
+  /** Told from the present state: at a subscription, or after an outage. The client may have heard of it before. Absent otherwise. */
+  readonly replayed?: true;
 }
 
 /** Null for events that change nothing for a client: a job that goes back to its queue stays in processing. */
@@ -31,7 +37,7 @@ export function updateOf(event: JobEvent, resultUrl: string | null): UpdatePaylo
     case "done":
       return { ...base, status: "done", progress: "100.00", result_url: resultUrl };
     case "error":
-      return { ...base, status: "error", ...errorOf(event.errorCode ?? "INTERNAL") };
+      return { ...base, status: "error", ...errorOf({ code: event.errorCode, message: event.errorMessage, field: event.errorField }) };
     case "requeued":
       return null;
   }
@@ -39,7 +45,8 @@ export function updateOf(event: JobEvent, resultUrl: string | null): UpdatePaylo
 
 /** What is told of a request's present state; null while it waits in its queue. */
 export function presentOf(id: string, state: JobState, resultUrl: string | null): UpdatePayload | null {
-  const base = { request_id: id, progress: state.progress.toFixed(2), preview: previewUri(state.preview), result_url: resultUrl };
+  const progress = state.progress.toFixed(2);
+  const base = { request_id: id, progress, preview: previewUri(state.preview), result_url: resultUrl, replayed: true } as const;
   switch (state.status) {
     case "pending":
       return null;
@@ -48,7 +55,7 @@ export function presentOf(id: string, state: JobState, resultUrl: string | null)
     case "done":
       return { ...base, status: "done" };
     case "error":
-      return { ...base, status: "error", ...errorOf(state.error?.code ?? "INTERNAL") };
+      return { ...base, status: "error", ...errorOf(state.error === null ? {} : { ...state.error, message: publicMessage(state.error) }) };
   }
 }
 
@@ -67,8 +74,16 @@ export function toUpdate(client: string, payload: UpdatePayload, seq: number): U
   };
 }
 
-/** A code that a newer worker wrote is told as an internal error. */
-function errorOf(code: ErrorCode): { readonly error_code: string; readonly error_message: string } {
-  const { apiCode, publicText } = ERROR_TABLE[isErrorCode(code) ? code : "INTERNAL"];
-  return { error_code: apiCode, error_message: publicText };
+interface Told {
+  readonly code?: ErrorCode | undefined;
+  /** What clients read; absent in events of older workers. */
+  readonly message?: string | undefined;
+  readonly field?: string | undefined;
+}
+
+/** A code that a newer worker wrote is told as an internal error, as the status tells it. */
+function errorOf({ code, message, field }: Told): Pick<UpdatePayload, "error_code" | "error_message" | "error_reason" | "error_field"> {
+  if (!isErrorCode(code)) return errorOf({ code: "INTERNAL" });
+  const { apiCode, publicText } = ERROR_TABLE[code];
+  return { error_code: apiCode, error_message: message ?? publicText, error_reason: code, error_field: field ?? null };
 }

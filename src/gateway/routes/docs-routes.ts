@@ -1,7 +1,8 @@
 import type { FastifyInstance } from "fastify";
 import { packageVersion } from "../../config/package-info.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { openapiOf } from "../views/openapi.ts";
+import { CONSOLE_FILES } from "../console/console-routes.ts";
+import { openapiOf } from "../openapi/document.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -10,9 +11,14 @@ export async function docsRoutes(app: FastifyInstance, context: GatewayContext):
   const document = async (): Promise<Json> => {
     // Without Redis only the models that are here are known.
     const entries = await context.offered.list().catch(() => context.models.list().filter(({ state }) => state === "available"));
-    return openapiOf({ version: packageVersion(), publicUrl: context.publicUrl(), models: entries.map(({ manifest }) => manifest) });
+    const { allowHttpWebhooks, webhookHeaderPrefix: headerPrefix, appKey, realtime } = context.config;
+    const consoleFiles = CONSOLE_FILES.filter((name) => name !== "index.html");
+    const models = entries.map(({ manifest }) => manifest);
+    const shared = { version: packageVersion(), publicUrl: context.publicUrl(), consoleFiles };
+    return openapiOf({ ...shared, models, allowHttpWebhooks, headerPrefix, appKey, elsewhere: realtime !== null });
   };
   app.get("/openapi.json", document);
+  app.get("/docs/style.css", async (_request, reply) => reply.type("text/css; charset=utf-8").send(""));
   app.get("/docs", async (_request, reply) => reply.type("text/html; charset=utf-8").send(pageOf(await document())));
 }
 

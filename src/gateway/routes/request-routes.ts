@@ -6,13 +6,13 @@ import { readStates, type UnreadableRequest } from "../../requests/read-state.ts
 import { whyWaiting } from "../../requests/why-waiting.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { conflict, invalid } from "../http/errors.ts";
+import { limitOf } from "../http/page-query.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { describeRequest, ownRequest, type FoundRequest } from "../views/request-view.ts";
-import { askedFields, errorFields, IN_A_LIST, waitFields } from "../views/status-body.ts";
+import { askedFields, errorFields, IN_A_LIST, unreadableFields, waitFields } from "../views/status-body.ts";
 
 const STATUSES: readonly string[] = ["pending", "processing", "done", "error"];
 const DEFAULT_PAGE = 20;
-const MAX_PAGE = 50;
 
 /** One's own requests: status, list, cancel. */
 export async function requestRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
@@ -23,20 +23,22 @@ export async function requestRoutes(app: FastifyInstance, context: GatewayContex
 
   app.post<{ Params: { id: string } }>("/api/v1/client/requests/:id/cancel", async (request) => {
     const client = clientOf(request).id;
-    const { state } = await ownRequest(context, client, request.params.id);
+    const found = await ownRequest(context, client, request.params.id);
+    if (isUnreadable(found)) throw conflict(`The request cannot be cancelled by this version (${found.unreadable}).`);
+    const { state } = found;
     if (state.status === "done" || state.status === "error") throw conflict("The request has already ended.");
     await cancelJob(context, request.params.id);
     return { data: await describeRequest(context, await ownRequest(context, client, request.params.id)) };
   });
 
   app.get<{ Querystring: Readonly<Record<string, unknown>> }>("/api/v1/client/requests", async (request) => {
-    const { status, limit, cursor } = request.query;
+    const { status, cursor } = request.query;
     if (status !== undefined && status !== "" && !STATUSES.includes(status as string))
       throw invalid({ status: [`The status field must be one of ${STATUSES.join(", ")}.`] });
     const wanted = typeof status === "string" && status !== "" ? status : null;
     return listRequests(context, clientOf(request).id, {
       wanted,
-      limit: pageSize(limit),
+      limit: limitOf(request.query, DEFAULT_PAGE),
       cursor: typeof cursor === "string" ? cursor : null,
     });
   });
@@ -51,11 +53,13 @@ async function listRequests(
   const page = await context.index.page(client, { cursor, limit });
   const found = await readStates(context, page.ids);
   const shown = found.filter((each) => wanted === null || (isUnreadable(each) ? "error" : each.state.status) === wanted);
-  const data = await Promise.all(shown.map(async (each) => (isUnreadable(each) ? unreadableEntry(each) : rowOf(context, each))));
+  const data = await Promise.all(shown.map(async (each) => rowOf(context, each)));
   return { data, meta: { next_cursor: page.cursor, per_page: limit } };
 }
 
-async function rowOf(context: GatewayContext, { record, state }: FoundRequest): Promise<Readonly<Record<string, unknown>>> {
+async function rowOf(context: GatewayContext, found: FoundRequest | UnreadableRequest): Promise<Readonly<Record<string, unknown>>> {
+  if (isUnreadable(found)) return { ...unreadableFields(found), inference_type: null, ended_at: null };
+  const { record, state } = found;
   return {
     request_id: record.id,
     ...askedFields(record, IN_A_LIST),
@@ -63,28 +67,7 @@ async function rowOf(context: GatewayContext, { record, state }: FoundRequest): 
     status: state.status,
     progress: Math.round(state.progress * 100) / 100,
     ended_at: state.endedAt === null ? null : new Date(state.endedAt).toISOString(),
+    ...errorFields(state),
     ...waitFields(await whyWaiting(context.offered, { record, state })),
   };
-}
-
-/** A request that another version recorded, or that is damaged: it is there, and what failed is that this gateway cannot read it. */
-function unreadableEntry({ id }: UnreadableRequest): Readonly<Record<string, unknown>> {
-  return {
-    request_id: id,
-    task: null,
-    inference_type: null,
-    model: null,
-    status: "error",
-    progress: 0,
-    created_at: null,
-    params: null,
-    params_truncated: false,
-    ended_at: null,
-    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: "" }, endedAt: null }),
-  };
-}
-
-function pageSize(given: unknown): number {
-  const number = Number(given ?? DEFAULT_PAGE);
-  return Number.isInteger(number) && number >= 1 ? Math.min(MAX_PAGE, number) : DEFAULT_PAGE;
 }

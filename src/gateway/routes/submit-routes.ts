@@ -3,10 +3,10 @@ import { acceptSubmit } from "../submit/accept-submit.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { leaveJson } from "../body/parse-plain-bodies.ts";
 import { readTaskBody } from "../body/read-body.ts";
-import { HttpProblem, invalid, notFound } from "../http/errors.ts";
+import { HttpProblem, invalid } from "../http/errors.ts";
 import type { AuthenticatedClient, GatewayContext } from "../gateway-context.ts";
 import { priceOf } from "../submit/price-of.ts";
-import { isTaskPath, resolveTask } from "../submit/resolve-task.ts";
+import { resolveTask, TASK_PATHS } from "../submit/resolve-task.ts";
 
 const MAX_IDEMPOTENCY_KEY = 255;
 
@@ -17,21 +17,19 @@ const MAX_IDEMPOTENCY_KEY = 255;
 export async function submitRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
   await app.register(async (scope) => {
     leaveJson(scope);
-    scope.post<{ Params: { task: string } }>("/api/v1/client/:task", async (request, reply) => {
-      const { task } = request.params;
-      if (!isTaskPath(task)) throw notFound();
-      const client = clientOf(request);
-      const key = idempotencyKey(request);
-      await limitRate(context, client, reply);
-      const resolved = await resolveTask(task, await readTaskBody(request));
-      const { id, ignored } = await acceptSubmit(context, { ...resolved, client, key });
-      return { data: { request_id: id, ...(ignored.length > 0 && { ignored_fields: ignored }) } };
-    });
-    scope.post<{ Params: { task: string } }>("/api/v1/client/:task/price-calculation", async (request) => {
-      const { task } = request.params;
-      if (!isTaskPath(task)) throw notFound();
-      return { data: { price: await priceOf(context, task, await readTaskBody(request)) } };
-    });
+    for (const task of TASK_PATHS) {
+      scope.post(`/api/v1/client/${task}`, async (request, reply) => {
+        const client = clientOf(request);
+        const key = idempotencyKey(request);
+        await limitRate(context, client, reply);
+        const resolved = await resolveTask(task, await readTaskBody(request));
+        const { id, ignored } = await acceptSubmit(context, { ...resolved, client, key });
+        return { data: { request_id: id, ...(ignored.length > 0 && { ignored_fields: ignored }) } };
+      });
+      scope.post(`/api/v1/client/${task}/price-calculation`, async (request) => ({
+        data: { price: await priceOf(context, task, await readTaskBody(request)) },
+      }));
+    }
   });
 }
 

@@ -111,19 +111,20 @@ function deliveryRoutes(app: FastifyInstance, context: GatewayContext): void {
   const { deliveries, queues } = context;
 
   app.get<{ Params: { id: string } }>(DELIVERIES, async (request) => {
-    const { record } = await ownRequest(context, clientOf(request).id, request.params.id);
-    const found = await deliveries.ofRequest(record.id);
+    const { id } = request.params;
+    await ownRequest(context, clientOf(request).id, id);
+    const found = await deliveries.ofRequest(id);
     return { data: found.map(deliveryView) };
   });
 
   app.post<{ Params: { id: string; delivery: string } }>(`${DELIVERIES}/:delivery/redeliver`, async (request) => {
-    const { record } = await ownRequest(context, clientOf(request).id, request.params.id);
-    const deliveryId = request.params.delivery;
+    const { id, delivery: deliveryId } = request.params;
+    await ownRequest(context, clientOf(request).id, id);
     const known = await deliveries.get(deliveryId);
-    if (known === null || known.requestId !== record.id) throw notFound();
+    if (known === null || known.requestId !== id) throw notFound();
     const number = await deliveries.reopen(deliveryId);
     if (number === null) throw conflict("The delivery is still being attempted.");
-    await queues.deliverAgain({ requestId: record.id, deliveryId, number });
+    await queues.deliverAgain({ requestId: id, deliveryId, number });
     const reopened = await deliveries.get(deliveryId);
     if (reopened === null) throw notFound();
     return { data: deliveryView(reopened) };

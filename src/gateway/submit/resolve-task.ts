@@ -1,5 +1,5 @@
 import { isAbsent } from "../../core/field-value.ts";
-import { isTask, type Task } from "../../protocol/task.ts";
+import { isTask, TASK_NAMES, type Task } from "../../protocol/task.ts";
 import { mediaType } from "../../requests/media-type.ts";
 import type { RequestBody } from "../body/read-body.ts";
 import { readHead } from "../body/read-head.ts";
@@ -19,10 +19,8 @@ export interface ResolvedTask {
 const VIDEO_PATH = /\.(mp4|m4v|mov|webm|mkv|avi)$/i;
 const HEAD_BYTES = 16;
 
-/** Whether anything is submitted under this name. */
-export function isTaskPath(name: string): boolean {
-  return name === TRANSCRIBE || isTask(name);
-}
+/** Names under which something is submitted. Each is a route of its own, so that other names and methods are known to be none. */
+export const TASK_PATHS: readonly string[] = [...TASK_NAMES, TRANSCRIBE];
 
 /** The task that a path and a body mean: `transcribe` is sound or film, uploaded or linked. @throws HttpProblem 422 for two sources */
 export async function resolveTask(name: string, body: RequestBody): Promise<ResolvedTask> {

@@ -1,5 +1,6 @@
 import type { Manifest } from "../../protocol/manifest.ts";
 import { TASKS } from "../../protocol/task.ts";
+import { limitOf, positiveOf } from "../http/page-query.ts";
 
 export interface PageQuery {
   readonly page: number;
@@ -11,17 +12,12 @@ export interface PageQuery {
 }
 
 const DEFAULT_LIMIT = 25;
-const MAX_LIMIT = 50;
 
-/** `page`, `limit` and `filter[inference_types]` of a query string; what is no number counts as absent, limits are clamped. */
+/** `page`, `limit` and `filter[inference_types]` of a query string; limits are clamped. @throws HttpProblem 422 */
 export function pageQuery(query: Readonly<Record<string, unknown>>, path: string): PageQuery {
-  const number = (given: unknown, fallback: number): number => {
-    const value = Number(given ?? fallback);
-    return Number.isInteger(value) && value >= 1 ? value : fallback;
-  };
   const filter = query["filter[inference_types]"];
   const types = typeof filter === "string" && filter.trim() !== "" ? filter.split(",").map((type) => type.trim()) : null;
-  return { page: number(query["page"], 1), limit: Math.min(MAX_LIMIT, number(query["limit"], DEFAULT_LIMIT)), types, path };
+  return { page: positiveOf(query, "page", 1), limit: limitOf(query, DEFAULT_LIMIT), types, path };
 }
 
 /** One page of models in the shape of Laravel's paginator. */
@@ -29,7 +25,7 @@ export function modelsPage(models: readonly Manifest[], { page, limit, types, pa
   const bodies = models.map(modelBody).filter(({ inference_types: own }) => types === null || own.some((type) => types.includes(type)));
   const last = Math.max(1, Math.ceil(bodies.length / limit));
   const data = bodies.slice((page - 1) * limit, page * limit);
-  const filter = types === null ? "" : `&filter[inference_types]=${encodeURIComponent(types.join(","))}`;
+  const filter = types === null ? "" : `&filter%5Binference_types%5D=${encodeURIComponent(types.join(","))}`;
   const link = (number: number): string => `${path}?page=${number}&limit=${limit}${filter}`;
   return {
     data,

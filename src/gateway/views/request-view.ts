@@ -1,12 +1,12 @@
 import type { JobState } from "../../core/job-state.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import { linkToFile } from "../../requests/link-to-file.ts";
-import { readState } from "../../requests/read-state.ts";
+import { readState, type UnreadableRequest } from "../../requests/read-state.ts";
 import { whyWaiting } from "../../requests/why-waiting.ts";
 import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
-import { HttpProblem, notFound } from "../http/errors.ts";
+import { notFound } from "../http/errors.ts";
 import type { GatewayContext } from "../gateway-context.ts";
-import { statusBody } from "./status-body.ts";
+import { statusBody, unreadableStatus } from "./status-body.ts";
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -16,21 +16,23 @@ export interface FoundRequest {
 }
 
 /**
- * A client's own request. @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist; 500 with the reason for one whose
- * record this gateway cannot read
+ * A client's own request. One that another version wrote, or that is damaged, is there and is not read: the client's index says whose it is.
+ * @throws HttpProblem 404, also for somebody else's: nobody learns which ids exist
  */
-export async function ownRequest(context: GatewayContext, client: string, id: string): Promise<FoundRequest> {
+export async function ownRequest(context: GatewayContext, client: string, id: string): Promise<FoundRequest | UnreadableRequest> {
   const found = UUID.test(id) ? await orUnreadable(readState(context, id)) : null;
-  if (isUnreadable(found)) throw (await context.index.has(client, id)) ? new HttpProblem(500, { message: found.unreadable }) : notFound();
-  if (found === null || found.record.client !== client) throw notFound();
+  if (isUnreadable(found) && (await context.index.has(client, id))) return { id, ...found };
+  if (found === null || isUnreadable(found) || found.record.client !== client) throw notFound();
   return found;
 }
 
 /** The whole status body of a request, with fresh links and an estimate. */
 export async function describeRequest(
   context: GatewayContext,
-  { record, state }: FoundRequest,
+  found: FoundRequest | UnreadableRequest,
 ): Promise<Readonly<Record<string, unknown>>> {
+  if (isUnreadable(found)) return unreadableStatus(found);
+  const { record, state } = found;
   const files = (state.result?.files ?? []).filter(({ role }) => role !== "extra");
   const links = new Map(await Promise.all(files.map(async (file) => [file.name, await linkToFile(context, record, file)] as const)));
   const position = state.status === "pending" ? await context.queues.position(record.queue, record.id) : null;

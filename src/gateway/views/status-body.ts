@@ -1,9 +1,10 @@
 import { askedParams, type ParamsRoom } from "../../core/asked-params.ts";
 import type { JobState } from "../../core/job-state.ts";
 import type { WaitReason } from "../../core/model-availability.ts";
-import { ERROR_TABLE } from "../../protocol/error.ts";
+import { ERROR_TABLE, publicMessage } from "../../protocol/error.ts";
 import type { RequestRecord } from "../../protocol/request.ts";
 import type { ResultFile, Timings } from "../../protocol/result.ts";
+import type { UnreadableRequest } from "../../requests/read-state.ts";
 
 export interface StatusFacts {
   readonly record: RequestRecord;
@@ -41,6 +42,42 @@ export function statusBody({ record, state, linkOf, position, etaMs, waits }: St
   };
 }
 
+/**
+ * The same of a request that another version recorded, or that is damaged: what failed is that this gateway cannot read it, and the message
+ * says why.
+ */
+export function unreadableStatus(unreadable: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    ...unreadableFields(unreadable),
+    preview: null,
+    result_url: null,
+    results_alt_formats: null,
+    result: null,
+    result_omitted: null,
+    queue_position: null,
+    eta_ms: null,
+    processing_time_ms: null,
+    seed: null,
+    timings: null,
+  };
+}
+
+/** What a row of a list tells of it, too. */
+export function unreadableFields({ id, unreadable }: UnreadableRequest): Readonly<Record<string, unknown>> {
+  return {
+    request_id: id,
+    task: null,
+    model: null,
+    created_at: null,
+    params: null,
+    params_truncated: false,
+    status: "error",
+    progress: 0,
+    ...errorFields({ error: { code: "RECORD_UNREADABLE", message: unreadable, detail: `(${unreadable})` }, endedAt: null }),
+    ...waitFields(null),
+  };
+}
+
 /** Any text that the API takes, and some of them. */
 const WHOLE: ParamsRoom = { text: 10_001, whole: 32_000 };
 /** Of a row in a list: enough to know a request again. */
@@ -65,17 +102,29 @@ export function processingMs({ record, state }: Pick<StatusFacts, "record" | "st
   return record.startedAt === null || state.endedAt === null ? null : Math.max(0, state.endedAt - record.startedAt);
 }
 
+const NO_ERROR = {
+  error_code: null,
+  error_message: null,
+  error_reason: null,
+  error_field: null,
+  retryable: null,
+  failed_at: null,
+  error: null,
+};
+
 /** The fields of a failure, as clients of the contract know them; all null unless the status is `error`. */
 export function errorFields({ error, endedAt }: Pick<JobState, "error" | "endedAt">): Readonly<Record<string, unknown>> {
-  if (error === null) return { error_code: null, error_message: null, error_reason: null, retryable: null, failed_at: null, error: null };
-  const { apiCode, publicText, retry } = ERROR_TABLE[error.code];
+  if (error === null) return NO_ERROR;
+  const { apiCode, retryable } = ERROR_TABLE[error.code];
+  const message = publicMessage(error);
   return {
     error_code: apiCode,
-    error_message: publicText,
+    error_message: message,
     error_reason: error.code,
-    retryable: retry !== "never",
+    error_field: error.field ?? null,
+    retryable,
     failed_at: endedAt === null ? null : new Date(endedAt).toISOString(),
-    error: publicText,
+    error: message,
   };
 }
 

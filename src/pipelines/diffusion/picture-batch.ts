@@ -113,7 +113,7 @@ export class PictureBatch<Text> {
   async #encodeImage(image: RgbImage, { width, height }: PictureJob): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null)
-      throw new AppError("INVALID_INPUT", `model ${this.#slug} has no image-to-image (its manifest does not list img2img)`);
+      throw new AppError("INTERNAL", `model ${this.#slug} has no image-to-image and was given a picture; this is a bug`);
     return encoder.encode(resizeLanczos(image, width, height));
   }
 

@@ -1,8 +1,8 @@
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { stringParam } from "../../protocol/job.ts";
+import { invalidParam, stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { firstStep } from "./flow-match-schedule.ts";
-import { invalidParam, ParamReader } from "../job-params.ts";
+import { ParamReader } from "../job-params.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
 
 /** A job's parameters, checked, with the manifest's defaults filled in. */

@@ -68,11 +68,19 @@ class PicturePipeline<Text> implements Pipeline {
 
   async #readStart(job: RunnerJob): Promise<RgbImage> {
     if (this.#model.encoder === null) {
-      throw new AppError("INVALID_INPUT", `model ${this.#manifest.slug} has no image-to-image: its manifest does not list img2img`);
+      const { slug } = this.#manifest;
+      const detail = `Model ${slug} does no image-to-image.`;
+      throw new AppError("INVALID_INPUT", `model ${slug} has no image-to-image: its manifest does not list img2img`, {
+        field: "model",
+        detail,
+      });
     }
     const input = job.inputs[0];
-    if (input === undefined) throw new AppError("INVALID_INPUT", `job ${job.id}: task img2img needs an input image, it has none`);
-    return readImage(input.path);
+    if (input === undefined) {
+      const detail = "Task img2img needs an image.";
+      throw new AppError("INVALID_INPUT", `job ${job.id}: task img2img needs an input image, it has none`, { field: "image", detail });
+    }
+    return readImage(input.path, input.name);
   }
 
   /** A failed run ends the jobs that shared it; only what concerns the device goes further. */

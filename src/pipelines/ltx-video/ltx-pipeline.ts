@@ -37,6 +37,9 @@ async function make(run: JobRun, model: LtxModel): Promise<Output> {
   return new LtxClip(run, model, parseLtxJob({ job, manifest, minSteps, first, last })).make();
 }
 
+const FIRST = "first_frame_image";
+const LAST = "last_frame_image";
+
 interface Pictures {
   readonly first: RgbImage | null;
   readonly last: RgbImage | null;
@@ -46,12 +49,23 @@ async function readPictures({ job, manifest }: JobRun, { encoder, config }: LtxM
   const { id, task, inputs } = job;
   const { slug, features } = manifest;
   if (task !== "img2video") return { first: null, last: null };
-  if (encoder === null) throw new AppError("INVALID_INPUT", `model ${slug} has no image-to-video: its manifest does not list img2video`);
+  if (encoder === null) {
+    const detail = `Model ${slug} does no image-to-video.`;
+    throw new AppError("INVALID_INPUT", `model ${slug} has no image-to-video: its manifest does not list img2video`, {
+      field: "model",
+      detail,
+    });
+  }
   const find = (name: string) => inputs.find((input) => input.name === name);
-  const first = find("first_frame_image");
-  if (first === undefined) throw new AppError("INVALID_INPUT", `job ${id}: task img2video needs first_frame_image, it has none`);
-  const last = find("last_frame_image");
-  if (last !== undefined && (features["supports_last_frame"] !== true || config.mode !== "condition"))
-    throw new AppError("INVALID_INPUT", `job ${id} has a last_frame_image, which model ${slug} does not take`);
-  return { first: await readImage(first.path), last: last === undefined ? null : await readImage(last.path) };
+  const first = find(FIRST);
+  if (first === undefined) {
+    const detail = "Task img2video needs a first picture.";
+    throw new AppError("INVALID_INPUT", `job ${id}: task img2video needs ${FIRST}, it has none`, { field: FIRST, detail });
+  }
+  const last = find(LAST);
+  if (last !== undefined && (features["supports_last_frame"] !== true || config.mode !== "condition")) {
+    const detail = `Model ${slug} takes no last picture.`;
+    throw new AppError("INVALID_INPUT", `job ${id} has a ${LAST}, which model ${slug} does not take`, { field: LAST, detail });
+  }
+  return { first: await readImage(first.path, FIRST), last: last === undefined ? null : await readImage(last.path, LAST) };
 }

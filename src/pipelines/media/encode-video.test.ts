@@ -88,7 +88,7 @@ test("the poster is the first frame; the animation has at most 40 frames of at m
 test("an odd size is refused", () => {
   assert.throws(
     () => openVideo({ outDir: root, width: 97, height: 64, fps: 30, frames: 1 }),
-    (error: AppError) => error.code === "INVALID_INPUT" && /97 x 64/.test(error.message),
+    (error: Error) => error instanceof RangeError && /97 x 64/.test(error.message),
   );
 });
 

@@ -1,5 +1,4 @@
 import sharp from "sharp";
-import { AppError } from "../../protocol/error.ts";
 import type { FileRole, SpoolFile } from "../../protocol/result.ts";
 import { ClipAnimation } from "./clip-animation.ts";
 import { LIBX264, type H264Encoder } from "./h264-encoder.ts";
@@ -25,12 +24,12 @@ export interface VideoOptions {
 /**
  * Starts a clip: `video.mp4` (main; H.264, yuv420p, BT.709, limited range, index at the front), `poster.jpg` (the first frame) and
  * `video.webp` (animated; fewer and smaller frames), written as frames come. Disposing of an unfinished one leaves no file.
- * @throws AppError INVALID_INPUT for an odd size, MODEL_UNSUPPORTED without ffmpeg
+ * @throws AppError MODEL_UNSUPPORTED without ffmpeg; RangeError for an odd size
  */
 export function openVideo(options: VideoOptions): VideoWriter {
   const { width, height } = options;
   if (width % 2 !== 0 || height % 2 !== 0)
-    throw new AppError("INVALID_INPUT", `the video's size is ${width} x ${height}, expected even numbers of pixels`);
+    throw new RangeError(`the video's size is ${width} x ${height}, expected even numbers of pixels: this is a bug`);
   return new VideoWriter(options);
 }
 

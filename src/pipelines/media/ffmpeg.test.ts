@@ -24,10 +24,10 @@ test("samples go in and come out through pipes", async () => {
 test("what is no media is told in ffmpeg's words, with the code that the caller gave", async () => {
   const path = join(dir, "broken.mp3");
   await writeFile(path, "no sound at all");
-  await using run = openFfmpeg({ what: "decoding broken.mp3", args: ["-i", path, "-f", "null", "-"], failure: "INVALID_INPUT" });
+  await using run = openFfmpeg({ what: "decoding broken.mp3", args: ["-i", path, "-f", "null", "-"], failure: "MEDIA_UNREADABLE" });
   await assert.rejects(
     run.ended,
-    (error: AppError) => error.code === "INVALID_INPUT" && /^decoding broken\.mp3: ffmpeg ended with \d+: .*Invalid/.test(error.message),
+    (error: AppError) => error.code === "MEDIA_UNREADABLE" && /^decoding broken\.mp3: ffmpeg ended with \d+: .*Invalid/.test(error.message),
   );
 });
 

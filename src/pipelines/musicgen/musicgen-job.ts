@@ -1,7 +1,7 @@
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { stringParam } from "../../protocol/job.ts";
+import { invalidParam, stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { invalidParam, ParamReader } from "../job-params.ts";
+import { ParamReader } from "../job-params.ts";
 import type { AudioFormat } from "../media/encode-audio.ts";
 
 /** A job's parameters, checked, with the manifest's defaults filled in. */

@@ -11,6 +11,7 @@ import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { findEspeak, phonemize } from "./espeak.ts";
 import { kokoroPhonemes, splitIds } from "./kokoro-phonemes.ts";
+import { nothingToSpeak } from "./speech-job.ts";
 import { speechPipeline, type SpeechModel } from "./speech-pipeline.ts";
 
 const optionsSchema = z.strictObject({
@@ -56,8 +57,7 @@ async function openKokoroModel(context: LoadContext): Promise<SpeechModel> {
           // Punctuation alone is no speech.
           if (/\p{L}/u.test(phonemes)) runs.push(...splitIds(ids, MAX_PHONEMES, vocabulary.get(" ") ?? -1));
         }
-        if (runs.length === 0)
-          throw new AppError("INVALID_INPUT", `the text has nothing that ${lang} can speak: ${JSON.stringify(text.slice(0, 40))}`);
+        if (runs.length === 0) throw nothingToSpeak(`language ${lang}`, text);
         return runs.map((ids) => () => speak(ids, styleOf(styles, ids.length), speed));
       },
       probe: () => speak([vocabulary.get("a") ?? 1], new Float32Array(STYLE_SIZE), 1),

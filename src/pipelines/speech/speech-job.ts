@@ -1,7 +1,8 @@
+import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
-import { stringParam } from "../../protocol/job.ts";
+import { invalidParam, stringParam } from "../../protocol/job.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
-import { invalidParam, ParamReader } from "../job-params.ts";
+import { ParamReader } from "../job-params.ts";
 import type { AudioFormat } from "../media/encode-audio.ts";
 
 /** A job's parameters, checked, with the manifest's defaults filled in. */
@@ -24,10 +25,16 @@ export function parseSpeechJob(job: RunnerJob, manifest: Manifest, modelRate: nu
   const { id, outDir } = job;
   const params = new ParamReader(job.params, manifest);
   const text = stringParam(job.params, "text");
-  if (text.trim() === "") throw invalidParam("text", "empty", "words to speak");
+  if (text.trim() === "") throw nothingToSpeak(`model ${manifest.slug}`, text);
   const { lang, voice } = chosenVoice(job.params, manifest);
   const [speed, sampleRate] = [params.number("speed", 1), params.number("sample_rate", modelRate)];
   return { id, outDir, text, lang, voice, speed, format: params.audioFormat(), sampleRate };
+}
+
+/** To be thrown for a text that `speaker` (a model or a language) has no sound for. */
+export function nothingToSpeak(speaker: string, text: string): AppError {
+  const options = { field: "text", detail: `It has no word that ${speaker} can speak.` };
+  return new AppError("NOTHING_TO_SPEAK", `the text has nothing that ${speaker} can speak: ${JSON.stringify(text.slice(0, 40))}`, options);
 }
 
 function chosenVoice(params: RunnerJob["params"], { languages = [], slug }: Manifest): { readonly lang: string; readonly voice: string } {

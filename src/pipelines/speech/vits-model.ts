@@ -1,12 +1,12 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { splitSentences } from "./sentences.ts";
-import { AppError } from "../../protocol/error.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
 import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
 import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
+import { nothingToSpeak } from "./speech-job.ts";
 import { speechPipeline, type SpeechModel } from "./speech-pipeline.ts";
 import { openVitsTokenizer } from "./vits-tokenizer.ts";
 
@@ -56,10 +56,7 @@ async function openVitsModel(context: LoadContext): Promise<SpeechModel> {
         const sentences = splitSentences(text, { maxChars: options.max_sentence_chars, lang });
         const spoken = sentences.map((sentence) => tokenizer.encode(sentence)).filter((tokens) => tokens.length > 0);
         if (spoken.length > 0) return spoken.map((tokens) => () => speak(tokens));
-        throw new AppError(
-          "INVALID_INPUT",
-          `the text has no character that model ${manifest.slug} can speak: ${JSON.stringify(text.slice(0, 40))}`,
-        );
+        throw nothingToSpeak(`model ${manifest.slug}`, text);
       },
       probe: () => speak([0, 1, 0]),
       ...graphs,

@@ -58,8 +58,12 @@ async function make(run: JobRun, model: WhisperModel): Promise<Output> {
 
 function samplesOf({ job, manifest }: JobRun): Samples {
   const [input] = job.inputs;
-  if (input === undefined) throw new AppError("INVALID_INPUT", `job ${job.id}: task ${job.task} needs a sound or film file, it has none`);
-  return decodeAudio({ path: input.path, sampleRate: SAMPLE_RATE, maxSeconds: manifest.limits["max_duration"] ?? MAX_SECONDS });
+  if (input === undefined)
+    throw new AppError("INVALID_INPUT", `job ${job.id}: task ${job.task} needs a sound or film file, it has none`, {
+      detail: `Task ${job.task} needs a sound or film file.`,
+    });
+  const { path, name: field } = input;
+  return decodeAudio({ path, field, sampleRate: SAMPLE_RATE, maxSeconds: manifest.limits["max_duration"] ?? MAX_SECONDS });
 }
 
 async function listen(run: JobRun, { config }: WhisperModel): Promise<AudioSurvey> {

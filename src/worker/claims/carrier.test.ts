@@ -141,7 +141,7 @@ test("a job whose data cannot be read is ended like any other", async () => {
   const { batch } = await rig.serve(rig.runner());
   assert.equal(batch.size, 0);
   await isSettled(rig);
-  assert.equal(rig.queues.entry(ID).error?.code, "INVALID_INPUT");
+  assert.equal(rig.queues.entry(ID).error?.code, "JOB_DAMAGED");
 });
 
 test("a host that was cut off for longer than its lock publishes nothing and keeps its outputs for the next claim", async () => {

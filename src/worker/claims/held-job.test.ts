@@ -71,7 +71,7 @@ test("disposing releases it", async () => {
 
 test("damaged data are not trusted: the claim's own fields stand in, with the client's name", async () => {
   const { job } = await hold({ timeoutMs: -1, client: "client-7" });
-  assert.equal(job.damage?.code, "INVALID_INPUT");
+  assert.equal(job.damage?.code, "JOB_DAMAGED");
   assert.deepEqual(
     [job.data.id, job.data.model, job.data.client, job.data.inputs.length],
     ["request-1", "fake", "client-7", 0],
@@ -85,6 +85,6 @@ test("a newer version is for another worker; data of another job are damage", as
   await queues.add(fakeJobData("request-1"));
   const claim = { ...(await queues.take()), data: fakeJobData("request-2") };
   const job = new HeldJob(claim, { log: createLogger({ level: "silent" }), onRelease: () => undefined });
-  assert.equal(job.damage?.code, "INVALID_INPUT");
+  assert.equal(job.damage?.code, "JOB_DAMAGED");
   assert.equal(job.data.id, "request-1");
 });

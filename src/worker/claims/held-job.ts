@@ -62,7 +62,7 @@ export class HeldJob implements Disposable {
     const limitMs = this.data.timeoutMs;
     const text = `job ${this.id} took longer than its time limit of ${limitMs} ms, counted from its first start`;
     const leftMs = Math.min(Math.max(0, limitMs - Math.max(0, elapsedMs)), MAX_TIMER_MS);
-    this.#clock = setTimeout(() => this.abort(new AppError("JOB_TIMEOUT", text)), leftMs);
+    this.#clock = setTimeout(() => this.abort(new AppError("JOB_TIMEOUT", text, { detail: `It is ${limitMs / 1_000} s.` })), leftMs);
   }
 
   /** Its work is done: what is left (upload, finish) may take as long as an outage lasts. */
@@ -91,7 +91,7 @@ function readData(claim: Claim): JobData | AppError {
   try {
     const data = parseJobData(claim.data);
     if (data.id === claim.id && data.model === claim.queue) return data;
-    return new AppError("INVALID_INPUT", `job ${claim.id} of queue ${claim.queue} carries the data of ${data.id} for ${data.model}`);
+    return new AppError("JOB_DAMAGED", `job ${claim.id} of queue ${claim.queue} carries the data of ${data.id} for ${data.model}`);
   } catch (thrown) {
     return asAppError(thrown);
   }

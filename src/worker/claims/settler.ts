@@ -2,7 +2,7 @@ import { decideOutcome, mayConcernOthers, NO_FAULTS, type ClaimEnd, type ClaimOu
 import type { JobView } from "../../core/job-state.ts";
 import { backoffDelayMs, sleep as realSleep, type BackoffPolicy, type Sleep } from "../../lib/backoff.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
-import { AppError, asAppError, ERROR_TABLE, toErrorData, type ErrorData } from "../../protocol/error.ts";
+import { AppError, asAppError, publicMessage, toErrorData, type ErrorData } from "../../protocol/error.ts";
 import type { JobEventDraft } from "../../protocol/event.ts";
 import type { JobResult } from "../../protocol/result.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -111,8 +111,8 @@ export class Settler {
       act: () => this.#context.queues.fail(job.claim, error),
       proof: (view) => view.state === "failed" && view.claim === claim,
     });
-    const { publicText } = ERROR_TABLE[error.code];
-    await this.#told(job, end, { type: "error", progress: 0, errorCode: error.code, errorMessage: publicText });
+    const about = error.field === undefined ? {} : { errorField: error.field };
+    await this.#told(job, end, { type: "error", progress: 0, errorCode: error.code, errorMessage: publicMessage(error), ...about });
     await this.#clear(job, () => this.#context.spool.removeUpTo(job.id, claim));
     job.log[end === "failed" ? "error" : "info"]({ error }, `job ${end}`);
     return true;

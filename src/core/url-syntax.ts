@@ -1,0 +1,28 @@
+/** Longest URL that a request may name. */
+export const MAX_URL_CHARS = 2_048;
+
+const NAME = "(?:[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\\.)*[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\\.?";
+const BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+const IPV4 = `${BYTE}(?:\\.${BYTE}){3}`;
+const IPV6 = "\\[[0-9A-Fa-f:.]+\\]";
+const PORT = "(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?";
+/** RFC 3986, 3.3 to 3.5: everything else is percent-encoded. */
+const part = (more: string): string => `(?:[A-Za-z0-9._~!$&'()*+,;=:@/${more}-]|%[0-9A-Fa-f]{2})*`;
+
+/** The syntax of an absolute http(s) URL without a user name (RFC 3986): what the API takes, and what its description says. */
+export function urlPattern({ allowHttp }: { readonly allowHttp: boolean }): string {
+  const rest = `(?:/${part("")})?(?:\\?${part("?")})?(?:#${part("?")})?`;
+  return `^https${allowHttp ? "?" : ""}://(?:${NAME}|${IPV4}|${IPV6})${PORT}${rest}$`;
+}
+
+const SYNTAX = new RegExp(urlPattern({ allowHttp: true }), "i");
+
+/** Completes "The x field ..."; null for a URL of that syntax that `new URL` reads, too: it knows more of addresses. */
+export function urlProblem(text: string, { allowHttp }: { readonly allowHttp: boolean }): string | null {
+  const url = URL.parse(text);
+  if (url !== null && (url.username !== "" || url.password !== "")) return "must not hold a user name or password.";
+  if (url !== null && url.protocol !== "https:" && !(allowHttp && url.protocol === "http:"))
+    return `must begin with https://${allowHttp ? " or http://" : ""}.`;
+  if (url !== null && SYNTAX.test(text)) return null;
+  return `must be a valid URL${/[^!-~]/.test(text) ? ": spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC" : ""}.`;
+}
