@@ -32,18 +32,29 @@ test("a limit wider than the pipeline's, a default outside the limits and a feat
     ["tiny-kokoro", feature("supports_voice_clone"), /features\.supports_voice_clone is true/],
     ["tiny-musicgen", feature("supports_lyrics"), /features\.supports_lyrics is true/],
     ["tiny-flux-schnell", feature("supports_lora"), /features\.supports_lora is true/],
-    ["tiny-flux-schnell", feature("supports_negative_prompt"), /only where true_cfg_scale is above 1; offer it with features\.supports_true_cfg/],
-    ["tiny-flux-schnell", () => ({ options: { params: [{ name: "strength", type: "number", min: 0 }] } }), /min of strength in options\.params is 0/],
+    [
+      "tiny-flux-schnell",
+      feature("supports_negative_prompt"),
+      /only where true_cfg_scale is above 1; offer it with features\.supports_true_cfg/,
+    ],
+    [
+      "tiny-flux-schnell",
+      () => ({ options: { params: [{ name: "strength", type: "number", min: 0 }] } }),
+      /min of strength in options\.params is 0/,
+    ],
     ["tiny-flux-schnell", () => ({ options: { prices: { txt2img: "1" } } }), /options\.prices\.txt2img is "1"/],
     ["tiny-flux-schnell", () => ({ options: { passParams: "yes" } }), /options\.passParams is "yes"/],
   ];
   for (const [slug, change, expected] of cases) {
     const manifest = await shipped(slug, change);
-    assert.throws(() => checkManifest(manifest, "here/model.json"), (thrown) => {
-      assert.ok(thrown instanceof AppError && thrown.code === "MANIFEST_INVALID");
-      assert.match(thrown.message, expected);
-      return true;
-    });
+    assert.throws(
+      () => checkManifest(manifest, "here/model.json"),
+      (thrown) => {
+        assert.ok(thrown instanceof AppError && thrown.code === "MANIFEST_INVALID");
+        assert.match(thrown.message, expected);
+        return true;
+      },
+    );
   }
   checkManifest(await shipped("tiny-whisper", feature("supports_timestamps")), "described");
 });

@@ -5,7 +5,10 @@ import { hasField } from "./family-fields.ts";
 import { FILE_FIELDS, TASK_ROWS, type Field } from "./task-fields.ts";
 
 /** What becomes of a field that came and that the model does not have; `problem` completes "The x field ...". */
-export type Unused = { readonly kind: "neutral" } | { readonly kind: "ignored" } | { readonly kind: "refused"; readonly problem: string };
+export type Unused =
+  | { readonly kind: "neutral" }
+  | { readonly kind: "ignored" }
+  | { readonly kind: "refused"; readonly problem: string };
 
 const FIELDS: ReadonlyMap<string, Field> = new Map(
   Object.values(TASK_ROWS).flatMap(({ fields }) => fields.map((field) => [field.name, field] as const)),
@@ -25,6 +28,8 @@ export function judgeUnused(manifest: Manifest, task: Task, name: string, given:
     return read.ok ? { kind: "ignored" } : no(read.problem);
   }
   if (FILE_FIELDS.has(name)) return no(`must be a file, and one that ${task} takes with the model ${manifest.slug}.`);
+  // Where every model has one choice at least, that one is what there is.
+  if (own?.fallback !== undefined && own.choices !== undefined) return no(`must be one of ${own.fallback}.`);
   if (own !== undefined) return no(`is not an option of the model ${manifest.slug}: leave it out.`);
   return no(`is not known to ${task} with the model ${manifest.slug}, which takes ${namesOf(manifest, task)}.`);
 }
@@ -35,7 +40,9 @@ function asksNothing({ fallback, neutral = [] }: Field, given: unknown): boolean
   const value = typeof given === "string" ? given.trim().toLowerCase() : given;
   // A switch that is off, and a number as a form spells it.
   if (fallback === false && readBoolean(value).ok) return !isOn(value);
-  return [...neutral, ...(fallback === undefined ? [] : [fallback])].some((each) => each === (typeof each === "number" ? Number(value) : value));
+  return [...neutral, ...(fallback === undefined ? [] : [fallback])].some(
+    (each) => each === (typeof each === "number" ? Number(value) : value),
+  );
 }
 
 function isOn(value: unknown): boolean {

@@ -70,7 +70,9 @@ describe("fields as real clients send them", () => {
     const script = join(import.meta.dirname, "fields.py");
     const answers = JSON.parse(await runPythonClient("python", [script], env())) as Record<string, PythonAnswer>;
     const of = (name: string): PythonAnswer => answers[name] ?? assert.fail(name);
-    for (const name of Object.keys(answers).filter((each) => each.includes("price")).filter((each) => !each.includes("wrong") && !each.includes("unknown")))
+    for (const name of Object.keys(answers)
+      .filter((each) => each.includes("price"))
+      .filter((each) => !each.includes("wrong") && !each.includes("unknown")))
       assert.deepEqual([of(name).status, of(name).body.data], [200, { price: 0 }], `${name}: ${JSON.stringify(of(name).body)}`);
     const errors = (name: string): string => {
       assert.equal(of(name).status, 422, `${name}: ${JSON.stringify(of(name).body)}`);
@@ -85,7 +87,10 @@ describe("fields as real clients send them", () => {
     assert.match(errors("an address"), /links are not fetched for it/);
     assert.match(errors("a number"), /must be a file/);
     assert.match(errors("a data URI that is no picture"), /must be a file of type: jpg, png/);
-    assert.match(errors("a video URI on audio"), /"video".*is no file that audiofile2txt takes with the model tiny-whisper; it takes audio/);
+    assert.match(
+      errors("a video URI on audio"),
+      /"video".*is no file that audiofile2txt takes with the model tiny-whisper; it takes audio/,
+    );
     assert.deepEqual(of("MCP").body.data?.["ignored_fields"], ["guidance_scale"]);
     assert.match(errors("PHP's loras"), /"loras".*has no LoRAs/);
     const id = String(of("data URI").body.data?.["request_id"]);
@@ -111,12 +116,18 @@ describe("fields as real clients send them", () => {
     // What a form does with a plus that nobody encoded.
     const plain = `${new URLSearchParams(fields).toString()}&image=${uri.replaceAll("=", "%3D")}`;
     assert.equal(await api.submit("img2img", plain, { ...headers, "Content-Type": "application/x-www-form-urlencoded" }), id);
-    const other = await api.post("img2img", { ...fields, image: `data:;base64,${(await sharp(bytes).rotate(90).png().toBuffer()).toString("base64")}` }, headers);
+    const other = await api.post(
+      "img2img",
+      { ...fields, image: `data:;base64,${(await sharp(bytes).rotate(90).png().toBuffer()).toString("base64")}` },
+      headers,
+    );
     assert.equal(other.status, 422);
   });
 
   test("a picture of 10 MB fits into JSON, told in advance or chunked, with PHP's slashes, and one beyond its limit is named", async () => {
-    const noise = await sharp(randomBytes(1_800 * 1_800 * 3), { raw: { width: 1_800, height: 1_800, channels: 3 } }).png({ compressionLevel: 0 }).toBuffer();
+    const noise = await sharp(randomBytes(1_800 * 1_800 * 3), { raw: { width: 1_800, height: 1_800, channels: 3 } })
+      .png({ compressionLevel: 0 })
+      .toBuffer();
     assert.ok(noise.length > 9.2 * 1024 * 1024 && noise.length < 10 * 1024 * 1024, String(noise.length));
     const bodyOf = (bytes: Buffer): string =>
       JSON.stringify({ model: "tiny-flux-schnell", prompt: "grain", image: `data:image/png;base64,${bytes.toString("base64")}`, steps: 2 });
@@ -130,7 +141,9 @@ describe("fields as real clients send them", () => {
       const record = await system.requests.get(data.request_id);
       assert.deepEqual([record?.inputs[0]?.sizeBytes, record?.params["width"]], [noise.length, 512]);
     }
-    const large = await api.post("img2img", bodyOf(Buffer.concat([noise, Buffer.alloc(1024 * 1024)])), { "Content-Type": "application/json" });
+    const large = await api.post("img2img", bodyOf(Buffer.concat([noise, Buffer.alloc(1024 * 1024)])), {
+      "Content-Type": "application/json",
+    });
     assert.deepEqual([large.status, large.body.errors], [422, { image: ["The image field must not be greater than 10 MB."] }]);
     const cut = await api.post("img2img", bodyOf(noise).slice(0, -40), { "Content-Type": "application/json" });
     assert.equal(cut.status, 400);

@@ -28,7 +28,17 @@ const CASES: readonly Case[] = [
   {
     slug: "tiny-flux-dev",
     task: "img2img",
-    fields: { prompt: "fox", negative_prompt: "dog", true_cfg_scale: 2, width: 64, height: 64, steps: 2, guidance: 2, seed: 1, strength: 0.9 },
+    fields: {
+      prompt: "fox",
+      negative_prompt: "dog",
+      true_cfg_scale: 2,
+      width: 64,
+      height: 64,
+      steps: 2,
+      guidance: 2,
+      seed: 1,
+      strength: 0.9,
+    },
     files: { image: PICTURE },
   },
   {
@@ -37,8 +47,16 @@ const CASES: readonly Case[] = [
     fields: { prompt: "fox", negative_prompt: "dog", width: 64, height: 64, steps: 2, guidance: 2, frames: 9, fps: 8, seed: 1 },
     files: { first_frame_image: PICTURE },
   },
-  { slug: "tiny-kokoro", task: "txt2audio", fields: { text: "Hello.", lang: "en-us", voice: "af_sky", speed: 1, format: "wav", sample_rate: 24_000 } },
-  { slug: "tiny-vits", task: "txt2audio", fields: { text: "Hello.", lang: "en-us", voice: "default", speed: 1, format: "wav", sample_rate: 16_000 } },
+  {
+    slug: "tiny-kokoro",
+    task: "txt2audio",
+    fields: { text: "Hello.", lang: "en-us", voice: "af_sky", speed: 1, format: "wav", sample_rate: 24_000 },
+  },
+  {
+    slug: "tiny-vits",
+    task: "txt2audio",
+    fields: { text: "Hello.", lang: "en-us", voice: "default", speed: 1, format: "wav", sample_rate: 16_000 },
+  },
   { slug: "tiny-musicgen", task: "txt2music", fields: { caption: "a flute", duration: 0.2, guidance_scale: 2, seed: 1, format: "wav" } },
   { slug: "tiny-whisper", task: "audiofile2txt", fields: { include_ts: true, return_result_in_response: true }, files: { audio: SOUND } },
 ];
@@ -73,15 +91,22 @@ describe("what a family reads", () => {
         const sent = { ...fields, level: "2", style: { ink: [1] }, other: "x" };
         const plan = planSubmit({ manifest, task, fields: sent, files: named, randomSeed: 1 });
         assert.ok(plan.ok, JSON.stringify(plan));
-        assert.deepEqual({ ...plan.params, ...Object.fromEntries(Object.keys(fields).map((name) => [name, fields[name]])) }, {
-          ...fields,
-          ...plan.params,
-          tiled: false,
-          level: 2,
-          style: { ink: [1] },
-          other: "x",
-        });
-        assert.deepEqual(plan.ignored.toSorted(), ["level", "other", "style"], "taken as declared, and told that the family does not read them");
+        assert.deepEqual(
+          { ...plan.params, ...Object.fromEntries(Object.keys(fields).map((name) => [name, fields[name]])) },
+          {
+            ...fields,
+            ...plan.params,
+            tiled: false,
+            level: 2,
+            style: { ink: [1] },
+            other: "x",
+          },
+        );
+        assert.deepEqual(
+          plan.ignored.toSorted(),
+          ["level", "other", "style"],
+          "taken as declared, and told that the family does not read them",
+        );
         const tooMuch = planSubmit({ manifest, task, fields: { ...sent, level: 4 }, files: named, randomSeed: 1 });
         assert.ok(!tooMuch.ok && tooMuch.errors["level"] !== undefined);
 

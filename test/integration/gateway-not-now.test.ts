@@ -95,7 +95,7 @@ describe("not now", () => {
     await accepted();
     await system.client.config("SET", "busy-reply-threshold", "1");
     const other = connectRedis({ url: system.redis.url, role: "blocking" });
-    const busy = other.eval("while true do end", 0).catch((thrown: unknown) => String(thrown));
+    const busy = other.eval("while true do end", 0).catch(String);
     try {
       await system.until("a busy Redis", async () =>
         system.client.ping().then(

@@ -24,7 +24,7 @@ export async function startGateway(
   cli: string = CLI,
   within: readonly string[] = [],
 ): Promise<GatewayProcess> {
-  const [program = process.execPath, ...args] = [...within, process.execPath, cli, "gateway"];
+  const [program, ...args] = [...within, process.execPath, cli, "gateway"];
   const child = spawn(program, args, {
     env: { ...system.env, DRYAPI_HTTP_PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],

@@ -54,7 +54,16 @@ test("what is none says what is to be sent", () => {
   ];
   for (const [text, problem] of cases) {
     assert.match(String(decoded(text)), problem, text);
-    assert.match(String(decoded(text, [1, 2, 6, 9].filter((at) => at < text.length))), problem, `${text}, in pieces`);
+    assert.match(
+      String(
+        decoded(
+          text,
+          [1, 2, 6, 9].filter((at) => at < text.length),
+        ),
+      ),
+      problem,
+      `${text}, in pieces`,
+    );
   }
 });
 

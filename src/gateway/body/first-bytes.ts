@@ -15,7 +15,9 @@ export async function hasBytes(source: Readable): Promise<boolean> {
   unwatch();
   source.off("readable", look);
   // Only then the stream flows for others again.
-  await new Promise<void>((done) => void process.nextTick(done));
+  await new Promise<void>((done) => {
+    process.nextTick(done);
+  });
   return has;
 }
 

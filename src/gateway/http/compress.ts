@@ -1,8 +1,5 @@
-import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-
-const zip = promisify(gzip);
 
 /** Less than this fits one packet, and is sent sooner as it is. */
 export const MIN_COMPRESSED_BYTES = 1_400;
@@ -20,13 +17,14 @@ export function installCompression(app: FastifyInstance): void {
     if (bytes < MIN_COMPRESSED_BYTES || !isText(reply)) return done(null, payload);
     reply.header("Vary", varied(reply.getHeader("vary")));
     if (!acceptsGzip(request)) return done(null, payload);
-    zip(payload as string | Buffer).then((zipped) => {
+    gzip(payload as string | Buffer, (error, zipped) => {
+      if (error !== null) return done(error);
       reply.header("Content-Encoding", "gzip").removeHeader("Content-Length").removeHeader("Accept-Ranges");
       const etag = reply.getHeader("etag");
       // Other bytes than the ones that the tag names, for the same content.
       if (typeof etag === "string" && !etag.startsWith("W/")) reply.header("ETag", `W/${etag}`);
-      done(null, zipped);
-    }, done);
+      return done(null, zipped);
+    });
   });
 }
 

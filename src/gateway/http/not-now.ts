@@ -1,6 +1,6 @@
 import { redisFailure, type RedisFailureKind } from "../../core/redis-failure.ts";
 import { errnoOf, isNoSpace } from "../../lib/errno.ts";
-import { AppError } from "../../protocol/error.ts";
+import { AppError, type ErrorCode } from "../../protocol/error.ts";
 
 /** Why a request that is right cannot be served at the moment: 503 with `Retry-After` (RFC 9110, 15.6.4), never 500. */
 export interface NotNow {
@@ -34,6 +34,12 @@ const NO_DISK: ReadonlySet<string | undefined> = new Set(["EROFS", "EACCES", "EP
 const MAKES_FILES: ReadonlySet<unknown> = new Set(["mkdtemp", "mkdir"]);
 const OUT_OF_MEANS: ReadonlySet<string | undefined> = new Set(["EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
 
+const OF_CODE: Readonly<Partial<Record<ErrorCode, NotNow>>> = {
+  STORAGE_REJECTED: STORE_SHUT,
+  SPOOL_FULL: NO_ROOM,
+  CAPACITY_UNAVAILABLE: NO_CAPACITY,
+};
+
 /** Null for every other failure. */
 export function notNow(thrown: unknown): NotNow | null {
   if (thrown instanceof AppError) return ofAppError(thrown);
@@ -49,24 +55,14 @@ export function notNow(thrown: unknown): NotNow | null {
 }
 
 function ofAppError(error: AppError): NotNow | null {
-  switch (error.code) {
-    case "REDIS_UNAVAILABLE":
-      return ofRedis(error) ?? QUEUE_AWAY;
-    case "STORAGE_UNAVAILABLE":
-      return isNoSpace(error.cause) ? STORE_SHUT : STORE_AWAY;
-    case "STORAGE_REJECTED":
-      return STORE_SHUT;
-    case "SPOOL_FULL":
-      return NO_ROOM;
-    case "CAPACITY_UNAVAILABLE":
-      return NO_CAPACITY;
-    default:
-      return null;
-  }
+  const { code } = error;
+  if (code === "REDIS_UNAVAILABLE") return ofRedis(error) ?? QUEUE_AWAY;
+  if (code === "STORAGE_UNAVAILABLE") return isNoSpace(error.cause) ? STORE_SHUT : STORE_AWAY;
+  return OF_CODE[code] ?? null;
 }
 
 function ofRedis(error: Error): NotNow | null {
   const failure = redisFailure(error);
   if (failure === null) return null;
-  return failure.passing && !WRITES_REFUSED.has(failure.kind as RedisFailureKind) ? QUEUE_AWAY : QUEUE_FULL;
+  return failure.passing && !WRITES_REFUSED.has(failure.kind) ? QUEUE_AWAY : QUEUE_FULL;
 }

@@ -5,7 +5,7 @@ import { steadyNow } from "../../lib/steady-clock.ts";
 import { parseEvent, type JobEvent } from "../../protocol/event.ts";
 import type { RealtimeTarget } from "../../protocol/pusher-api.ts";
 import { onReturn, watchConnection } from "../../state/open-event-hub.ts";
-import { openLease } from "../../state/open-lease.ts";
+import { openLease, type Lease } from "../../state/open-lease.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 import { RECENT_END_MS } from "./client-channel.ts";
 import { Outbox } from "./outbox.ts";
@@ -45,6 +45,11 @@ export class Forwarder {
       if (this.#leads && !led) void this.#tellPresent(steadyNow() - RECENT_END_MS);
       await sleep(LEASE_MS / 5, signal).catch(() => undefined);
     }
+    await this.#end(lease);
+  }
+
+  async #end(lease: Lease): Promise<void> {
+    await using _connections = this.#outbox;
     if (!this.#leads) return;
     this.#leads = false;
     await this.#outbox.flushed(FLUSH_MS);

@@ -1,6 +1,7 @@
 import { backoffDelayMs, sleep, type BackoffPolicy } from "../../lib/backoff.ts";
 import { Semaphore } from "../../lib/semaphore.ts";
 import { endedWithin } from "../../lib/within.ts";
+import { openEventPool, type EventPool } from "../../net/open-event-pool.ts";
 import { channelOf } from "../../protocol/pusher.ts";
 import { eventCall, type RealtimeTarget } from "../../protocol/pusher-api.ts";
 import type { GatewayContext } from "../gateway-context.ts";
@@ -29,7 +30,7 @@ type Answer = "taken" | "too-large" | "refused" | "away";
  * Calls another Pusher server. Per request one call at a time, in order: while it is under way only the newest update waits, and an end
  * always. A server that refuses a preview for its size gets the update without it.
  */
-export class Outbox {
+export class Outbox implements AsyncDisposable {
   readonly #context: Pick<GatewayContext, "redis" | "keys" | "log" | "metrics">;
   readonly #target: RealtimeTarget;
   readonly #waiting = new Map<string, Outgoing>();
@@ -37,11 +38,17 @@ export class Outbox {
   /** Newest sequence number that was taken per request; Infinity after its end. */
   readonly #taken = new Map<string, number>();
   readonly #calls = new Semaphore(CALLS_AT_ONCE);
+  readonly #pool: EventPool;
   #awayUntil = 0;
 
   constructor(context: Pick<GatewayContext, "redis" | "keys" | "log" | "metrics">, target: RealtimeTarget) {
     this.#context = context;
     this.#target = target;
+    this.#pool = openEventPool(target.base, { connections: CALLS_AT_ONCE });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#pool[Symbol.asyncDispose]();
   }
 
   put(outgoing: Outgoing): void {
@@ -102,16 +109,12 @@ export class Outbox {
   async #post({ client, payload }: Outgoing): Promise<{ readonly answer: Answer; readonly detail: string }> {
     const event = { name: UPDATE_EVENT, channel: channelOf(client), data: JSON.stringify(payload) };
     const { url, body } = eventCall(this.#target, event, Math.floor(Date.now() / 1_000));
-    const headers = { "Content-Type": "application/json" };
-    const signal = AbortSignal.timeout(CALL_TIMEOUT_MS);
     try {
-      const response = await fetch(url, { method: "POST", headers, body, redirect: "error", signal });
-      await response.body?.cancel();
-      return { answer: answerOf(response.status), detail: `it answered ${response.status}` };
+      const status = await this.#pool.post(url, body, AbortSignal.timeout(CALL_TIMEOUT_MS));
+      return { answer: answerOf(status), detail: `it answered ${status}` };
     } catch (thrown) {
-      // Of fetch's errors the cause says more; neither holds the query, which is signed.
-      const cause = thrown instanceof Error && thrown.cause instanceof Error ? thrown.cause : thrown;
-      return { answer: "away", detail: String(cause) };
+      // None of these errors holds the query, which is signed.
+      return { answer: "away", detail: String(thrown) };
     }
   }
 }
