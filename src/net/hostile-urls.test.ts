@@ -216,7 +216,10 @@ test("a connection is used again for its own host name alone, whatever address t
   const connections = secure.connections();
   const post = (host: string): Promise<string> => reasonOf(fetch, `https://${host}:${secure.port}/`);
   // The certificate is good for the first two.
-  assert.deepEqual([await post("receiver.test"), await post("localhost"), await post("receiver.test")], Array(3).fill("answered 200"));
+  assert.deepEqual(
+    [await post("receiver.test"), await post("localhost"), await post("receiver.test")],
+    ["answered 200", "answered 200", "answered 200"],
+  );
   assert.equal(secure.connections() - connections, 2);
   assert.equal(await post("another.test"), "certificate");
 });

@@ -86,7 +86,7 @@ class Pool {
 /** Has an agent keep its connections in a pool. */
 function within<T extends HttpAgent>(pool: Pool, agent: T): T {
   const create = agent.createConnection.bind(agent);
-  const keep = agent.keepSocketAlive.bind(agent) as (socket: Duplex) => unknown;
+  const keep: (socket: Duplex) => unknown = agent.keepSocketAlive.bind(agent);
   const reuse = agent.reuseSocket.bind(agent);
   agent.createConnection = (options, callback) => {
     const socket = create(options, callback);

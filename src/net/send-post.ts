@@ -80,7 +80,7 @@ interface Exchange {
 function exchange(request: ClientRequest, { agents, post, leftMs }: Exchange): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const fail = (error: unknown): void => {
-    reject(error as Error);
+    reject(error);
     request.destroy();
   };
   const late = setTimeout(() => fail(new FetchFailure("timeout", `no answer within ${post.timeoutMs / 1_000} s`)), leftMs);

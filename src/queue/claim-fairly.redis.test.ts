@@ -16,40 +16,41 @@ const TIMING = { lockMs: 60_000, stalledIntervalMs: 60_000, retentionMs: 60_000 
 const originOf = (client: string, number: number): string => `https://${client}-${number}.test`;
 
 /** A courier's share of the queue, without the deliveries themselves. */
-class Share implements AsyncDisposable {
+interface Share extends AsyncDisposable {
   readonly queue: DeliveryQueue;
-  readonly #lanes = new LanesUnderWay();
-  readonly #leave = new Map<string, () => void>();
-  readonly places: number;
+  claim(room?: Partial<ClaimRoom>): Promise<readonly DeliveryClaim[]>;
+  end(claim: DeliveryClaim): Promise<void>;
+  /** It has ended some other way. */
+  left(claim: DeliveryClaim): void;
+}
 
-  constructor(queue: DeliveryQueue, places: number) {
-    this.queue = queue;
-    this.places = places;
-  }
-
-  async claim(room: Partial<ClaimRoom> = {}): Promise<readonly DeliveryClaim[]> {
-    const claimed: DeliveryClaim[] = [];
-    for (let due: DueDeliveries | null = null; due === null || (due.more && due.claims.length === 0);) {
-      due = await this.queue.claim({ most: 1_000, places: this.places, placesAtOrigin: 32, held: this.#lanes.counts(), ...room });
-      claimed.push(...due.claims);
-    }
-    for (const claim of claimed) this.#leave.set(claim.token, this.#lanes.enter(claim.lane));
-    return claimed;
-  }
-
-  async end(claim: DeliveryClaim): Promise<void> {
-    await this.queue.done(claim);
-    this.left(claim);
-  }
-
-  left(claim: DeliveryClaim): void {
-    this.#leave.get(claim.token)?.();
-    this.#leave.delete(claim.token);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.queue[Symbol.asyncDispose]();
-  }
+function shareOf(queue: DeliveryQueue, places: number): Share {
+  const lanes = new LanesUnderWay();
+  const leave = new Map<string, () => void>();
+  const left = ({ token }: DeliveryClaim): void => {
+    leave.get(token)?.();
+    leave.delete(token);
+  };
+  return {
+    queue,
+    left,
+    claim: async (room = {}) => {
+      const claimed: DeliveryClaim[] = [];
+      for (let due: DueDeliveries | null = null; due === null || (due.more && due.claims.length === 0);) {
+        due = await queue.claim({ most: 1_000, places, placesAtOrigin: 32, held: lanes.counts(), ...room });
+        claimed.push(...due.claims);
+      }
+      for (const claim of claimed) leave.set(claim.token, lanes.enter(claim.lane));
+      return claimed;
+    },
+    end: async (claim) => {
+      await queue.done(claim);
+      left(claim);
+    },
+    [Symbol.asyncDispose]: async () => {
+      await queue[Symbol.asyncDispose]();
+    },
+  };
 }
 
 class World implements AsyncDisposable {
@@ -57,7 +58,7 @@ class World implements AsyncDisposable {
   readonly #shares: Share[] = [];
 
   async courier(places: number = 1_000): Promise<Share> {
-    const share = new Share(await openDeliveryQueue({ redis: await rig.connect(), keys: this.keys, ...TIMING, workerName: "w" }), places);
+    const share = shareOf(await openDeliveryQueue({ redis: await rig.connect(), keys: this.keys, ...TIMING, workerName: "w" }), places);
     this.#shares.push(share);
     return share;
   }

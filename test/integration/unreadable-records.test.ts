@@ -115,11 +115,14 @@ describe("a value that cannot be read", () => {
       body: "{}",
       createdAt: CREATED_AT,
     });
-    await deliveries.record({ id: `delivery-${id}`, requestId: id }, {
-      attempt: { at: CREATED_AT, durationMs: 1, status: 200, error: null, answer: "ok", signedWith: null },
-      state: "delivered",
-      nextAttemptAt: null,
-    });
+    await deliveries.record(
+      { id: `delivery-${id}`, requestId: id },
+      {
+        attempt: { at: CREATED_AT, durationMs: 1, status: 200, error: null, answer: "ok", signedWith: null },
+        state: "delivered",
+        nextAttemptAt: null,
+      },
+    );
     if (state === "pending") return id;
     const claim = await claimed(queues, MODEL);
     assert.equal(claim.id, id);
