@@ -140,7 +140,8 @@ export const GATEWAY_SETTINGS = {
     group: "Sockets",
     parser: duration(1_000),
     fallback: "30s",
-    meaning: "A socket that has not subscribed to its client's channel for so long is closed (4202); clients that need one later connect again.",
+    meaning:
+      "A socket that has not subscribed to its client's channel for so long is closed (4202); clients that need one later connect again.",
     programs: GATEWAY,
   }),
   courier: has<boolean>({

@@ -115,7 +115,9 @@ test("what the model does not have is refused, unless it asks for nothing or is 
 
 test("the public clients' other name of guidance is used where the model has it", () => {
   assert.equal(params({ ...FIELDS, guidance_scale: "7.5" })["guidance"], 7.5);
-  assert.deepEqual(errors({ ...FIELDS, guidance_scale: 11 }), { guidance_scale: ["The guidance_scale field must not be greater than 10."] });
+  assert.deepEqual(errors({ ...FIELDS, guidance_scale: 11 }), {
+    guidance_scale: ["The guidance_scale field must not be greater than 10."],
+  });
 });
 
 test("a negative prompt and its scale need each other: alone they are named as unused", () => {
@@ -172,10 +174,7 @@ test("further parameters are kept only if the manifest declares them, and typed 
     params: ["style", { name: "tiled", type: "boolean", default: false }, { name: "delay_ms", type: "integer", min: 0, max: 100 }],
   };
   const declared = manifest({ options });
-  const kept = params(
-    { ...FIELDS, style: { a: [1] }, tiled: "1", delay_ms: "5", webhook_url: "https://x" },
-    { manifest: declared },
-  );
+  const kept = params({ ...FIELDS, style: { a: [1] }, tiled: "1", delay_ms: "5", webhook_url: "https://x" }, { manifest: declared });
   assert.deepEqual(Object.keys(errors({ ...FIELDS, other: 1 }, { manifest: declared })), ["other"]);
   assert.deepEqual([kept["style"], kept["tiled"], kept["delay_ms"]], [{ a: [1] }, true, 5]);
   assert.deepEqual(Object.keys(kept).toSorted(), ["delay_ms", "guidance", "height", "prompt", "seed", "steps", "style", "tiled", "width"]);

@@ -35,7 +35,9 @@ function asksNothing({ fallback, neutral = [] }: Field, given: unknown): boolean
   const value = typeof given === "string" ? given.trim().toLowerCase() : given;
   // A switch that is off, and a number as a form spells it.
   if (fallback === false && readBoolean(value).ok) return !isOn(value);
-  return [...neutral, ...(fallback === undefined ? [] : [fallback])].some((each) => each === (typeof each === "number" ? Number(value) : value));
+  return [...neutral, ...(fallback === undefined ? [] : [fallback])].some(
+    (each) => each === (typeof each === "number" && typeof value === "string" ? Number(value) : value),
+  );
 }
 
 function isOn(value: unknown): boolean {

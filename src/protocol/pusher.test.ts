@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import PusherServer from "pusher";
-import { channelAuth, channelOf, clientOfChannel, errorFrame, frame, isChannelAuth, parseClientMessage, protocolOf, PUSHER_CODES } from "./pusher.ts";
+import {
+  channelAuth,
+  channelOf,
+  clientOfChannel,
+  errorFrame,
+  frame,
+  isChannelAuth,
+  parseClientMessage,
+  protocolOf,
+  PUSHER_CODES,
+} from "./pusher.ts";
 
 const APP = { key: "app-key", secret: "s3cret" };
 

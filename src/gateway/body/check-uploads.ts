@@ -1,4 +1,4 @@
-import { taskFiles } from "../../core/task-files.ts";
+import { fileProblems, taskFiles } from "../../core/task-files.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { SubmitFile } from "../../requests/submit-job.ts";
@@ -8,7 +8,7 @@ import { checkMedia } from "./check-media.ts";
 import type { Upload } from "./upload.ts";
 
 export interface CheckedUploads {
-  /** All that the task takes, those with errors too: each stands for itself where files are counted. */
+  /** All that the task takes, those with errors too: each stands for itself where files are counted. The others are errors. */
   readonly files: readonly SubmitFile[];
   readonly errors: FieldErrors;
   /** Field and digest of the files, in their order. */
@@ -18,7 +18,10 @@ export interface CheckedUploads {
 /** The uploads, judged by their content where the task takes them with the model. */
 export async function checkUploads(manifest: Manifest, task: Task, uploads: readonly Upload[]): Promise<CheckedUploads> {
   const errors: Record<string, string[]> = {};
-  const taken = taskFiles(manifest, task, numbered(uploads));
+  const named = numbered(uploads);
+  const taken = taskFiles(manifest, task, named);
+  const rest = named.filter(({ upload }) => !taken.some((each) => each.upload === upload));
+  for (const [field, problem] of fileProblems(manifest, task, rest, { priceOnly: true })) errors[field] = [`The ${field} field ${problem}`];
   const files = await Promise.all(
     taken.map(async ({ name, kind, upload }): Promise<SubmitFile> => {
       const { path } = upload;

@@ -66,9 +66,3 @@ export function plainBody(schema: Schema, form: Schema = schema): Schema {
     "multipart/form-data": { schema: form },
   };
 }
-
-/** Where `condition` holds, `consequence` must too. */
-export function when(condition: Schema, consequence: Schema): Schema {
-  // oxlint-disable-next-line unicorn/no-thenable -- JSON Schema's word, and nobody awaits a schema
-  return { if: condition, then: consequence };
-}

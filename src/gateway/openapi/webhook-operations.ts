@@ -1,13 +1,11 @@
 import { WEBHOOK_EVENTS } from "../../protocol/webhook.ts";
-import { booleanSchema, optional, type BodyKind } from "./field-schema.ts";
+import { BOOLEAN, optional, type BodyKind } from "./field-schema.ts";
 import { answer, BEARER, BODY_FAILURES, failures, pathParameter, plainBody, ref, uuid, type Schema } from "./schema.ts";
 import { urlSchema } from "./shared-fields.ts";
 
 const SETTINGS = "/api/v1/client/settings/webhook";
 const DELIVERIES = "/api/v1/client/requests/{id}/deliveries";
 const id = pathParameter("id", uuid, "The request's.");
-const flag = optional(booleanSchema("json"), "json");
-const formFlag = booleanSchema("form");
 
 /** The account's webhook, its secret, and what became of single deliveries. */
 export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks: boolean }): Readonly<Record<string, Schema>> {
@@ -25,7 +23,7 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
       put: operation("changeWebhookSettings", "Set, change or remove the account's webhook", {
         description:
           "What is not sent stays as it is. A first URL needs `url`; an empty one removes the webhook. `rotate_secret` makes a new secret, shown once.",
-        requestBody: { content: plainBody(settingsBody(allowHttpWebhooks, flag), settingsBody(allowHttpWebhooks, formFlag)) },
+        requestBody: { content: plainBody(settingsBody(allowHttpWebhooks, "json"), settingsBody(allowHttpWebhooks, "form")) },
         responses: { ...settings, ...failures(...BODY_FAILURES, 409) },
       }),
     },
@@ -66,16 +64,13 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
   };
 }
 
-function settingsBody(allowHttp: boolean, boolean: Schema): Schema {
+function settingsBody(allowHttp: boolean, kind: BodyKind): Schema {
   return {
     type: "object",
     properties: {
-      url: {
-        anyOf: [urlSchema(allowHttp), { type: "string", maxLength: 0 }],
-        description: "Where events go. Empty: the webhook is removed.",
-      },
-      enabled: boolean,
-      rotate_secret: boolean,
+      url: optional(urlSchema(allowHttp, "Where events go. Null or empty: the webhook is removed."), kind),
+      enabled: optional(BOOLEAN, kind),
+      rotate_secret: optional(BOOLEAN, kind),
     },
   };
 }
@@ -85,7 +80,7 @@ function secretBody(kind: "json" | "form"): Schema {
   return {
     type: "object",
     properties: {
-      replace: { ...(kind === "json" ? flag : formFlag), description: "Needed where a secret exists: 409 without it." },
+      replace: { ...optional(BOOLEAN, kind), description: "Needed where a secret exists: 409 without it." },
       overlap_hours: { type: kind === "json" ? ["integer", "null"] : "integer", ...hours },
     },
   };

@@ -1,0 +1,99 @@
+import type { Schema } from "../openapi/schema.ts";
+import { describeSchema } from "./describe-schema.ts";
+import { code, escapeHtml, prose, tableBox } from "./html.ts";
+
+export interface Operation {
+  readonly method: string;
+  readonly path: string;
+  readonly operation: Schema;
+}
+
+type Resolve = (schema: Schema) => Schema;
+
+/** One operation for people: what it takes, what it answers. */
+export function operationSection({ method, path, operation }: Operation, resolve: Resolve): string {
+  const { operationId, summary, description } = operation;
+  const id = String(operationId);
+  return `<section class="operation" aria-labelledby="${id}">
+<h3 id="${id}"><a class="anchor" href="#${id}"><span class="method ${method}">${method.toUpperCase()}</span> <code>${breakable(path)}</code></a></h3>
+<p>${prose(String(summary))}.</p>
+${typeof description === "string" ? `<p>${prose(description)}</p>` : ""}
+${parameters(operation, resolve)}${body(operation, resolve)}${answers(operation, resolve)}
+</section>`;
+}
+
+/** A long path may break at its slashes. */
+export function breakable(path: string): string {
+  return escapeHtml(path).replaceAll("/", "/<wbr>");
+}
+
+function parameters({ parameters: given, operationId }: Schema, resolve: Resolve): string {
+  const rows = ((given ?? []) as readonly Schema[]).map((parameter) => [
+    `${code(String(parameter["name"]))}${parameter["required"] === true ? " *" : ""}`,
+    escapeHtml(String(parameter["in"])),
+    prose(describeSchema({ ...(parameter["schema"] as Schema), description: parameter["description"] }, resolve)),
+  ]);
+  return rows.length === 0 ? "" : tableBox(`Parameters of ${String(operationId)}`, ["parameter (* required)", "in", "value"], rows);
+}
+
+function body({ requestBody, operationId }: Schema, resolve: Resolve): string {
+  const content = (requestBody as { readonly content?: Readonly<Record<string, { readonly schema: Schema }>> } | undefined)?.content;
+  const schema = content?.["application/json"]?.schema;
+  if (content === undefined || schema === undefined) return "";
+  const kinds = Object.keys(content).map((type) => code(type));
+  return `<p>Body: ${kinds.join(", ")}.</p>${fields(schema, `Fields of ${String(operationId)}`, resolve)}${byModel(schema, String(operationId), resolve)}`;
+}
+
+function fields(schema: Schema, label: string, resolve: Resolve): string {
+  const found = resolve(schema);
+  const required = (found["required"] ?? []) as readonly string[];
+  const rows = Object.entries((found["properties"] ?? {}) as Readonly<Record<string, Schema>>).map(([name, property]) => [
+    `${code(name)}${required.includes(name) ? " *" : ""}`,
+    prose(describeSchema(property, resolve)),
+  ]);
+  return rows.length === 0 ? "" : tableBox(label, ["field (* required)", "value"], rows);
+}
+
+/** What single models narrow. */
+function byModel(schema: Schema, id: string, resolve: Resolve): string {
+  const rules = (schema["allOf"] ?? []) as readonly Schema[];
+  const variants = rules.flatMap(({ anyOf }) => (anyOf ?? []) as readonly Schema[]);
+  const rows = variants.flatMap(({ properties = {}, required = [] }) => {
+    const { model, ...limits } = properties as Readonly<Record<string, Schema>>;
+    if (model?.["const"] === undefined) return [];
+    const words = Object.entries(limits).map(
+      ([name, limit]) => `${code(name)} ${prose(isNone(limit) ? "is not taken" : describeSchema(limit, resolve))}`,
+    );
+    const needed = (required as readonly string[]).map((name) => `${code(name)} is required`);
+    return [[code(String(model["const"])), [...needed, ...words].join("<br>") || "as above"]];
+  });
+  if (rows.length === 0) return "";
+  return `<details><summary>Limits of each model</summary>${tableBox(`Limits of each model for ${id}`, ["model", "its own limits"], rows)}</details>`;
+}
+
+/** Only what stands for none. */
+function isNone({ enum: values }: Schema): boolean {
+  return Array.isArray(values) && values.every((value) => value === null || typeof value !== "string" || value === "");
+}
+
+function answers({ responses, operationId }: Schema, resolve: Resolve): string {
+  const all = Object.entries(responses as Readonly<Record<string, Schema>>);
+  const ok = all.find(([status]) => status.startsWith("2"))?.[1];
+  const schema = (ok?.["content"] as Readonly<Record<string, { readonly schema: Schema }>> | undefined)?.["application/json"]?.schema;
+  const list = all.map(([status, response]) => `<li>${code(status)} ${prose(String(resolve(response)["description"]))}</li>`);
+  const inner = schema === undefined ? null : dataOf(schema, resolve);
+  const told = inner === null ? "" : `<p>${inner.note}</p>${fields(inner.schema, `Answer of ${String(operationId)}`, resolve)}`;
+  return `<details><summary>Answers</summary>${told}<ul class="statuses">${list.join("")}</ul></details>`;
+}
+
+/** What is in the envelope: one thing, or a list of them. */
+function dataOf(schema: Schema, resolve: Resolve): { readonly schema: Schema; readonly note: string } {
+  const properties = (resolve(schema)["properties"] ?? {}) as Readonly<Record<string, Schema>>;
+  if (properties["data"] === undefined) return { schema, note: "An object with:" };
+  const inner = resolve(properties["data"]);
+  const rest = Object.keys(properties).filter((name) => name !== "data");
+  const beside = rest.length === 0 ? "" : `, beside ${rest.map((name) => code(name)).join(" and ")}`;
+  if (inner["type"] === "array")
+    return { schema: inner["items"] as Schema, note: `${code("data")} is a list of objects with the following${beside}:` };
+  return { schema: inner, note: `${code("data")} is an object with the following${beside}:` };
+}
