@@ -1,5 +1,5 @@
 import { TASKS } from "../../protocol/task.ts";
-import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, plainBody, query, ref, uuid, type Schema } from "./schema.ts";
+import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, jsonBody, query, ref, uuid, type Schema } from "./schema.ts";
 
 const CLIENT = "/api/v1/client";
 const id = pathParameter("id", uuid, "The request's.");
@@ -88,7 +88,7 @@ function channelAuth(): Schema {
     operationId: "channelAuth",
     summary: "A signature for one's own private channel (Pusher)",
     ...BEARER,
-    requestBody: { required: true, content: plainBody(body) },
+    requestBody: { required: true, content: jsonBody(body) },
     responses: { ...answer("What pusher:subscribe needs.", ref("ChannelAuth")), ...failures(...BODY_FAILURES, 403) },
   };
 }

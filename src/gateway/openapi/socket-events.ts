@@ -25,7 +25,7 @@ export const SOCKET_SCHEMAS: Readonly<Record<string, Schema>> = {
       error_reason: text,
       error_field: nullable("string"),
       replayed: {
-        const: true,
+        type: "boolean",
         description: "The state as it was at a subscription or after an outage, told again; absent in what is new.",
       },
     },
