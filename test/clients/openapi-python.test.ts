@@ -19,9 +19,9 @@ test("a client that openapi-python-client makes of all operations compiles and u
   const key = await addClient(system);
   const picture = fileURLToPath(new URL("init-128.png", FLUX_FIXTURES));
   const script = join(import.meta.dirname, "generated_client.py");
-  const told = JSON.parse(
-    await runPythonClient("python", [script, gateway.url, key, picture], { PYTHONPATH: system.dir }),
-  ) as Readonly<Record<string, unknown>>;
+  const told = JSON.parse(await runPythonClient("python", [script, gateway.url, key, picture], { PYTHONPATH: system.dir })) as Readonly<
+    Record<string, unknown>
+  >;
   const { id, listed, uploaded, ...rest } = told;
   assert.deepEqual(listed, [id]);
   assert.deepEqual(rest, {

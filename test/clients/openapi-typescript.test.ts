@@ -53,9 +53,9 @@ test("a client that openapi-typescript makes compiles strictly and uses the API"
 });
 
 /** A worker that is stopped at the end of the test. */
-async function worksIn(system: Awaited<ReturnType<typeof startSystem>>): Promise<
-  Awaited<ReturnType<typeof system.startWorker>> & AsyncDisposable
-> {
+async function worksIn(
+  system: Awaited<ReturnType<typeof startSystem>>,
+): Promise<Awaited<ReturnType<typeof system.startWorker>> & AsyncDisposable> {
   const worker = await system.startWorker();
   return { ...worker, [Symbol.asyncDispose]: () => worker.kill9() };
 }

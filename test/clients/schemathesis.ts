@@ -20,10 +20,20 @@ export async function runSchemathesis(args: readonly string[], lifeMs?: number):
   await mkdir(media);
   await copyFile(new URL("init-128.png", FLUX_FIXTURES), join(media, "image.png"));
   await run("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", "sine=duration=0.2", join(media, "audio.wav")]);
-  await run("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", "testsrc=duration=0.2:size=64x64", "-pix_fmt", "yuv420p", join(media, "video.mp4")]);
+  await run("ffmpeg", [
+    "-v",
+    "error",
+    "-f",
+    "lavfi",
+    "-i",
+    "testsrc=duration=0.2:size=64x64",
+    "-pix_fmt",
+    "yuv420p",
+    join(media, "video.mp4"),
+  ]);
   await using gateway = await startGateway(system, await modelsForAllTasks(join(system.dir, "models")));
   const key = await addClient(system, { ratePerMinute: 0, ratePerDay: 0 });
   const all = ["--checks", "all", "--continue-on-failure", "--no-color", "--header", `Authorization: Bearer ${key}`, ...args];
   const env = { SCHEMATHESIS_HOOKS: "schemathesis_hooks", SCHEMATHESIS_MEDIA: media, PYTHONPATH: import.meta.dirname };
-  return runPythonClient("schemathesis", ["run", `${gateway.url}/openapi.json`, ...all], env, lifeMs);
+  return await runPythonClient("schemathesis", ["run", `${gateway.url}/openapi.json`, ...all], env, lifeMs);
 }

@@ -1,7 +1,7 @@
 import type { Schema } from "../openapi/schema.ts";
 import { guides, type GuideFacts } from "./guides.ts";
 import { escapeHtml } from "./html.ts";
-import { breakable, operationSection, type Operation } from "./operation-section.ts";
+import { breakable, isPrice, operationSection, type Operation } from "./operation-section.ts";
 
 export type DocsFacts = Omit<GuideFacts, "resolve" | "schemas">;
 
@@ -34,9 +34,17 @@ export function docsPage(document: Schema, facts: DocsFacts): string {
 <p><a href="/openapi.json">openapi.json</a></p>
 </header>
 <div class="columns">
-<nav aria-label="Contents"><details open><summary>Contents</summary>
+<nav aria-label="Contents"><details><summary>Contents</summary>
 <ul>${told.map(({ id, title }) => `<li><a href="#${id}">${title}</a></li>`).join("")}</ul>
-${groups.map(({ name, operations }) => `<p class="group"><a href="#${name}">${name}</a></p><ul>${operations.map(entry).join("")}</ul>`).join("")}
+${groups
+  .map(
+    ({ name, operations }) =>
+      `<p class="group"><a href="#${name}">${name}</a></p><ul>${operations
+        .filter(({ path }) => !isPrice(path))
+        .map(entry)
+        .join("")}</ul>`,
+  )
+  .join("")}
 </details></nav>
 <main id="content">
 <h1>dryapi-worker API</h1>

@@ -31,8 +31,8 @@ export function guides(facts: GuideFacts): readonly Guide[] {
     { id: "bodies", title: "Bodies and files", html: bodies(facts) },
     { id: "states", title: "Statuses", html: states(facts) },
     { id: "errors", title: "Errors", html: errors() },
-    { id: "webhooks", title: "Webhooks", html: webhooksGuide(facts) },
-    { id: "sockets", title: "Sockets", html: socketsGuide(facts) },
+    { id: "webhooks", title: "How webhooks come", html: webhooksGuide(facts) },
+    { id: "sockets", title: "How sockets work", html: socketsGuide(facts) },
   ];
 }
 
@@ -110,9 +110,9 @@ function errors(): string {
   const reasons = Object.entries(ERROR_TABLE).map(([reason, { apiCode, publicText, advice, retryable }]) => [
     code(reason),
     code(apiCode),
+    retryable ? "yes" : "no",
     escapeHtml(publicText),
     escapeHtml(advice),
-    retryable ? "yes" : "no",
   ]);
   return `<p>A request that is not accepted is answered with JSON of one shape, whatever went wrong:</p>
 ${codeBox("An error", `{"message": "The prompt field is required.", "errors": {"prompt": ["The prompt field is required."]}}`)}
@@ -122,5 +122,5 @@ ${tableBox(
   http.map(([status, text]) => [code(status), text]),
 )}
 <p>What fails after it was accepted never yields an HTTP error: the status, the webhook and the socket event carry <code>error_code</code> (a short closed list), <code>error_reason</code> (finer; more may come), <code>error_message</code> (a sentence with the numbers and limits), <code>error_field</code> (the field that was wrong, or null) and <code>retryable</code>.</p>
-${tableBox("Error codes and reasons", ["error_reason", "error_code", "what it says", "what to do", "retryable"], reasons)}`;
+${tableBox("Error codes and reasons", ["error_reason", "error_code", "retryable", "what it says", "what to do"], reasons)}`;
 }

@@ -1,3 +1,4 @@
+import { PRICE_FIELDS } from "../../core/task-fields.ts";
 import type { Schema } from "../openapi/schema.ts";
 import { describeSchema } from "./describe-schema.ts";
 import { code, escapeHtml, prose, tableBox } from "./html.ts";
@@ -18,8 +19,13 @@ export function operationSection({ method, path, operation }: Operation, resolve
 <h3 id="${id}"><a class="anchor" href="#${id}"><span class="method ${method}">${method.toUpperCase()}</span> <code>${breakable(path)}</code></a></h3>
 <p>${prose(String(summary))}.</p>
 ${typeof description === "string" ? `<p>${prose(description)}</p>` : ""}
-${parameters(operation, resolve)}${body(operation, resolve)}${answers(operation, resolve)}
+${isPrice(path) ? priceBody(id) : `${parameters(operation, resolve)}${body(operation, resolve)}`}${answers(operation, resolve)}
 </section>`;
+}
+
+/** Of a job, which has an operation of its own. */
+export function isPrice(path: string): boolean {
+  return path.endsWith("/price-calculation");
 }
 
 /** A long path may break at its slashes. */
@@ -36,22 +42,30 @@ function parameters({ parameters: given, operationId }: Schema, resolve: Resolve
   return rows.length === 0 ? "" : tableBox(`Parameters of ${String(operationId)}`, ["parameter (* required)", "in", "value"], rows);
 }
 
+/** The same fields once more would only be longer. */
+function priceBody(id: string): string {
+  const submit = id.replace(/Price$/, "");
+  const names = PRICE_FIELDS.map(({ name }) => code(name)).join(", ");
+  return `<p>Body: <code>model</code>, and as much of the <a href="#${submit}">job</a> as is known: its fields and files, or ${names} in their place.</p>`;
+}
+
 function body({ requestBody, operationId }: Schema, resolve: Resolve): string {
   const content = (requestBody as { readonly content?: Readonly<Record<string, { readonly schema: Schema }>> } | undefined)?.content;
   const schema = content?.["application/json"]?.schema;
   if (content === undefined || schema === undefined) return "";
   const kinds = Object.keys(content).map((type) => code(type));
-  return `<p>Body: ${kinds.join(", ")}.</p>${fields(schema, `Fields of ${String(operationId)}`, resolve)}${byModel(schema, String(operationId), resolve)}`;
+  return `<p>Body: ${kinds.join(", ")}.</p>${fields(schema, { label: `Fields of ${String(operationId)}`, mark: true }, resolve)}${byModel(schema, String(operationId), resolve)}`;
 }
 
-function fields(schema: Schema, label: string, resolve: Resolve): string {
+/** `mark`: what must be there, in a body, where null says that something is not. */
+function fields(schema: Schema, { label, mark }: { readonly label: string; readonly mark: boolean }, resolve: Resolve): string {
   const found = resolve(schema);
   const required = (found["required"] ?? []) as readonly string[];
   const rows = Object.entries((found["properties"] ?? {}) as Readonly<Record<string, Schema>>).map(([name, property]) => [
-    `${code(name)}${required.includes(name) ? " *" : ""}`,
-    prose(describeSchema(property, resolve)),
+    `${code(name)}${mark && required.includes(name) ? " *" : ""}`,
+    prose(describeSchema(mark ? withoutNull(property) : property, resolve)),
   ]);
-  return rows.length === 0 ? "" : tableBox(label, ["field (* required)", "value"], rows);
+  return rows.length === 0 ? "" : tableBox(label, [mark ? "field (* required)" : "field", "value"], rows);
 }
 
 /** What single models narrow. */
@@ -62,13 +76,24 @@ function byModel(schema: Schema, id: string, resolve: Resolve): string {
     const { model, ...limits } = properties as Readonly<Record<string, Schema>>;
     if (model?.["const"] === undefined) return [];
     const words = Object.entries(limits).map(
-      ([name, limit]) => `${code(name)} ${prose(isNone(limit) ? "is not taken" : describeSchema(limit, resolve))}`,
+      ([name, limit]) => `${code(name)} ${prose(isNone(limit) ? "is not taken" : describeSchema(withoutNull(limit), resolve))}`,
     );
     const needed = (required as readonly string[]).map((name) => `${code(name)} is required`);
     return [[code(String(model["const"])), [...needed, ...words].join("<br>") || "as above"]];
   });
   if (rows.length === 0) return "";
   return `<details><summary>Limits of each model</summary>${tableBox(`Limits of each model for ${id}`, ["model", "its own limits"], rows)}</details>`;
+}
+
+function withoutNull({ type, enum: values, anyOf, ...rest }: Schema): Schema {
+  const some = (list: unknown, isNull: (value: unknown) => boolean): readonly unknown[] =>
+    (list as readonly unknown[]).filter((value) => !isNull(value));
+  return {
+    ...rest,
+    ...(type !== undefined && { type: Array.isArray(type) ? some(type, (value) => value === "null") : type }),
+    ...(values !== undefined && { enum: some(values, (value) => value === null || value === "") }),
+    ...(anyOf !== undefined && { anyOf: some(anyOf, (value) => (value as Schema)["type"] === "null") }),
+  };
 }
 
 /** Only what stands for none. */
@@ -82,7 +107,10 @@ function answers({ responses, operationId }: Schema, resolve: Resolve): string {
   const schema = (ok?.["content"] as Readonly<Record<string, { readonly schema: Schema }>> | undefined)?.["application/json"]?.schema;
   const list = all.map(([status, response]) => `<li>${code(status)} ${prose(String(resolve(response)["description"]))}</li>`);
   const inner = schema === undefined ? null : dataOf(schema, resolve);
-  const told = inner === null ? "" : `<p>${inner.note}</p>${fields(inner.schema, `Answer of ${String(operationId)}`, resolve)}`;
+  const told =
+    inner === null
+      ? ""
+      : `<p>${inner.note}</p>${fields(inner.schema, { label: `Answer of ${String(operationId)}`, mark: false }, resolve)}`;
   return `<details><summary>Answers</summary>${told}<ul class="statuses">${list.join("")}</ul></details>`;
 }
 

@@ -78,7 +78,13 @@ function operationsOf(path: string, operation: TaskOperation): readonly (readonl
     ...description,
     ...BEARER,
     // It also keeps openapi-python-client from code that does not run: see jsonBody.
-    parameters: [{ ...IDEMPOTENCY_KEY, description: "Taken, and of no effect: a price may be asked as often as one likes." }],
+    parameters: [
+      {
+        ...IDEMPOTENCY_KEY,
+        schema: { type: "string" },
+        description: "Taken, and of no effect: a price may be asked as often as one likes.",
+      },
+    ],
     requestBody: { required: true, content: contentOf((kind) => body(kind, true), hasFiles) },
     responses: { ...answer("The price.", ref("Price")), ...failures(...BODY_FAILURES) },
   };

@@ -35,7 +35,10 @@ const { data: uploaded } = await api.POST("/api/v1/client/img2img", {
 });
 
 // What a receiver of webhooks reads.
-type Event = components["schemas"]["JobCompletedEvent"] | components["schemas"]["JobFailedEvent"] | components["schemas"]["JobProcessingEvent"];
+type Event =
+  | components["schemas"]["JobCompletedEvent"]
+  | components["schemas"]["JobFailedEvent"]
+  | components["schemas"]["JobProcessingEvent"];
 const sentence = (event: Event): string => (event.event === "job.failed" ? event.data.error_message : event.data.status);
 
 console.log(
