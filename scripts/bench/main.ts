@@ -12,6 +12,7 @@ import { queueRows } from "./queue-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
 import { soundRows } from "./sound-rows.ts";
+import { submitMemoryRows } from "./submit-memory-rows.ts";
 import { videoRows } from "./video-rows.ts";
 import { webhookRows } from "./webhook-rows.ts";
 
@@ -28,8 +29,11 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   webhooks: webhookRows,
   sound: soundRows,
   video: videoRows,
+  "submit-memory": submitMemoryRows,
 };
-const chosen = Object.entries(groups).filter(([name]) => values.only === undefined || values.only === name);
+/** Minutes each: run by name alone. */
+const SLOW: ReadonlySet<string> = new Set(["submit-memory"]);
+const chosen = Object.entries(groups).filter(([name]) => (values.only === undefined ? !SLOW.has(name) : values.only === name));
 if (chosen.length === 0) {
   process.stderr.write(`bench: no rows named ${values.only}; expected one of ${Object.keys(groups).join(", ")}\n`);
   process.exit(2);

@@ -11,6 +11,7 @@ interface FamilyRow {
 }
 
 const reads = (...names: readonly string[]): ReadonlySet<string> => new Set(names);
+const VIDEO = ["prompt", "negative_prompt", "width", "height", "steps", "guidance", "frames", "fps", "seed"];
 const speech: FamilyRow = { reads: reads("text", "lang", "voice", "speed", "format", "sample_rate") };
 
 /** test/integration/family-fields.test.ts runs every family's tiny model and compares what it reads with this table. */
@@ -20,10 +21,7 @@ export const FAMILY_FIELDS: Readonly<Record<Family, FamilyRow>> = {
     negativeBy: "true_cfg_scale",
   },
   "ltx-video": {
-    reads: reads(
-      ...["prompt", "negative_prompt", "width", "height", "steps", "guidance", "frames", "fps", "seed"],
-      ...["first_frame_image", "last_frame_image"],
-    ),
+    reads: new Set([...VIDEO, "first_frame_image", "last_frame_image"]),
     negativeBy: "guidance",
   },
   kokoro: speech,

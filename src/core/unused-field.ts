@@ -25,6 +25,8 @@ export function judgeUnused(manifest: Manifest, task: Task, name: string, given:
     return read.ok ? { kind: "ignored" } : no(read.problem);
   }
   if (FILE_FIELDS.has(name)) return no(`must be a file, and one that ${task} takes with the model ${manifest.slug}.`);
+  // Where every model has one choice at least, that one is what there is.
+  if (own?.fallback !== undefined && own.choices !== undefined) return no(`must be one of ${own.fallback}.`);
   if (own !== undefined) return no(`is not an option of the model ${manifest.slug}: leave it out.`);
   return no(`is not known to ${task} with the model ${manifest.slug}, which takes ${namesOf(manifest, task)}.`);
 }

@@ -152,7 +152,7 @@ test("a failed request is told with the codes of the closed table; details stay 
   const id = await rig.submit({ url });
   const claim = await rig.queues.claim("m");
   assert.ok(claim !== null);
-  await rig.queues.fail(claim, { code: "DOES_NOT_FIT", message: "needs 40 GiB on gpu-7" });
+  await rig.queues.fail(claim, { code: "DOES_NOT_FIT", message: "needs 40 GiB on gpu-7", detail: "It needs 40 GiB.", field: "width" });
   await rig.courier.runDue();
   const [request] = received();
   const job = await rig.queues.job("m", id);
@@ -164,9 +164,10 @@ test("a failed request is told with the codes of the closed table; details stay 
     previous_status: "pending",
     failed_at: new Date(job?.finishedAt ?? 0).toISOString(),
     error_code: "WORKER_ERROR",
-    error_message: "The job does not fit the device's memory.",
+    error_message: "The job does not fit the device's memory. It needs 40 GiB.",
     error_reason: "DOES_NOT_FIT",
-    retryable: true,
+    error_field: "width",
+    retryable: false,
   });
 });
 

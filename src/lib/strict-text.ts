@@ -18,11 +18,6 @@ export function decodeForm(text: string): readonly (readonly [string, string])[]
   return [...new URLSearchParams(text)];
 }
 
-/** A form part's header or value that a parser handed on byte by byte (latin1), as the UTF-8 that it is; null where it is none. */
-export function decodeLatin1(text: string): string | null {
-  return decodeUtf8(Buffer.from(text, "latin1"));
-}
-
 function percentDecoded(text: string): Buffer {
   const bytes = Buffer.from(text).toString("latin1");
   return Buffer.from(

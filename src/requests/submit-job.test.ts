@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { test, type TestContext } from "node:test";
+import { RedisError, redisFailure } from "../core/redis-failure.ts";
 import { AppError } from "../protocol/error.ts";
 import { parseJobData, type JobData } from "../protocol/job.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
@@ -114,6 +115,46 @@ test("an input image is stored under the request's id with its real type and sha
   const input = rig.jobs[0]?.inputs[0];
   assert.partialDeepStrictEqual(input, { name: "image", key: `inputs/${id}/0.png`, contentType: "image/png", sizeBytes: PNG.length });
   assert.deepEqual(await keysIn(rig.store), [`inputs/${id}/0.png`]);
+});
+
+function redisFails(text: string): () => Promise<never> {
+  const failure = redisFailure(text);
+  assert.ok(failure !== null);
+  return async () => Promise.reject(new RedisError("a write", failure, new Error(text)));
+}
+
+test("what Redis refuses to record leaves no input behind; what it did not answer may be recorded, and keeps them", async (t) => {
+  for (const [text, left] of [
+    ["OOM command not allowed when used memory > 'maxmemory'", 0],
+    ["READONLY You can't write against a read only replica", 0],
+    ["Command timed out", 1],
+  ] as const) {
+    const rig = await createRig(t);
+    const path = join(rig.dir, "fox.png");
+    await writeFile(path, PNG);
+    const requests = { ...rig.requests, create: redisFails(text) };
+    await assert.rejects(
+      submitJob({ ...rig, requests }, request({ task: "img2img", fields: { prompt: "fox" }, files: [{ name: "image", path }] })),
+      RedisError,
+    );
+    assert.equal((await keysIn(rig.store)).length, left, text);
+    assert.deepEqual(rig.jobs, []);
+  }
+});
+
+test("a request that is recorded is accepted where it will be repaired, though its job cannot be added now", async (t) => {
+  const rig = await createRig(t);
+  const queues = { add: redisFails("OOM command not allowed") };
+  const told: string[] = [];
+  const { id } = await submitJob({ ...rig, queues, onUnqueued: (request, error) => told.push(request, error.code) }, request({}));
+  assert.deepEqual(told, [id, "REDIS_UNAVAILABLE"]);
+  assert.deepEqual([rig.records.map((record) => record.id), rig.log], [[id], ["record"]], "it is not marked as queued");
+  await assert.rejects(submitJob({ ...rig, queues }, request({})), RedisError, "nobody repairs what a command line submits");
+  const broken = { add: async () => Promise.reject(new AppError("INTERNAL", "a bug")) };
+  await assert.rejects(
+    submitJob({ ...rig, queues: broken, onUnqueued: () => assert.fail("a bug is no trouble of Redis") }, request({})),
+    AppError,
+  );
 });
 
 test("a bad parameter is refused with every problem named, and nothing is stored", async (t) => {

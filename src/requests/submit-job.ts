@@ -1,7 +1,8 @@
 import { randomInt, randomUUID } from "node:crypto";
 import { planSubmit } from "../core/plan-submit.ts";
 import { taskFiles } from "../core/task-files.ts";
-import { AppError } from "../protocol/error.ts";
+import { RedisError } from "../core/redis-failure.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
 import { JOB_VERSION, type JobData, type JobParams } from "../protocol/job.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../protocol/request.ts";
@@ -17,6 +18,8 @@ export interface SubmitDeps {
   readonly requests: Pick<Requests, "create" | "get" | "now">;
   readonly queues: Pick<Queues, "add">;
   readonly index: Pick<RequestIndex, "queued">;
+  /** Where recorded requests are repaired: called for one whose job could not be added yet, which is no failure then. */
+  readonly onUnqueued?: (id: string, error: AppError) => void;
 }
 
 /** An input image, with its size in pixels where it is known. */
@@ -113,10 +116,28 @@ export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promi
     startedAt: null,
     cancelledAt: null,
   };
-  const kept = (await deps.requests.create(record)) ? record : ((await deps.requests.get(id)) ?? record);
-  await deps.queues.add(jobOf(kept), addOptionsOf(kept));
-  deps.index.queued(id);
+  const kept = await recordOnce(deps, record, request.isShared === true);
+  try {
+    await deps.queues.add(jobOf(kept), addOptionsOf(kept));
+    deps.index.queued(id);
+  } catch (thrown) {
+    // What is recorded is accepted: its job will be added whatever is answered now, so a refusal would be a lie.
+    const error = asAppError(thrown);
+    if (deps.onUnqueued === undefined || error.code !== "REDIS_UNAVAILABLE") throw error;
+    deps.onUnqueued(id, error);
+  }
   return { id, queue, params: kept.params };
+}
+
+/** The first record of this id counts. What Redis refused for sure leaves no inputs behind; what it did not answer may have been recorded. */
+async function recordOnce(deps: SubmitDeps, record: RequestRecord, isShared: boolean): Promise<RequestRecord> {
+  try {
+    return (await deps.requests.create(record)) ? record : ((await deps.requests.get(record.id)) ?? record);
+  } catch (thrown) {
+    const isRefused = thrown instanceof RedisError && thrown.failure.kind !== "away";
+    if (isRefused && !isShared && record.inputs.length > 0) await deps.store.deletePrefix(`inputs/${record.id}/`).catch(() => undefined);
+    throw thrown;
+  }
 }
 
 /** With a webhook, the delivery of the end is added in the same step as the job. */

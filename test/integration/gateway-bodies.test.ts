@@ -179,7 +179,7 @@ describe("request bodies", () => {
       const json = await api.post("txt2img", { ...SNOW, prompt: "x".repeat(12 * MIB) });
       assert.deepEqual(
         [json.status, json.body],
-        [413, { message: "Content Too Large." }],
+        [413, { message: "The request without its files is larger than 4 MB." }],
         "the answer comes through, however much is sent",
       );
     }
@@ -206,8 +206,8 @@ describe("request bodies", () => {
     for (let count = 0; count < 5; count += 1) sent.write(field(`f${count}`, "x".repeat(MIB)));
     assert.deepEqual(await answer, { status: 413, body: { message: "The fields of the form are too large." } });
     sent.destroy();
-    const many = await api.post("img2img", formOf(Object.fromEntries(Array.from({ length: 300 }, (_, index) => [`f${index}`, "1"]))));
-    assert.equal(many.status, 413);
+    const many = await api.post("img2img", formOf(Object.fromEntries(Array.from({ length: 2_200 }, (_, index) => [`f${index}`, "1"]))));
+    assert.equal(many.status, 413, JSON.stringify(many.body).slice(0, 400));
   });
 
   test("a client that leaves in the middle of an upload leaves nothing behind", async () => {

@@ -22,6 +22,7 @@ const STATUS_FIELDS = [
   "error_code",
   "error_message",
   "error_reason",
+  "error_field",
   "retryable",
   "failed_at",
   "error",
@@ -154,6 +155,8 @@ describe("reading", () => {
     assert.equal(status["status"], "error");
     assert.equal(status["error_code"], "INVALID_INPUT");
     assert.equal(status["error_reason"], "INVALID_INPUT");
+    assert.equal(status["error_message"], "The request's input is invalid. The fault field asks for it.");
+    assert.equal(status["error_field"], "fault");
     assert.equal(status["error"], status["error_message"]);
     assert.equal(status["retryable"], false);
     assert.ok(!Number.isNaN(Date.parse(String(status["failed_at"]))));

@@ -88,15 +88,21 @@ describe("submit", () => {
     assert.ok(Array.isArray(answer.body.errors["image"]));
   });
 
-  test("a model that is unknown, or not for this task, is 422 on model; an unknown task is 404", async () => {
-    for (const [task, model] of [
-      ["txt2img", "nothing"],
-      ["txt2audio", "tiny-flux-schnell"],
-      ["txt2img", ["a"]],
+  test("a model that is unknown, or not for this task, is 422 on model, which names those that are; an unknown task is 404", async () => {
+    const { body } = await api.get("/api/v1/client/models?filter[inference_types]=txt2img");
+    const pictures = (body["data"] as unknown as readonly { readonly slug: string }[]).map(({ slug }) => slug);
+    assert.ok(pictures.includes("tiny-flux-schnell"));
+    const models = `Models for txt2img: ${pictures.join(", ")}.`;
+    for (const [task, model, text] of [
+      ["txt2img", "nothing", models],
+      ["txt2img", ["a"], models],
+      ["txt2img", "Tiny Flux Schnel", `Did you mean tiny-flux-schnell? ${models}`],
+      ["txt2audio", "tiny-flux-schnell", "Model tiny-flux-schnell is for txt2img, img2img. No model for txt2audio is installed."],
     ] as const) {
       const answer = await api.post(task, { ...PICTURE, model });
       assert.equal(answer.status, 422);
-      assert.deepEqual(answer.body, { message: "The selected model is invalid.", errors: { model: ["The selected model is invalid."] } });
+      const message = `The selected model is invalid. ${text}`;
+      assert.deepEqual(answer.body, { message, errors: { model: [message] } });
     }
     assert.equal((await api.post("txt2smell", PICTURE)).status, 404);
   });

@@ -152,10 +152,7 @@ describe("every task of the contract", () => {
     assert.equal(await wrong("txt2video", { frames: 121 }), "The frames field must not be greater than 120.");
     assert.equal(await wrong("audiofile2txt", { include_ts: "maybe" }), "The include_ts field must be true or false.");
     for (const url of ["ftp://x.example/a", "/etc/passwd", "file:///etc/passwd", "x"])
-      assert.equal(
-        await wrong("aud2txt", { audio_url: url }),
-        "The audio_url field must be a valid URL that begins with https:// or http://.",
-      );
+      assert.match((await wrong("aud2txt", { audio_url: url })) ?? "", /^The audio_url field must be(gin with https:| a valid URL)/);
     assert.equal(
       await wrong("vid2txt", { video_url: "https://a:b@x.example/" }),
       "The video_url field must not hold a user name or password.",
@@ -205,7 +202,11 @@ describe("every task of the contract", () => {
     const client = new ApiClient(bare.url, await addClient(system, { id: "other", ratePerMinute: 0 }));
     for (const task of [...TASK_NAMES, "transcribe"]) {
       const answer = await client.post(task, { model: "nothing", prompt: "x" });
-      assert.deepEqual([task, answer.status, answer.body.errors], [task, 422, { model: ["The selected model is invalid."] }]);
+      assert.deepEqual([task, answer.status, Object.keys(answer.body.errors)], [task, 422, ["model"]]);
+      assert.match(
+        answer.body.message,
+        new RegExp(`^The selected model is invalid\\. (No model|Models) for (${task === "transcribe" ? "aud" : task})`),
+      );
     }
   });
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
-import type { AppError } from "../../src/protocol/error.ts";
+import { publicMessage, type AppError } from "../../src/protocol/error.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import { loadShipped, runJob, type LoadedModel, type Told } from "../support/pipeline-rig.ts";
@@ -158,20 +158,23 @@ describe("transcription", () => {
     await write(empty, new Int16Array(0));
     const playlist = join(root, "list.m3u8");
     await writeFile(playlist, `#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:6,\n${wav}\n#EXT-X-ENDLIST\n`);
-    for (const [path, message] of [
-      [broken, /broken\.mp3/],
-      [cut, /cut\.mp4/],
-      [mute, /mute\.mp4 has no sound track/],
-      [empty, /empty\.wav/],
+    for (const [path, expected, message] of [
+      [broken, "MEDIA_UNREADABLE", /broken\.mp3/],
+      [cut, "MEDIA_UNREADABLE", /cut\.mp4/],
+      [mute, "NO_SOUND_TRACK", /mute\.mp4 has no sound track/],
+      [empty, "NO_SOUND_TRACK", /empty\.wav/],
       // A playlist names other files: it must not be followed.
-      [playlist, /list\.m3u8/],
-      [join(root, "absent.wav"), /absent\.wav/],
+      [playlist, "MEDIA_UNREADABLE", /list\.m3u8/],
+      // Nobody's fault but ours.
+      [join(root, "absent.wav"), "INTERNAL", /absent\.wav/],
     ] as const) {
       const { end } = await runJob(model.pipeline, await jobOf(path));
       assert.ok(!end.ok, path);
-      const { code, message: said } = end.error as AppError;
-      assert.equal(code, "INVALID_INPUT", said);
+      const { code, message: said, field } = end.error as AppError;
+      assert.deepEqual([code, field], [expected, expected === "INTERNAL" ? undefined : "audio"], said);
       assert.match(said, message);
+      // What a client reads names no file of ours.
+      assert.doesNotMatch(publicMessage(end.error as AppError), /\.(mp3|mp4|wav|m3u8)|\//);
     }
     await model.pipeline.probe();
   });
@@ -182,8 +185,8 @@ describe("transcription", () => {
       const { end } = await runJob(short.pipeline, await jobOf(wav));
       assert.ok(!end.ok);
       assert.deepEqual(
-        [(end.error as AppError).code, (end.error as AppError).message],
-        ["INPUT_TOO_LARGE", "speech.wav is longer than the 5 seconds that this model takes"],
+        [(end.error as AppError).code, publicMessage(end.error as AppError)],
+        ["INPUT_TOO_LARGE", "The input is too large. It is longer than the 5 seconds that this model takes."],
       );
     } finally {
       await short.pipeline.close();

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { openFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
 import { addClient, ApiClient, endOf, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startReceiver, type Receiver } from "../support/https-receiver.ts";
+import { openPusher, subscribeUpdates } from "../support/pusher-client.ts";
 import { samplesOf } from "../support/pipeline-rig.ts";
 import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
 
@@ -14,6 +17,7 @@ const SPEECH = { text: "A red fox ran over the hill.", lang: "en-us", speed: 1, 
 describe("a worker with models of sound", () => {
   let system: TestSystem;
   let gateway: GatewayProcess;
+  let key: string;
   let api: ApiClient;
   let media: Receiver;
 
@@ -21,8 +25,9 @@ describe("a worker with models of sound", () => {
     media = await startReceiver({ http: true });
     system = await startSystem({ DRYAPI_MODELS: MODELS, DRYAPI_EGRESS_ALLOW: "127.0.0.0/8" });
     await system.startWorker();
-    gateway = await startGateway(system);
-    api = new ApiClient(gateway.url, await addClient(system));
+    gateway = await startGateway(system, { DRYAPI_ALLOW_HTTP_WEBHOOKS: "1" });
+    key = await addClient(system);
+    api = new ApiClient(gateway.url, key);
   });
   after(async () => {
     await gateway[Symbol.asyncDispose]();
@@ -69,11 +74,11 @@ describe("a worker with models of sound", () => {
       return body;
     };
     media.answer = (_request, answer) => void answer.writeHead(200, { "content-type": "audio/wav" }).end(wav);
-    const linked = { model: "tiny-whisper", include_ts: true, return_result_in_response: true };
+    const fromUrl = { model: "tiny-whisper", include_ts: true, return_result_in_response: true };
     const ids = [
       await api.submit("audiofile2txt", form("audio")),
       await api.submit("transcribe", form("source_file")),
-      await api.submit("aud2txt", { ...linked, audio_url: `${media.url}/speech.wav` }),
+      await api.submit("aud2txt", { ...fromUrl, audio_url: `${media.url}/speech.wav` }),
     ];
     const texts: string[] = [];
     for (const id of ids) {
@@ -90,11 +95,98 @@ describe("a worker with models of sound", () => {
     assert.match(texts[0] ?? "", /^\[00:00:/);
   });
 
-  test("a URL that leads to a page ends with the precise reason", async () => {
-    media.answer = (_request, answer) => void answer.writeHead(200, { "content-type": "text/html" }).end("<html>");
-    const id = await api.submit("vid2txt", { model: "tiny-whisper", include_ts: false, video_url: `${media.url}/watch` });
-    const status = await endOf(system, api, id);
-    assert.deepEqual([status["error_code"], status["error_reason"]], ["INVALID_INPUT", "INVALID_INPUT"]);
+  /** Submits, and what the status tells of the failure. */
+  async function failureOf(task: string, body: unknown): Promise<Readonly<Record<string, unknown>>> {
+    const status = await endOf(system, api, await api.submit(task, body));
+    assert.deepEqual([status["status"], status["error_code"]], ["error", "INVALID_INPUT"], String(status["error_message"]));
+    return status;
+  }
+
+  function isFailure(status: Readonly<Record<string, unknown>>, reason: string, field: string, message: string, retryable = false): void {
+    const { error_reason, error_field, error_message, retryable: again } = status;
+    assert.deepEqual(
+      { error_reason, error_field, error_message, again },
+      { error_reason: reason, error_field: field, error_message: message, again: retryable },
+    );
+  }
+
+  const asked = (path: string): number => media.received.filter((request) => request.path === path).length;
+  const linked = (path: string): unknown => ({ model: "tiny-whisper", include_ts: false, audio_url: media.url + path });
+
+  test("what a URL leads to that is no sound ends with the precise reason, and is not asked for again", async () => {
+    media.answer = ({ path }, answer) => {
+      if (path === "/page") answer.writeHead(200, { "content-type": "text/html" }).end("<html>");
+      else if (path === "/circle") answer.writeHead(302, { location: "/elsewhere" }).end();
+      else if (path === "/elsewhere") answer.writeHead(302, { location: "/circle" }).end();
+      else if (path === "/inside") answer.writeHead(302, { location: "http://169.254.169.254/latest/meta-data/" }).end();
+      else if (path === "/private") answer.writeHead(403).end();
+      else if (path === "/noise") answer.writeHead(200, { "content-type": "audio/mpeg" }).end("no sound at all, whatever it says");
+      else answer.writeHead(404).end();
+    };
+    const noFile = "The answer of the server at the input URL is no sound or film file.";
+    const refused = "The input URL may not be fetched.";
+    for (const [path, reason, message] of [
+      ["/page", "SOURCE_UNPROCESSABLE", `${noFile} It leads to a page, expected a sound or film file itself.`],
+      ["/circle", "TOO_MANY_REDIRECTS", "The input URL redirects too often. A redirect leads back to where it came from."],
+      ["/inside", "SOURCE_REFUSED", `${refused} A redirect leads elsewhere: the URL names an address that is not public.`],
+      ["/private", "SOURCE_RESTRICTED", "The server at the input URL refused to give the file. The server answered 403."],
+      ["/gone", "SOURCE_NOT_FOUND", "There is nothing at the input URL. The server answered 404."],
+      ["/noise", "MEDIA_UNREADABLE", "The sound or film file is damaged or of an unknown format."],
+    ] as const) {
+      isFailure(await failureOf("aud2txt", linked(path)), reason, "audio_url", message);
+      assert.equal(asked(path), 1, path);
+    }
+    const video = { model: "tiny-whisper", include_ts: false, video_url: `${media.url}/page` };
+    assert.equal((await failureOf("vid2txt", video))["error_field"], "video_url");
+  });
+
+  test("a file behind redirects, encoded though nobody asked for it, from a server that was busy at first, is written down", async () => {
+    const spoken = await result(await api.submit("txt2audio", { model: "tiny-vits", ...SPEECH, format: "wav" }));
+    const wav = gzipSync(Buffer.from(await spoken.response.arrayBuffer()));
+    media.answer = ({ path }, answer) => {
+      if (path === "/start") answer.writeHead(302, { location: "/busy" }).end();
+      else if (asked("/busy") === 1) answer.writeHead(503, { "retry-after": "0" }).end();
+      else answer.writeHead(200, { "content-type": "audio/wav", "content-encoding": "gzip" }).end(wav);
+    };
+    const { status } = await result(await api.submit("aud2txt", linked("/start")));
+    assert.deepEqual([asked("/start"), asked("/busy"), status["error_field"]], [2, 2, null]);
+    const [request] = media.received.filter(({ path }) => path === "/busy");
+    assert.match(request?.headers["user-agent"] ?? "", /^dryapi-worker\/\d+\.\d+\.\d+/);
+  });
+
+  test("a server that stays away ends it as retryable", async () => {
+    media.answer = (_request, answer) => void answer.writeHead(500).end();
+    const message = "The input URL could not be downloaded. The server answered 500.";
+    isFailure(await failureOf("aud2txt", linked("/broken")), "SOURCE_DOWNLOAD_FAILED", "audio_url", message, true);
+    assert.equal(asked("/broken"), 3);
+  });
+
+  test("a file without sound, and one that is damaged, end with the precise reason", async () => {
+    const mute = join(system.dir, "mute.mp4");
+    await using ffmpeg = openFfmpeg({
+      what: "making a film without sound",
+      args: ["-f", "lavfi", "-i", "color=red:s=64x64:d=1", "-c:v", "libx264", mute],
+      failure: "INTERNAL",
+    });
+    await ffmpeg.finish();
+    const film = await readFile(mute);
+    const form = (field: string, bytes: Buffer): FormData => {
+      const body = new FormData();
+      body.append("model", "tiny-whisper");
+      body.append("include_ts", "0");
+      body.append(field, new Blob([bytes]), "whatever.bin");
+      return body;
+    };
+    isFailure(
+      await failureOf("videofile2txt", form("video", film)),
+      "NO_SOUND_TRACK",
+      "video",
+      "The file has no sound. It has no sound track.",
+    );
+    const damaged = "The sound or film file is damaged or of an unknown format.";
+    isFailure(await failureOf("videofile2txt", form("video", film.subarray(0, 500))), "MEDIA_UNREADABLE", "video", damaged);
+    const noise = Buffer.concat([Buffer.from("RIFF\x24\0\0\0WAVE"), Buffer.alloc(5_000, "no sound ")]);
+    isFailure(await failureOf("audiofile2txt", form("audio", noise)), "MEDIA_UNREADABLE", "audio", damaged);
   });
 
   test("a sound can be read in parts, as players do", async () => {
@@ -136,9 +228,26 @@ describe("a worker with models of sound", () => {
     );
   });
 
-  test("a text without a word ends with the precise reason", async () => {
-    const id = await api.submit("txt2audio", { model: "tiny-kokoro", ...SPEECH, text: "... !?" });
-    const status = await endOf(system, api, id);
-    assert.deepEqual([status["error_code"], status["error_reason"]], ["INVALID_INPUT", "INVALID_INPUT"]);
+  test("a text without a word ends with the precise reason, told alike by status, list, socket and webhook", async () => {
+    const client = openPusher({ url: gateway.url, key });
+    const updates = await subscribeUpdates(client);
+    media.answer = (_request, answer) => void answer.end();
+    const body = { model: "tiny-kokoro", ...SPEECH, text: "... !?", webhook_url: `${media.url}/hook` };
+    const status = await failureOf("txt2audio", body);
+    const message = "The text has nothing that can be spoken. It has no word that language en-us can speak.";
+    isFailure(status, "NOTHING_TO_SPEAK", "text", message);
+    const { request_id: id, error_code, error_message, error_reason, error_field, retryable } = status;
+    const told = { error_code, error_message, error_reason, error_field };
+    const update = await system.until("the end over the socket", () =>
+      updates.find((each) => each.request_id === id && each.status === "error"),
+    );
+    assert.partialDeepStrictEqual(update, told);
+    client.disconnect();
+    const posted = await media.request(({ path, body: text }) => path === "/hook" && text.includes("job.failed"));
+    const { data } = JSON.parse(posted.body) as { readonly data: Readonly<Record<string, unknown>> };
+    assert.partialDeepStrictEqual(data, { ...told, retryable });
+    const { body: list } = await api.get("/api/v1/client/requests");
+    const entry = (list["data"] as unknown as readonly Readonly<Record<string, unknown>>[]).find((each) => each["request_id"] === id);
+    assert.partialDeepStrictEqual(entry, { ...told, retryable });
   });
 });

@@ -153,7 +153,8 @@ describe("a worker with a video model", () => {
   test("a picture that breaks off ends with the precise reason", async () => {
     const cut = picture.subarray(0, Math.floor(picture.length / 2));
     const status = await endOf(system, api, await api.submit("img2video", withPictures(CLIP, { first_frame_image: cut })));
-    assert.deepEqual([status["status"], status["error_code"]], ["error", "INVALID_INPUT"]);
-    assert.match(String(status["error_message"]), /first_frame_image|image/);
+    assert.deepEqual([status["status"], status["error_code"], status["error_reason"]], ["error", "INVALID_INPUT", "IMAGE_UNREADABLE"]);
+    assert.equal(status["error_message"], "The input image could not be read. It is damaged or of an unknown format.");
+    assert.equal(status["error_field"], "first_frame_image");
   });
 });

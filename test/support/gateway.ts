@@ -17,12 +17,15 @@ export interface GatewayProcess extends AsyncDisposable {
   kill9(): Promise<void>;
 }
 
+/** `within`: a command that becomes what follows it, in surroundings of its own: `unshare` with mounts. */
 export async function startGateway(
   system: TestSystem,
   env: Readonly<Record<string, string>> = {},
   cli: string = CLI,
+  within: readonly string[] = [],
 ): Promise<GatewayProcess> {
-  const child = spawn(process.execPath, [cli, "gateway"], {
+  const [program = process.execPath, ...args] = [...within, process.execPath, cli, "gateway"];
+  const child = spawn(program, args, {
     env: { ...system.env, DRYAPI_HTTP_PORT: "0", ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

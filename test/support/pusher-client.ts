@@ -23,6 +23,8 @@ export interface StatusUpdate {
   readonly result_url: string | null;
   readonly error_code?: string;
   readonly error_message?: string;
+  readonly error_reason?: string;
+  readonly error_field?: string | null;
   readonly replayed?: boolean;
 }
 

@@ -1,4 +1,4 @@
-import { fileProblems, taskFiles } from "../../core/task-files.ts";
+import { taskFiles } from "../../core/task-files.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { SubmitFile } from "../../requests/submit-job.ts";
@@ -8,7 +8,7 @@ import { checkMedia } from "./check-media.ts";
 import type { Upload } from "./upload.ts";
 
 export interface CheckedUploads {
-  /** All that the task takes, those with errors too: each stands for itself where files are counted. The others are errors. */
+  /** All that came, those with errors and those that the task does not take too: each stands for itself where files are counted. */
   readonly files: readonly SubmitFile[];
   readonly errors: FieldErrors;
   /** Field and digest of the files, in their order. */
@@ -20,8 +20,7 @@ export async function checkUploads(manifest: Manifest, task: Task, uploads: read
   const errors: Record<string, string[]> = {};
   const named = numbered(uploads);
   const taken = taskFiles(manifest, task, named);
-  const rest = named.filter(({ upload }) => !taken.some((each) => each.upload === upload));
-  for (const [field, problem] of fileProblems(manifest, task, rest, { priceOnly: true })) errors[field] = [`The ${field} field ${problem}`];
+  const others = named.filter(({ name }) => !taken.some((each) => each.name === name));
   const files = await Promise.all(
     taken.map(async ({ name, kind, upload }): Promise<SubmitFile> => {
       const { path } = upload;
@@ -36,7 +35,7 @@ export async function checkUploads(manifest: Manifest, task: Task, uploads: read
   );
   // One image may come as `image` or as the only one of `images[]`.
   const digests = taken.map(({ name, upload }) => `${name.replace(/^images\[\d*\]$/, "image")}:${upload.sha256}`);
-  return { files, errors, digests };
+  return { files: [...files, ...others.map(({ name, upload }) => ({ name, path: upload.path }))], errors, digests };
 }
 
 /** `images` that came as a list are told apart by their place in it. */

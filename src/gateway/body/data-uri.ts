@@ -19,7 +19,8 @@ export class DataUriDecoder {
     const { problem } = headProblem(this.#head);
     if (problem !== undefined) return this.#fail(problem);
     const comma = this.#head.indexOf(",");
-    if (comma < 0) return this.#head.length > MAX_HEAD ? this.#fail(NO_COMMA) : EMPTY;
+    if (comma > MAX_HEAD || (comma < 0 && this.#head.length > MAX_HEAD)) return this.#fail(NO_COMMA);
+    if (comma < 0) return EMPTY;
     const rest = this.#head.slice(comma + 1);
     const isBase64 = /;\s*base64\s*$/i.test(this.#head.slice(0, comma));
     this.#head = null;

@@ -4,20 +4,21 @@ import { finished, type Readable } from "node:stream";
 export async function hasBytes(source: Readable): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const look = (): void => {
-    const chunk: unknown = source.read();
-    if (chunk === null) return;
-    source.unshift(chunk);
-    resolve(true);
+    if (source.readableLength > 0) resolve(true);
+    // With nothing left this is what lets the stream end.
+    else source.read();
   };
   // A sender that leaves has sent nothing: whoever reads on finds out.
   const unwatch = finished(source, { writable: false }, () => resolve(false));
   source.on("readable", look);
-  try {
-    return await promise;
-  } finally {
-    source.off("readable", look);
-    unwatch();
-  }
+  const has = await promise;
+  unwatch();
+  source.off("readable", look);
+  // Only then the stream flows for others again.
+  await new Promise<void>((done) => {
+    process.nextTick(done);
+  });
+  return has;
 }
 
 /** Up to `limit` bytes and the chunk that goes beyond them; `isWhole` when that is all. @throws what the stream throws */

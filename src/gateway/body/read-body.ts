@@ -26,6 +26,8 @@ export interface RequestBody {
 
 /** The longest list of texts that a task takes, and the fields beside it. */
 const MAX_FIELDS = 2_048 + 52;
+/** JSON up to here is read at once: most is far smaller, and so much for each of many senders is little. */
+const SMALL_JSON_BYTES = 256 * 1024;
 /** Names that files come under. */
 const FILES: ReadonlySet<string> = new Set([...FILE_FIELDS, "source_file"]);
 
@@ -85,7 +87,7 @@ const NOTHING: RequestBody = { fields: {}, uploads: [], fileErrors: {} };
 /** Small JSON is read at once; of a large one the files go to the disk while it comes, and memory holds the rest. */
 async function readJson(request: FastifyRequest, { source, parse }: UnreadJson): Promise<RequestBody> {
   if (Number(request.headers["content-length"] ?? 0) > MAX_REQUEST_BYTES) throw tooLarge("The request is larger than 75 MB.");
-  const { chunks, isWhole } = await firstBytes(source, MAX_PLAIN_BYTES).catch((thrown: unknown) => {
+  const { chunks, isWhole } = await firstBytes(source, SMALL_JSON_BYTES).catch((thrown: unknown) => {
     throw thrown instanceof HttpProblem ? thrown : malformed("The request was broken off.");
   });
   if (isWhole) return { ...NOTHING, fields: fieldsOf(await parse(Buffer.concat(chunks))) };
@@ -110,7 +112,13 @@ async function readJson(request: FastifyRequest, { source, parse }: UnreadJson):
   };
   try {
     for (const chunk of chunks) await scan(chunk);
-    for await (const chunk of source) await scan(chunk as Buffer);
+    for await (const chunk of source.iterator({ destroyOnReturn: false })) await scan(chunk as Buffer);
+  } catch (thrown) {
+    // What still comes is read and dropped: a client that is sending would see its connection break, and no answer.
+    source.resume();
+    throw thrown instanceof HttpProblem || (thrown instanceof Error && "errno" in thrown && !source.destroyed)
+      ? thrown
+      : malformed("The request was broken off.");
   } finally {
     await (open as DataUriFile | null)?.close();
   }

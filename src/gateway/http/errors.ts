@@ -121,8 +121,10 @@ function unsupportedType({ headers }: FastifyRequest): HttpProblem {
 
 export function answerProblem(reply: FastifyReply, { status, body, headers }: HttpProblem): FastifyReply {
   // Fastify would close the connection, and a client that is still sending would see that and no answer. What comes is read and dropped,
-  // for as long as a request may take.
+  // for as long as a request may take; whoever read the body so far may have stopped in the middle of it.
   if (status === 413) reply.removeHeader("Connection");
+  const { raw } = reply.request;
+  if (!raw.readableEnded) raw.unpipe().resume();
   // What was said of a result does not hold for an answer that is none.
   for (const name of ["Content-Length", "Content-Disposition", "Cache-Control", "ETag", "Last-Modified"]) reply.removeHeader(name);
   return reply.code(status).headers(headers).type("application/json; charset=utf-8").send(body);

@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { isAbsent } from "../../core/field-value.ts";
+import { modelRefusal, type ModelTasks } from "../../core/model-refusal.ts";
 import { waitReason } from "../../core/model-availability.ts";
 import { planSubmit } from "../../core/plan-submit.ts";
 import { canonicalJson } from "../../lib/canonical-json.ts";
@@ -60,7 +61,12 @@ export async function acceptSubmit(context: GatewayContext, submission: Submissi
     const { priority, id: clientId } = client;
     const { jobTimeoutMs: timeoutMs } = context.config;
     const isShared = key !== null;
-    await queueJob(context, { id, isShared, webhook, manifest, task, params, files, client: clientId, priority, timeoutMs });
+    const onUnqueued = (request: string, err: AppError): void =>
+      context.log.warn({ request, err }, "a request was recorded and could not be queued: its job is added as soon as Redis lets us");
+    await queueJob(
+      { ...context, onUnqueued },
+      { id, isShared, webhook, manifest, task, params, files, client: clientId, priority, timeoutMs },
+    );
   } catch (thrown) {
     // A request that was refused leaves its key free. One that may have been recorded keeps it: only so is a repetition the same request.
     if (key !== null && isRefusal(thrown)) await idempotency.release({ client: client.id, key, requestId: own }).catch(() => undefined);
@@ -90,7 +96,9 @@ async function check(context: GatewayContext, { task, body, names }: Submission)
 /** The model that a request names, for one of the tasks. @throws HttpProblem 422 */
 export async function offeredModel({ offered }: GatewayContext, slug: unknown, tasks: readonly Task[]): Promise<ModelEntry> {
   if (isAbsent(slug)) throw invalid({ model: ["The model field is required."] });
-  if (typeof slug !== "string") throw invalid({ model: ["The selected model is invalid."] });
+  const refused = async (): Promise<HttpProblem> =>
+    invalid({ model: [modelRefusal({ wanted: slug, tasks, offered: await modelTasks(offered) })] });
+  if (typeof slug !== "string") throw await refused();
   // First: where this gateway shares the workers' folder, a manifest that they cannot read is not offered either.
   const availability = await offered.availability(slug);
   if (availability.kind === "unusable") {
@@ -99,8 +107,12 @@ export async function offeredModel({ offered }: GatewayContext, slug: unknown, t
   }
   const found = await Promise.all(tasks.map((task) => offered.find(slug, task)));
   const entry = found.find((each) => each !== null);
-  if (entry === undefined) throw invalid({ model: ["The selected model is invalid."] });
+  if (entry === undefined) throw await refused();
   return entry;
+}
+
+async function modelTasks(offered: GatewayContext["offered"]): Promise<readonly ModelTasks[]> {
+  return (await offered.list()).map(({ slug, manifest }) => ({ slug, tasks: manifest.tasks }));
 }
 
 /** The same for every request that means the same, in whatever order, spelling and encoding it came. */

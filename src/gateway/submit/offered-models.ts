@@ -5,6 +5,7 @@ import type { ModelEntry } from "../../models/scan-models.ts";
 import type { Keys } from "../../protocol/keys.ts";
 import type { Task } from "../../protocol/task.ts";
 import type { connectRedis } from "../../state/connect-redis.ts";
+import { onRedis } from "../../state/redis-error.ts";
 import type { Registry, WorkerAnnouncement } from "../../state/state-types.ts";
 
 /** Models that a client may name: this system has a manifest of them, and the weights are here or on a worker that was seen lately. */
@@ -44,8 +45,10 @@ export function openOfferedModels(deps: {
     if (now() - seenAt < FRESH_MS) return seen;
     const workers = await registry.list();
     const live = workers.flatMap((worker) => worker.models);
-    if (live.length > 0) await redis.hset(keys.models, Object.fromEntries(live.map((slug) => [slug, String(now())])));
-    const known = await redis.hgetall(keys.models);
+    // A Redis that takes no writes can still be read: models are listed, and links work.
+    if (live.length > 0)
+      await redis.hset(keys.models, Object.fromEntries(live.map((slug) => [slug, String(now())]))).catch(() => undefined);
+    const known = await onRedis("reading which models were served lately", () => redis.hgetall(keys.models));
     const lately = new Set(Object.entries(known).flatMap(([slug, at]) => (Number(at) > now() - config.retentionMs ? [slug] : [])));
     seen = { workers, lately };
     seenAt = now();

@@ -39,7 +39,10 @@ export async function commitFault(fault: Fault, isCancelled: () => boolean): Pro
     case "throw":
       throw new Error("the fake model threw, as asked");
     case "invalid_input":
-      throw new AppError("INVALID_INPUT", "the fake model refused its input, as asked");
+      throw new AppError("INVALID_INPUT", "the fake model refused its input, as asked", {
+        field: "fault",
+        detail: "The fault field asks for it.",
+      });
     case "garbage":
       process.send?.({ type: "nonsense", of: ["the", "fake", "model"] });
       return;
