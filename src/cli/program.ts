@@ -38,11 +38,8 @@ export function createProgram(context: ProgramContext): Command {
   addOperatorCommands(program, context);
   program.addHelpText(
     "after",
-    examples(
-      "npx dryapi up",
-      'npx dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" width=256 height=256 steps=4',
-      "npx dryapi doctor",
-    ) + EXIT_CODES_HELP,
+    examples("npx dryapi up", 'npx dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" steps=4', "npx dryapi doctor") +
+      EXIT_CODES_HELP,
   );
   return program;
 }
@@ -86,7 +83,10 @@ function addJobCommands(program: Command, { env, terminal, setExitCode }: Progra
     .command("submit")
     .description("Submit a job, follow it, and save its files.")
     .argument("<task>", `one of ${TASK_NAMES.join(", ")}`)
-    .argument("[parameters...]", "key=value; key=@path sends a file (image=@cat.png); model=<slug> names the model")
+    .argument(
+      "[parameters...]",
+      "key=value; key=@path sends a file (image=@cat.png); model=<slug> names the model. What is left out has the model's default",
+    )
     .option("-m, --model <slug>", "the model (the same as model=<slug>)")
     .option("-o, --out <folder>", "where the files go", ".")
     .option("--json", "print one JSON object and no progress", false)
@@ -99,9 +99,10 @@ function addJobCommands(program: Command, { env, terminal, setExitCode }: Progra
       "after",
       after(
         "submit",
-        'dryapi submit txt2img model=tiny-flux-schnell prompt="a red fox" width=256 height=256 steps=4 seed=7',
+        'dryapi submit txt2img model=tiny-flux-schnell prompt="a red fox"',
+        'dryapi submit txt2audio model=Kokoro text="Good morning." voice=bf_emma lang=en-gb speed=0.9',
         'dryapi submit img2img -m tiny-flux-dev prompt="in winter" image=@fox.png strength=0.6 --out pictures',
-        'dryapi submit txt2img -m tiny-flux-schnell prompt=fox width=256 height=256 --json | jq -r ".files[0].path"',
+        'dryapi submit txt2img -m tiny-flux-schnell prompt=fox seed=7 --json | jq -r ".files[0].path"',
       ),
     )
     .action(async (task: string, parameters: string[], options: SubmitOptions) => {

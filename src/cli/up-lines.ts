@@ -1,5 +1,4 @@
 import { requestForm, type FormField } from "../core/request-form.ts";
-import { TASK_ROWS } from "../core/task-fields.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { TASK_NAMES, type Task } from "../protocol/task.ts";
 
@@ -25,7 +24,7 @@ interface Sample {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** Lines that work when pasted: of a model that is served, with the fields that it takes. */
+/** Lines that work when pasted: of a model that is served, with the fields that it has no default for. */
 export function upLines(facts: UpFacts): readonly string[] {
   const sample = sampleOf(facts.served);
   if (sample === null)
@@ -49,8 +48,7 @@ function sampleOf(served: readonly Manifest[]): Sample | null {
 /** None for a task whose input is an address: this machine knows of none. */
 function ofTask(manifest: Manifest, task: Task): readonly Sample[] {
   const form = requestForm(manifest, task);
-  const named = new Set(TASK_ROWS[task].fields.filter(({ required }) => required).map(({ name }) => name));
-  const fields = form.fields.filter(({ name, required }) => required || named.has(name));
+  const fields = form.fields.filter(({ required }) => required);
   if (fields.some(({ kind }) => kind === "url")) return [];
   const values = Object.fromEntries(fields.map((field) => [field.name, sampleValue(field)]));
   const files = form.files.filter(({ required }) => required).map(({ name, kind }) => [name, FILES[kind]] as const);
@@ -64,8 +62,7 @@ const TEXTS: Readonly<Record<string, string>> = {
   caption: "a slow waltz",
 };
 
-function sampleValue({ name, kind, default: preset, choices, min, max }: FormField): Value {
-  if (preset !== undefined) return preset;
+function sampleValue({ name, kind, choices, min, max }: FormField): Value {
   const [first] = choices ?? [];
   if (first !== undefined) return first;
   if (kind === "boolean") return false;

@@ -55,6 +55,10 @@ describe("the console's page", () => {
       assert.equal(await value("Steps"), "4", "20 are too many for this model: its own default");
       await page.getByLabel("Task").selectOption("txt2audio");
       await page.getByLabel("Text", { exact: true }).fill("spoken");
+      await page.getByLabel("Task").selectOption("img2img");
+      await page.getByLabel("Image", { exact: true }).setInputFiles({ name: "a.png", mimeType: "image/png", buffer: Buffer.from("png") });
+      await page.getByLabel("Model").selectOption("tiny-flux-dev");
+      assert.match(await value("Image"), /a\.png$/);
       await page.getByLabel("Task").selectOption("txt2img");
       assert.equal(await page.getByLabel("Model").inputValue(), "tiny-flux-schnell");
       await page.getByLabel("Model").selectOption("tiny-flux-dev");

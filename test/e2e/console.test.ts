@@ -94,7 +94,13 @@ describe("the console", () => {
     const card = cardOf(page, "slow");
     await card.getByRole("img", { name: "Preview of slow" }).waitFor();
     await card.getByRole("progressbar").waitFor();
+    // What runs is there after a reload, and wherever else the key is entered.
+    await page.reload();
+    await card.getByRole("img", { name: "Preview of slow" }).waitFor();
+    const elsewhere = await rig.enter();
+    await cardOf(elsewhere.page, "slow").getByRole("img", { name: "Preview of slow" }).waitFor();
     await card.getByRole("button", { name: "Cancel" }).click();
+    await cardOf(elsewhere.page, "slow").getByText("The request was cancelled.").waitFor();
     await card.getByText("The request was cancelled.").waitFor();
     assert.deepEqual(problems, []);
   });

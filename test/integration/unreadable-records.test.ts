@@ -313,12 +313,12 @@ describe("a value that cannot be read", () => {
         assert.equal(log.filter((line) => line.includes(id)).length, 1);
         // Nobody else learns of it.
         const { key: foreign } = await context.clients.add({ name: "foreign", ratePerMinute: 0 });
-        const answer = await app.inject({
+        const refused = await app.inject({
           method: "GET",
           url: `/api/v1/client/request-status/${id}`,
           headers: { Authorization: `Bearer ${foreign}` },
         });
-        assert.equal(answer.statusCode, 404);
+        assert.equal(refused.statusCode, 404);
       },
     );
   });

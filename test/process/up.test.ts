@@ -66,8 +66,9 @@ async function pasteCurl(up: Up): Promise<string> {
   const first = await exec("bash", ["-c", lines.join("\n")]);
   let answer = JSON.parse(first.stdout) as { data: { request_id: string; status: string; result_url: string } };
   const id = answer.data.request_id;
-  for (const deadline = performance.now() + WAIT_MS; answer.data.status !== "done"; await wait(200)) {
+  for (const deadline = performance.now() + WAIT_MS; answer.data.status !== "done";) {
     assert.ok(performance.now() < deadline && answer.data.status !== "error", JSON.stringify(answer));
+    await wait(200);
     answer = JSON.parse((await exec("bash", ["-c", `id=${id}\n${lines.at(-1)}`])).stdout) as typeof answer;
   }
   const { stdout: type } = await exec("curl", ["-s", "-o", "/dev/null", "-w", "%{content_type}", answer.data.result_url]);

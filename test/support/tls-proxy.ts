@@ -1,6 +1,7 @@
 import { request, type IncomingMessage } from "node:http";
 import { createServer } from "node:https";
 import { connect, type AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { certificate } from "./https-receiver.ts";
 
 /** A reverse proxy as operators run them: TLS in front, the gateway below a path, sockets passed on. */
@@ -24,7 +25,11 @@ export async function startTlsProxy(target: string, path: string): Promise<TlsPr
     passed.on("error", () => response.destroy());
     asked.pipe(passed);
   });
-  server.on("upgrade", (asked: IncomingMessage, socket, head) => {
+  // Of sockets the server knows no more once they are upgraded.
+  const upgraded = new Set<Duplex>();
+  server.on("upgrade", (asked: IncomingMessage, socket: Duplex, head) => {
+    upgraded.add(socket);
+    socket.on("close", () => upgraded.delete(socket));
     const { rawHeaders, method } = asked;
     const passed = connect(Number(port), hostname, () => {
       const lines = rawHeaders.flatMap((name, index) => (index % 2 === 0 ? [`${name}: ${rawHeaders[index + 1]}`] : []));
@@ -40,6 +45,7 @@ export async function startTlsProxy(target: string, path: string): Promise<TlsPr
     url: `https://127.0.0.1:${(server.address() as AddressInfo).port}${path}/`,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
+      for (const socket of upgraded) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     },
   };

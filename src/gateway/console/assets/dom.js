@@ -8,10 +8,10 @@ export function element(tag, properties = {}, children = []) {
 
 export const find = (id) => document.getElementById(id);
 
-/** Shows a text in a place that is hidden while it has none. */
+/** Shows a text in a place that is hidden while it has none. A place that is read out stays: readers pass over what was hidden until now. */
 export function tell(place, text) {
   place.textContent = text ?? "";
-  place.hidden = !text;
+  place.hidden = !text && place.role !== "status";
 }
 
 /** One line of a long text. No character is cut in two. */

@@ -60,7 +60,6 @@ async function submit(event) {
   try {
     const { data } = await call("POST", task, body);
     follow(data.request_id, title);
-    find("job-note").hidden = false;
     find("job-note").replaceChildren(
       "Submitted: ",
       element("a", { href: `#request-${data.request_id}`, onclick: (click) => (click.preventDefault(), showCard(data.request_id, true)) }, [
