@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
+import type { RedisStep } from "../lib/redis-step.ts";
 import { serverClock, type ServerClock } from "../lib/server-clock.ts";
 import type { JobData } from "../protocol/job.ts";
 import { parseJobResult, type JobResult } from "../protocol/result.ts";
@@ -102,6 +103,38 @@ export class ModelQueue implements AsyncDisposable {
 
   async add(data: JobData, priority: number): Promise<void> {
     await this.#queue.add(data.task ?? "job", data, await this.#jobOptions(data.id, priority));
+  }
+
+  /**
+   * A step of somebody else's and the job, in one transaction. @returns why the job was not added although the step was done, or null
+   * @throws what Redis answered to the step, or the connection's error
+   */
+  async addAfter(first: RedisStep, data: JobData, priority: number): Promise<Error | null> {
+    const options = await this.#jobOptions(data.id, priority);
+    const job = new Job(this.#queue, data.task ?? "job", data, options, data.id);
+    const client = await this.#backend.client;
+    const { redis } = this.#options;
+    // In one turn of the event loop, so that no other command on this connection comes between. Their own answers are `QUEUED`.
+    const sent: unknown[] = [redis.multi({ pipeline: false })];
+    try {
+      sent.push(redis.eval(first.lua, first.keys.length, ...first.keys, ...first.args), job.addJob(client));
+    } catch (thrown) {
+      // Left open, the transaction would swallow the commands of all others.
+      await Promise.allSettled([...sent, redis.discard()]);
+      throw thrown;
+    }
+    const [answers] = await Promise.all([redis.exec(), ...sent]);
+    const [[firstError] = [new Error("Redis ended a transaction without an answer")], [addError] = [null]] = answers ?? [];
+    if (firstError !== null) {
+      if (addError === null) await this.remove(data.id);
+      throw firstError;
+    }
+    // A Redis that was started anew has forgotten BullMQ's script: sent alone, it is sent whole.
+    if (addError?.message.includes("NOSCRIPT") !== true) return addError;
+    return this.add(data, priority).then(
+      () => null,
+      (thrown: unknown) => (thrown instanceof Error ? thrown : new Error(String(thrown))),
+    );
   }
 
   /** The job as the child of the delivery of its end: one atomic step adds both, and the child's end frees the parent. */

@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
+import type { RedisStep } from "../lib/redis-step.ts";
 import { within } from "../lib/within.ts";
 import { AppError, type ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
@@ -8,7 +9,7 @@ import type { JobResult } from "../protocol/result.ts";
 import { againJobId, DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./delivery-job.ts";
 import { longUnservable, type UnservableLook } from "./long-unservable.ts";
 import { ModelQueue } from "./model-queue.ts";
-import { guarded } from "./queue-errors.ts";
+import { guarded, queueError } from "./queue-errors.ts";
 import { adoptLock, peekQueues } from "./queue-scripts.ts";
 import type { AddOptions, Claim, ClaimRef, OrderedClaim, QueuePeek, Queues } from "./queue-types.ts";
 
@@ -46,6 +47,14 @@ class BullQueues implements Queues {
       const queue = await this.#open(data.model);
       if (webhook === true) await queue.addWithEnd({ ...data, webhook }, priority);
       else await queue.add(data, priority);
+    });
+  }
+
+  addRecorded(first: RedisStep, data: JobData, { priority }: Pick<AddOptions, "priority">): Promise<AppError | null> {
+    const what = `adding job ${data.id} with its record`;
+    return guarded(what, async () => {
+      const failure = await (await this.#open(data.model)).addAfter(first, data, priority);
+      return failure === null ? null : queueError(failure, what);
     });
   }
 

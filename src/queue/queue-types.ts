@@ -1,6 +1,7 @@
 import type { JobView } from "../core/job-state.ts";
 import type { QueueHead } from "../core/queue-age.ts";
-import type { ErrorData } from "../protocol/error.ts";
+import type { RedisStep } from "../lib/redis-step.ts";
+import type { AppError, ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
 import type { JobResult } from "../protocol/result.ts";
 import type { UnservableLook } from "./long-unservable.ts";
@@ -55,6 +56,13 @@ export interface QueuePeek {
 export interface Queues extends AsyncDisposable {
   /** Idempotent by `data.id`. @throws AppError REDIS_UNAVAILABLE */
   add(data: JobData, options: AddOptions): Promise<void>;
+  /**
+   * Runs `first`, which records the request, and adds its job in the same transaction: one trip, and nobody ever sees the one without the
+   * other. Only for an id that nobody else can have used, and without a webhook.
+   * @returns null, or why the job could not be added although `first` was done
+   * @throws AppError REDIS_UNAVAILABLE when `first` was refused, or nothing is known
+   */
+  addRecorded(first: RedisStep, data: JobData, options: Pick<AddOptions, "priority">): Promise<AppError | null>;
   /** Has the webhook of a request's start delivered, once however often it is called. @throws AppError REDIS_UNAVAILABLE */
   announceStart(data: JobData, startedAt: number): Promise<void>;
   /** Has an ended delivery delivered once more; idempotent by its number. @throws AppError REDIS_UNAVAILABLE */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { test, type TestContext } from "node:test";
 import { RedisError, redisFailure } from "../core/redis-failure.ts";
+import type { RedisStep } from "../lib/redis-step.ts";
 import { AppError } from "../protocol/error.ts";
 import { parseJobData, type JobData } from "../protocol/job.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
@@ -52,12 +53,19 @@ async function createRig(t: TestContext): Promise<Rig> {
       if (records.some(({ id }) => id === record.id)) return false;
       return records.push(record) > 0;
     },
+    creation: (record: RequestRecord): RedisStep => ({ lua: "", keys: [], args: [JSON.stringify(record)] }),
     get: async (id: string) => records.find((record) => record.id === id) ?? null,
   };
+  const add = async (data: JobData, { priority }: { readonly priority: number }): Promise<void> => {
+    log.push(`job with priority ${priority}`);
+    jobs.push(data);
+  };
   const queues = {
-    add: async (data: JobData, { priority }: { readonly priority: number }) => {
-      log.push(`job with priority ${priority}`);
-      jobs.push(data);
+    add,
+    addRecorded: async ({ args }: RedisStep, data: JobData, options: { readonly priority: number }) => {
+      await requests.create(JSON.parse(String(args[0])) as RequestRecord);
+      await add(data, options);
+      return null;
     },
   };
   return {
@@ -117,10 +125,14 @@ test("an input image is stored under the request's id with its real type and sha
   assert.deepEqual(await keysIn(rig.store), [`inputs/${id}/0.png`]);
 });
 
-function redisFails(text: string): () => Promise<never> {
+function redisErrorOf(text: string): RedisError {
   const failure = redisFailure(text);
   assert.ok(failure !== null);
-  return async () => Promise.reject(new RedisError("a write", failure, new Error(text)));
+  return new RedisError("a write", failure, new Error(text));
+}
+
+function redisFails(text: string): () => Promise<never> {
+  return async () => Promise.reject(redisErrorOf(text));
 }
 
 test("what Redis refuses to record leaves no input behind; what it did not answer may be recorded, and keeps them", async (t) => {
@@ -132,9 +144,9 @@ test("what Redis refuses to record leaves no input behind; what it did not answe
     const rig = await createRig(t);
     const path = join(rig.dir, "fox.png");
     await writeFile(path, PNG);
-    const requests = { ...rig.requests, create: redisFails(text) };
+    const queues = { ...rig.queues, addRecorded: redisFails(text) };
     await assert.rejects(
-      submitJob({ ...rig, requests }, request({ task: "img2img", fields: { prompt: "fox" }, files: [{ name: "image", path }] })),
+      submitJob({ ...rig, queues }, request({ task: "img2img", fields: { prompt: "fox" }, files: [{ name: "image", path }] })),
       RedisError,
     );
     assert.equal((await keysIn(rig.store)).length, left, text);
@@ -144,13 +156,22 @@ test("what Redis refuses to record leaves no input behind; what it did not answe
 
 test("a request that is recorded is accepted where it will be repaired, though its job cannot be added now", async (t) => {
   const rig = await createRig(t);
-  const queues = { add: redisFails("OOM command not allowed") };
+  const oom = "OOM command not allowed";
+  const addRecorded: SubmitDeps["queues"]["addRecorded"] = async (first, data, options) => {
+    await rig.queues.addRecorded(first, data, options);
+    rig.jobs.pop();
+    rig.log.pop();
+    return redisErrorOf(oom);
+  };
+  const queues = { add: redisFails(oom), addRecorded };
   const told: string[] = [];
   const { id } = await submitJob({ ...rig, queues, onUnqueued: (request, error) => told.push(request, error.code) }, request({}));
   assert.deepEqual(told, [id, "REDIS_UNAVAILABLE"]);
   assert.deepEqual([rig.records.map((record) => record.id), rig.log], [[id], ["record"]], "it is not marked as queued");
+  const shared = await submitJob({ ...rig, queues, onUnqueued: (shared) => told.push(shared) }, request({ isShared: true }));
+  assert.equal(told.at(-1), shared.id, "also where the two are written one after the other");
   await assert.rejects(submitJob({ ...rig, queues }, request({})), RedisError, "nobody repairs what a command line submits");
-  const broken = { add: async () => Promise.reject(new AppError("INTERNAL", "a bug")) };
+  const broken = { ...queues, addRecorded: async () => new AppError("INTERNAL", "a bug") };
   await assert.rejects(
     submitJob({ ...rig, queues: broken, onUnqueued: () => assert.fail("a bug is no trouble of Redis") }, request({})),
     AppError,

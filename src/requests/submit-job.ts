@@ -15,8 +15,8 @@ import { storeInputs, type InputFile } from "./store-inputs.ts";
 
 export interface SubmitDeps {
   readonly store: ObjectStore;
-  readonly requests: Pick<Requests, "create" | "get" | "now">;
-  readonly queues: Pick<Queues, "add">;
+  readonly requests: Pick<Requests, "create" | "creation" | "get" | "now">;
+  readonly queues: Pick<Queues, "add" | "addRecorded">;
   readonly index: Pick<RequestIndex, "queued">;
   /** Where recorded requests are repaired: called for one whose job could not be added yet, which is no failure then. */
   readonly onUnqueued?: (id: string, error: AppError) => void;
@@ -93,9 +93,9 @@ export async function submitJob(deps: SubmitDeps, { fields, ...request }: Submit
 }
 
 /**
- * Puts a checked request into its model's queue: inputs into the object store, then the request record, then the job. A crash
- * after the record leaves a record without a job, which is found and repaired (repair-requests.ts); the other way round nobody would know
- * of the job. @throws AppError of storeInputs, REDIS_UNAVAILABLE
+ * Puts a checked request into its model's queue: inputs into the object store, then the request record and the job, in one step or one
+ * after the other. A crash after the record leaves a record without a job, which is found and repaired (repair-requests.ts); the other way
+ * round nobody would know of the job. @throws AppError of storeInputs, REDIS_UNAVAILABLE
  */
 export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promise<Submitted> {
   const { manifest, task, params } = request;
@@ -116,23 +116,34 @@ export async function queueJob(deps: SubmitDeps, request: PlannedRequest): Promi
     startedAt: null,
     cancelledAt: null,
   };
-  const kept = await recordOnce(deps, record, request.isShared === true);
-  try {
-    await deps.queues.add(jobOf(kept), addOptionsOf(kept));
-    deps.index.queued(id);
-  } catch (thrown) {
-    // What is recorded is accepted: its job will be added whatever is answered now, so a refusal would be a lie.
-    const error = asAppError(thrown);
-    if (deps.onUnqueued === undefined || error.code !== "REDIS_UNAVAILABLE") throw error;
-    deps.onUnqueued(id, error);
-  }
+  const { kept, failure } = await recordAndAdd(deps, record, request.isShared === true);
+  // What is recorded is accepted: its job will be added whatever is answered now, so a refusal would be a lie.
+  if (failure !== null && (deps.onUnqueued === undefined || failure.code !== "REDIS_UNAVAILABLE")) throw failure;
+  if (failure === null) deps.index.queued(id);
+  else deps.onUnqueued?.(id, failure);
   return { id, queue, params: kept.params };
 }
 
-/** The first record of this id counts. What Redis refused for sure leaves no inputs behind; what it did not answer may have been recorded. */
-async function recordOnce(deps: SubmitDeps, record: RequestRecord, isShared: boolean): Promise<RequestRecord> {
+interface Recorded {
+  /** The first record of this id counts. */
+  readonly kept: RequestRecord;
+  /** Why the job is not in its queue yet. */
+  readonly failure: AppError | null;
+}
+
+/**
+ * In one step where the id is ours alone and no delivery has to be added beside the job.
+ * @throws AppError when there is no record: inputs that Redis refused for sure are deleted; what it did not answer may have been recorded
+ */
+async function recordAndAdd(deps: SubmitDeps, record: RequestRecord, isShared: boolean): Promise<Recorded> {
   try {
-    return (await deps.requests.create(record)) ? record : ((await deps.requests.get(record.id)) ?? record);
+    if (!isShared && record.webhookUrl === null) {
+      const failure = await deps.queues.addRecorded(deps.requests.creation(record), jobOf(record), addOptionsOf(record));
+      return { kept: record, failure };
+    }
+    const kept = (await deps.requests.create(record)) ? record : ((await deps.requests.get(record.id)) ?? record);
+    const failure = await deps.queues.add(jobOf(kept), addOptionsOf(kept)).then(() => null, asAppError);
+    return { kept, failure };
   } catch (thrown) {
     const isRefused = thrown instanceof RedisError && thrown.failure.kind !== "away";
     if (isRefused && !isShared && record.inputs.length > 0) await deps.store.deletePrefix(`inputs/${record.id}/`).catch(() => undefined);

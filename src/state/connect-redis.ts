@@ -50,9 +50,27 @@ export function connectRedis(options: ConnectOptions): Redis {
   const redis = new Redis({ ...COMMON, ...BY_ROLE[options.role], ...addressOf(options.url), replyMapping: "legacy" });
   // From the first connection on nothing is queued for later: a claim that is sent when nobody waits for it any more would take a job away.
   if (options.role !== "blocking" && options.role !== "subscriber") redis.once("ready", () => (redis.options.enableOfflineQueue = false));
+  if (options.role === "adder") writeTogether(redis);
   // Without a listener ioredis prints errors; an outage is told by those whose commands fail.
   redis.on("error", (error: Error) => options.onError?.(error));
   return redis;
+}
+
+/** Commands of one turn of the event loop leave in one write: each write is a system call, and a fifth of a submit's time. */
+function writeTogether(redis: Redis): void {
+  let corked: Redis["stream"] | null = null;
+  const send = redis.sendCommand.bind(redis);
+  redis.sendCommand = (command, stream) => {
+    if (corked === null && redis.status === "ready") {
+      corked = redis.stream;
+      corked.cork();
+      setImmediate(() => {
+        corked?.uncork();
+        corked = null;
+      });
+    }
+    return send(command, stream);
+  };
 }
 
 function addressOf(text: string): RedisOptions {

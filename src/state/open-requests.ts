@@ -41,14 +41,18 @@ export function openRequests(options: { readonly redis: Redis; readonly keys: Ke
   const setOnce = (id: string, field: string, at: number): Promise<unknown> =>
     onRedis(`recording ${field} of request ${id}`, () => SET_ONCE.run(redis, [keys.request(id)], [field, at]));
   const now = serverClock(redis);
+  const creation = (record: RequestRecord): [string[], (string | number)[]] => {
+    const { id, client, createdAt } = record;
+    const names = [keys.request(id), keys.unqueued, keys.index(client)];
+    return [names, [retentionMs, id, createdAt, ...Object.entries(toHash(record)).flat()]];
+  };
   return {
     now: () => onRedis("asking for the time", now),
     create: async (record) => {
-      const { id, client, createdAt } = record;
-      const names = [keys.request(id), keys.unqueued, keys.index(client)];
-      const args = [retentionMs, id, createdAt, ...Object.entries(toHash(record)).flat()];
-      return (await onRedis(`recording request ${id}`, () => CREATE.run(redis, names, args))) === 1;
+      const [names, args] = creation(record);
+      return (await onRedis(`recording request ${record.id}`, () => CREATE.run(redis, names, args))) === 1;
     },
+    creation: (record) => CREATE.step(...creation(record)),
     get: async (id) => {
       const hash = await onRedis(`reading request ${id}`, () => redis.hgetall(keys.request(id)));
       return Object.keys(hash).length === 0 ? null : fromHash(id, hash);

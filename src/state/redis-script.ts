@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Redis } from "ioredis";
+import type { RedisStep } from "../lib/redis-step.ts";
 
 /** A Lua script that is sent once and called by its digest afterwards; a server that has forgotten it (restart) gets it again. */
 export class RedisScript {
@@ -9,6 +10,11 @@ export class RedisScript {
   constructor(lua: string) {
     this.#lua = lua;
     this.#sha1 = createHash("sha1").update(lua).digest("hex");
+  }
+
+  /** As a step of a transaction, where there is no second try with the whole text. */
+  step(keys: readonly string[], args: readonly (string | number)[]): RedisStep {
+    return { lua: this.#lua, keys, args };
   }
 
   async run(redis: Redis, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {

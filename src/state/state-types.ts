@@ -1,3 +1,4 @@
+import type { RedisStep } from "../lib/redis-step.ts";
 import type { FaultCount } from "../core/job-outcome.ts";
 import type { AnnouncedModels } from "../core/model-availability.ts";
 import type { JobEvent, JobEventDraft } from "../protocol/event.ts";
@@ -15,6 +16,8 @@ export interface Requests {
    * list and, until `RequestIndex.queued`, that of requests which may have no job yet.
    */
   create(record: RequestRecord): Promise<boolean>;
+  /** What `create` does, for `Queues.addRecorded`. */
+  creation(record: RequestRecord): RedisStep;
   /** @throws AppError RECORD_UNREADABLE for one that this program cannot read */
   get(id: string): Promise<RequestRecord | null>;
   /**

@@ -110,6 +110,10 @@ export class FakeQueues implements Queues {
     return claim;
   }
 
+  addRecorded(): never {
+    throw new Error("not the worker's");
+  }
+
   async add(data: JobData, options?: AddOptions): Promise<void> {
     if (this.#jobs.has(data.id)) return;
     const fresh = { claim: 0, attemptsMade: 0, lock: null, delayMs: null, stalls: 0, deferredFailure: null, error: null, result: null };

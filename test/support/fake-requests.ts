@@ -20,6 +20,10 @@ export class FakeRequests implements Requests {
     return Promise.reject(new Error("not the worker's"));
   }
 
+  creation(): never {
+    throw new Error("not the worker's");
+  }
+
   get(): Promise<null> {
     return Promise.resolve(null);
   }
