@@ -32,7 +32,6 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 const OWNERS: Readonly<Record<string, readonly string[]>> = {
   bullmq: ["queue"],
   ioredis: ["queue", "state"],
-  undici: ["net"],
   pino: ["telemetry"],
   "prom-client": ["telemetry"],
   commander: ["cli"],

@@ -1,5 +1,5 @@
 /**
- * Writes the generated parts of the documents (README's tables of settings and metrics) from the code's own tables.
+ * Writes the generated parts of the documents (README's tables of settings and metrics, the codes of docs/errors.md) from the code's own tables.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readFile, writeFile } from "node:fs/promises";
@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
+import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
 import { METRIC_TABLE, type MetricRow } from "../src/telemetry/metric-table.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -34,27 +35,50 @@ function metricsTable(): string {
   return ["| metric | kind | labels | meaning |", "|---|---|---|---|", ...lines].join("\n");
 }
 
+/** One table for each coarse code, in the order of the code's own table. */
+function errorTables(): string {
+  const rows: readonly (readonly [string, ErrorRow])[] = Object.entries(ERROR_TABLE);
+  return [...Map.groupBy(rows, ([, { apiCode }]) => apiCode)]
+    .map(([apiCode, group]) => {
+      const lines = group.map(
+        ([code, { publicText, advice, retryable }]) =>
+          `| \`${code}\` | ${cell(publicText)} | ${retryable ? "yes" : "no"} | ${cell(advice)} |`,
+      );
+      return [`**\`${apiCode}\`**`, "", "| `error_reason` | means | retryable | what to do |", "|---|---|---|---|", ...lines].join("\n");
+    })
+    .join("\n\n");
+}
+
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
 
 /** Replaces what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. */
-function fill(document: string, name: string, content: string): string {
+function fill(path: string, document: string, [name, content]: readonly [string, string]): string {
   const begin = `<!-- begin ${name} -->`;
   const end = `<!-- end ${name} -->`;
   const from = document.indexOf(begin);
   const to = document.indexOf(end);
-  if (from < 0 || to < from) throw new Error(`README.md has no section ${begin} ... ${end}`);
+  if (from < 0 || to < from) throw new Error(`${path} has no section ${begin} ... ${end}`);
   return `${document.slice(0, from + begin.length)}\n\n${content}\n\n${document.slice(to)}`;
 }
 
-const path = join(ROOT, "README.md");
-const before = await readFile(path, "utf8");
-const after = fill(fill(before, "settings", settingsTable()), "metrics", metricsTable());
-if (before !== after && process.argv.includes("--check")) {
-  process.stderr.write(`${path} is out of date; run node scripts/make-docs.ts\n`);
-  process.exitCode = 1;
-} else if (before !== after) {
-  await writeFile(path, after);
-  process.stdout.write(`wrote ${path}\n`);
+/** By document: its sections. */
+const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "README.md": { settings: settingsTable(), metrics: metricsTable() },
+  "docs/errors.md": { errors: errorTables() },
+};
+
+for (const [name, sections] of Object.entries(SECTIONS)) {
+  const path = join(ROOT, name);
+  const before = await readFile(path, "utf8");
+  const after = Object.entries(sections).reduce((document, section) => fill(path, document, section), before);
+  if (before === after) continue;
+  if (process.argv.includes("--check")) {
+    process.stderr.write(`${path} is out of date; run node scripts/make-docs.ts\n`);
+    process.exitCode = 1;
+  } else {
+    await writeFile(path, after);
+    process.stdout.write(`wrote ${path}\n`);
+  }
 }

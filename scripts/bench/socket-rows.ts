@@ -41,6 +41,7 @@ export async function socketRows(): Promise<readonly Row[]> {
         unit: "/s",
         ours: await fanOut(system, { open: ours, sockets, preview }),
         bare: await fanOut(system, { open: bare.open, sockets, preview }),
+        ...(sockets === MANY && { goal: { text: ">= 0.85 x bare", met: ({ ratio }) => ratio >= 0.85 } }),
       }),
     );
   }

@@ -18,14 +18,36 @@ export const WEBHOOK_WAITS_MS: readonly number[] = [
 /** The receiver says that it is gone for good. */
 export const GONE = 410;
 
+/** Answers whose `Retry-After` says when the receiver can be asked again: too many requests, not available. */
+const BUSY: ReadonlySet<number | null> = new Set([429, 503]);
+
 export type DeliveryStep =
   | { readonly kind: "delivered" }
-  | { readonly kind: "retry"; readonly waitMs: number }
+  /** `attempt`: the number of the one that is made after the wait. */
+  | { readonly kind: "retry"; readonly waitMs: number; readonly attempt: number }
   | { readonly kind: "failed" };
 
-/** What follows attempt number `attempt` (from 1) that was answered with `status`; null = no answer. */
-export function planNextAttempt(attempt: number, status: number | null): DeliveryStep {
+export interface AttemptAnswer {
+  /** Null: no answer. */
+  readonly status: number | null;
+  /** What its `Retry-After` asks for, milliseconds. */
+  readonly retryAfterMs: number | null;
+}
+
+/**
+ * What follows attempt number `attempt` (from 1). Attempts stay at the times of the schedule: one that comes before a busy receiver's
+ * `Retry-After` is over is left out, but never the last.
+ */
+export function planNextAttempt(attempt: number, { status, retryAfterMs }: AttemptAnswer): DeliveryStep {
   if (status !== null && status >= 200 && status < 300) return { kind: "delivered" };
-  const waitMs = WEBHOOK_WAITS_MS[attempt];
-  return status === GONE || waitMs === undefined ? { kind: "failed" } : { kind: "retry", waitMs };
+  const first = WEBHOOK_WAITS_MS[attempt];
+  if (status === GONE || first === undefined) return { kind: "failed" };
+  const asked = BUSY.has(status) ? (retryAfterMs ?? 0) : 0;
+  let waitMs = first;
+  let next = attempt + 1;
+  for (let more = WEBHOOK_WAITS_MS[next]; more !== undefined && waitMs < asked; more = WEBHOOK_WAITS_MS[next]) {
+    waitMs += more;
+    next += 1;
+  }
+  return { kind: "retry", waitMs, attempt: next };
 }

@@ -5,10 +5,16 @@ import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeliveryClaim } from "../queue/open-delivery-queue.ts";
 import type { CourierContext } from "./courier-context.ts";
 import { deliver } from "./deliver.ts";
+import { LanesUnderWay } from "./lanes-under-way.ts";
 
-/** Deliveries at once, and of these to one receiver: one that hangs must not hold up the others. */
-const MAX_IN_FLIGHT = 64;
-const MAX_PER_ORIGIN = 16;
+/**
+ * Deliveries at once. One that hangs costs little more than its socket, so there are many: a lone client gets half of them, and what is
+ * left is for the others. Of one client's to one origin at most 16: half of these, by the same rule.
+ */
+const PLACES = 256;
+const PLACES_AT_ORIGIN = 32;
+/** In one call: what comes back together starts together. */
+const MAX_CLAIMS = 32;
 /** Longest time without a look at the queue: events may be missed, and nothing tells when a wait is over. */
 const LOOK_EVERY_MS = 2_000;
 const REDIS_BACKOFF: BackoffPolicy = { firstMs: 50, factor: 2, maxMs: 2_000, jitter: 0.5 };
@@ -29,7 +35,7 @@ export class Courier {
   readonly #bell = new Bell();
   readonly #held = new Map<string, Held>();
   readonly #running = new Set<Promise<void>>();
-  readonly #perOrigin = new Map<string, number>();
+  readonly #lanes = new LanesUnderWay();
 
   constructor(context: CourierContext) {
     this.#context = context;
@@ -48,9 +54,9 @@ export class Courier {
   async run(signal: AbortSignal): Promise<void> {
     for (let failures = 0; !signal.aborted;) {
       try {
-        const claimed = this.#held.size < MAX_IN_FLIGHT && (await this.#claimOne());
+        const { claimed, waitMs } = await this.#claimDue();
         failures = 0;
-        if (!claimed) await this.#bell.wait(await this.#untilDue(), signal);
+        if (waitMs > 0 && claimed < MAX_CLAIMS) await this.#bell.wait(waitMs, signal);
       } catch (thrown) {
         if (signal.aborted) return;
         failures += 1;
@@ -63,10 +69,14 @@ export class Courier {
 
   /** Claims and delivers until nothing is due any more, and waits for the ends of these attempts. For tests and one-off runs. */
   async runDue(): Promise<void> {
-    for (let claimed = true; claimed;) {
-      claimed = false;
-      while (await this.#claimOne()) claimed = true;
-      await Promise.all(this.#running);
+    for (let claimed = 1; claimed > 0;) {
+      let look = await this.#claimDue();
+      claimed = look.claimed;
+      while (look.claimed > 0 || look.waitMs === 0) {
+        look = await this.#claimDue();
+        claimed += look.claimed;
+      }
+      await this.#allEnded();
     }
   }
 
@@ -91,18 +101,27 @@ export class Courier {
     await Promise.all(this.#running);
   }
 
-  async #claimOne(): Promise<boolean> {
-    const claim = await this.#context.queue.claim();
-    if (claim === null) return false;
+  /** Returns how many it started, and how long to wait for the next look at most; 0: look again at once. */
+  async #claimDue(): Promise<{ readonly claimed: number; readonly waitMs: number }> {
+    const most = Math.min(MAX_CLAIMS, PLACES - this.#held.size);
+    if (most <= 0) return { claimed: 0, waitMs: LOOK_EVERY_MS };
+    const room = { most, places: PLACES, placesAtOrigin: PLACES_AT_ORIGIN, held: this.#lanes.counts() };
+    const { claims, more, dueInMs } = await this.#context.queue.claim(room);
+    for (const claim of claims) this.#start(claim);
+    return { claimed: claims.length, waitMs: more ? 0 : Math.max(1, Math.min(LOOK_EVERY_MS, dueInMs ?? LOOK_EVERY_MS)) };
+  }
+
+  #start(claim: DeliveryClaim): void {
     const held: Held = { claim, abort: new AbortController() };
+    const leave = this.#lanes.enter(claim.lane);
     this.#held.set(claim.token, held);
     const work = this.#carry(held).finally(() => {
+      leave();
       this.#held.delete(claim.token);
       this.#running.delete(work);
       this.#bell.ring();
     });
     this.#running.add(work);
-    return true;
   }
 
   /** Never throws. */
@@ -110,7 +129,7 @@ export class Courier {
     const { queue, log } = this.#context;
     const { signal } = abort;
     try {
-      await deliver(this.#context, claim, { signal, enter: (origin) => this.#enter(origin), persist: (step) => persist(step, signal) });
+      await deliver(this.#context, claim, { signal, persist: (step) => persist(step, signal) });
     } catch (thrown) {
       const error = asAppError(thrown);
       if (error.code === "LOCK_LOST") {
@@ -125,24 +144,6 @@ export class Courier {
       const back = error.code === "CAPACITY_UNAVAILABLE" ? queue.handBack(claim) : queue.postpone(claim, waitMs);
       await back.catch((err: unknown) => log.warn({ delivery: claim.id, err }, "a delivery was not handed back; its lock expires"));
     }
-  }
-
-  #enter(origin: string): Disposable | null {
-    const count = this.#perOrigin.get(origin) ?? 0;
-    if (count >= MAX_PER_ORIGIN) return null;
-    this.#perOrigin.set(origin, count + 1);
-    return {
-      [Symbol.dispose]: () => {
-        const left = (this.#perOrigin.get(origin) ?? 1) - 1;
-        if (left === 0) this.#perOrigin.delete(origin);
-        else this.#perOrigin.set(origin, left);
-      },
-    };
-  }
-
-  async #untilDue(): Promise<number> {
-    const { dueInMs } = await this.#context.queue.peek();
-    return Math.max(1, Math.min(LOOK_EVERY_MS, dueInMs ?? LOOK_EVERY_MS));
   }
 }
 

@@ -1,3 +1,4 @@
+import { backoffDelayMs, type BackoffPolicy } from "../lib/backoff.ts";
 import { planNextAttempt, type DeliveryStep } from "../core/webhook-schedule.ts";
 import { sendSigned, type SignedOutcome } from "../net/send-signed.ts";
 import { isUnreadable } from "../protocol/stored.ts";
@@ -8,15 +9,11 @@ import type { CourierContext } from "./courier-context.ts";
 import { closedBecause, noteAnswer, noteEnd } from "./judge-receiver.ts";
 import { prepareDelivery } from "./prepare-delivery.ts";
 
-/** How often a delivery that came too early looks again. */
-const EARLY_MS = 30_000;
-/** A receiver that is busy with others' deliveries gets the next after this. */
-const CROWDED_MS = 1_000;
+/** How often a delivery that came too early looks again: the more rarely the longer it does. */
+const EARLY: BackoffPolicy = { firstMs: 30_000, factor: 2, maxMs: 600_000, jitter: 0 };
 
 export interface DeliverOptions {
   readonly signal: AbortSignal;
-  /** A place at a receiver; null when it has none left. */
-  readonly enter: (origin: string) => Disposable | null;
   /** Repeats a step while Redis is away. */
   readonly persist: <T>(step: () => Promise<T>) => Promise<T>;
 }
@@ -28,29 +25,23 @@ export interface DeliverOptions {
  */
 export async function deliver(context: CourierContext, claim: DeliveryClaim, options: DeliverOptions): Promise<void> {
   const { queue, log } = context;
-  const { signal, enter, persist } = options;
+  const { signal, persist } = options;
   const prepared = await persist(() => prepareDelivery(context, claim.job));
   if (prepared.kind !== "ready") {
     const job = isUnreadable(claim.job) ? null : claim.job.requestId;
     log.warn({ job, delivery: claim.id, why: prepared.why }, `webhook ${prepared.kind}`);
-    await persist(() => (prepared.kind === "early" ? queue.postpone(claim, EARLY_MS) : queue.done(claim)));
+    await persist(() => (prepared.kind === "early" ? queue.postpone(claim, backoffDelayMs(EARLY, claim.claim)) : queue.done(claim)));
     return;
   }
   const { delivery } = prepared;
-  // A URL in the log has been checked when it was accepted; what cannot be parsed now fails as an attempt.
-  using place = enter(URL.parse(delivery.url)?.origin ?? "");
-  if (place === null) {
-    await persist(() => queue.postpone(claim, CROWDED_MS));
-    return;
-  }
   const standing = await persist(() => context.webhooks.standing(delivery));
   const closed = closedBecause(standing, claim.job);
   signal.throwIfAborted();
   const outcome = closed === null ? await send(context, delivery, { standing, signal }) : notSent(closed);
-  const step: DeliveryStep = closed === null ? planNextAttempt(claim.attempt, outcome.status) : { kind: "failed" };
+  const step: DeliveryStep = closed === null ? planNextAttempt(claim.attempt, outcome) : { kind: "failed" };
   tell(context, { claim, delivery, outcome, step });
   await persist(() => noteAnswer(context, delivery, { outcome, standing }));
-  const ended = await persist(() => context.deliveries.record(delivery.id, recordOf(outcome, step)));
+  const ended = await persist(() => context.deliveries.record(delivery, recordOf(outcome, step)));
   if (ended && closed === null) await persist(() => noteEnd(context, delivery, step.kind === "delivered"));
   await persist(() => moveOn(queue, claim, { outcome, step }));
 }
@@ -64,7 +55,7 @@ function send(
 }
 
 function notSent(why: string): SignedOutcome {
-  return { at: Date.now(), durationMs: 0, status: null, error: why, answer: null, refusedAddress: null, signedWith: null };
+  return { at: Date.now(), durationMs: 0, status: null, error: why, answer: null, retryAfterMs: null, refusedAddress: null, signedWith: null };
 }
 
 interface Attempted {
@@ -77,7 +68,7 @@ interface Attempted {
 async function moveOn(queue: DeliveryQueue, claim: DeliveryClaim, { outcome, step }: Pick<Attempted, "outcome" | "step">): Promise<void> {
   const reason = outcome.error ?? `status ${outcome.status}`;
   if (step.kind === "delivered") await queue.done(claim);
-  else if (step.kind === "retry") await queue.retry(claim, reason, step.waitMs);
+  else if (step.kind === "retry") await queue.retry(claim, { reason, ...step });
   else await queue.fail(claim, reason);
 }
 

@@ -17,14 +17,17 @@ function lettersOf(text: string): string {
 /** Letters to put in, take out or replace (Levenshtein's distance); `limit` where it is no less. */
 function editsBetween(a: string, b: string, limit: number): number {
   if (Math.abs(a.length - b.length) >= limit) return limit;
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+  // For each beginning of `b` the distance to the beginning of `a` so far.
+  const row = Uint32Array.from({ length: b.length + 1 }, (_, index) => index);
+  const at = (index: number): number => row[index] ?? 0;
+  for (let i = 0; i < a.length; i++) {
+    let diagonal = at(0);
+    row[0] = i + 1;
+    for (let j = 0; j < b.length; j++) {
+      const replaced = diagonal + (a[i] === b[j] ? 0 : 1);
+      diagonal = at(j + 1);
+      row[j + 1] = Math.min(replaced, diagonal + 1, at(j) + 1);
     }
-    row = next;
   }
-  return row[b.length]!;
+  return at(b.length);
 }

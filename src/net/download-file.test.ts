@@ -194,6 +194,20 @@ test("a redirect leads nowhere where the URL itself may not lead, and nothing is
   assert.equal(plain.connections(), connections[1]);
 });
 
+test("a name that turns private between two redirects is refused at the second", async () => {
+  let lookups = 0;
+  const resolve = async (): Promise<readonly LookupAddress[]> => [{ address: `127.0.0.${(lookups += 1)}`, family: 4 }];
+  await using rebound = openGuardedFetch({ egressAllow: ["127.0.0.1/32"], allowHttp: true, resolve });
+  serve(plain, { "/start": to("/file"), "/file": { body: FILE } });
+  const from = plain.received.length;
+  const url = `http://rebind.test:${plain.port}/start`;
+  await assert.rejects(rebound.download({ url, path: path(), maxBytes: MAX_BYTES, timeoutMs: 60_000 }), {
+    reason: "refused",
+    message: "host rebind.test has an address that is not public",
+  });
+  assert.deepEqual([asked(plain, from), lookups], [["/start"], 2]);
+});
+
 test("a redirect that says nothing usable is an answer that cannot be used", async () => {
   serve(plain, { "/none": { status: 302 }, "/bad": to("http://[::1/"), "/empty": to("http://") });
   for (const start of ["/none", "/bad", "/empty"]) assert.equal((await failure(plain.url + start))[0], "answer", start);
@@ -231,6 +245,7 @@ test("each request says who asks and that it wants the file as it is; cookies, c
   }
 });
 
+const EMPTY = gzipSync("");
 const ENCODED: readonly (readonly [encoding: string, body: Buffer])[] = [
   ["identity", FILE],
   ["gzip", gzipSync(FILE)],
@@ -290,7 +305,7 @@ test("an encoding that is not known, too often used, or not what it says is refu
 test("a small answer that unfolds to a huge file ends at the limit, whichever coding unfolds it", async () => {
   const zeros = Buffer.alloc(4 * 1024 * 1024);
   // What lies between two codings counts as well: this one holds megabytes of nothing at all.
-  const nothing = gzipSync(Buffer.concat(new Array<Buffer>(200_000).fill(gzipSync(""))));
+  const nothing = gzipSync(Buffer.concat(Array.from({ length: 200_000 }, () => EMPTY)));
   for (const [encoding, body] of [
     ["gzip", gzipSync(zeros)],
     ["deflate", deflateSync(zeros)],

@@ -50,7 +50,7 @@ export function openGetter({ lookup, userAgent, ca }: GetterOptions): Getter {
 function answerOf(request: ReturnType<typeof requestHttp>, signal: AbortSignal): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const fail = (error: unknown): void => {
-    reject(error as Error);
+    reject(error);
     request.destroy();
   };
   const unconnected = setTimeout(

@@ -258,7 +258,8 @@ export function fromErrorData(data: ErrorData): AppError {
 type PublicParts = Pick<ErrorData, "detail" | "field" | "retryAfterMs">;
 
 /** What of them is as it must be: they come from other processes and versions, too. */
-function publicParts({ detail, field, retryAfterMs }: { readonly [name in keyof PublicParts]?: unknown }): PublicParts {
+function publicParts(error: object): PublicParts {
+  const { detail, field, retryAfterMs } = error as { readonly [name in keyof PublicParts]?: unknown };
   return {
     ...(typeof detail === "string" && detail !== "" && { detail: clipText(redact(detail), MAX_ERROR_DETAIL_BYTES) }),
     ...(typeof field === "string" && field !== "" && field.length <= MAX_ERROR_FIELD_CHARS && { field }),
@@ -274,8 +275,8 @@ export function parseFailedReason(text: string): ErrorData {
       // A code that a newer worker wrote counts as an internal error.
       if (!isErrorCode(value.code)) return { code: "INTERNAL", message: `${String(value.code)}: ${value.message}` };
       const { code, message } = value;
-      const blackBox = "blackBox" in value && typeof value.blackBox === "object" ? (value.blackBox as BlackBox | null) : null;
-      return { code, message, ...publicParts(value as { readonly detail?: unknown }), ...(blackBox !== null && { blackBox }) };
+      const blackBox: BlackBox | null = "blackBox" in value && typeof value.blackBox === "object" ? value.blackBox : null;
+      return { code, message, ...publicParts(value), ...(blackBox !== null && { blackBox }) };
     }
   } catch {
     // Not JSON: BullMQ wrote it.

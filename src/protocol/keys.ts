@@ -14,6 +14,8 @@
  *   {p}:models                models that were served lately (hash: slug -> last seen, unix ms)
  *   {p}:workers               live workers (hash: <worker> -> JSON with expiry)
  *   {p}:webhooks:...          BullMQ's keys of the courier's queue
+ *   {p}:lanes:...             deliveries that are due, by client and origin (see queue/claim-fairly.ts): clients and their origins (sorted sets by
+ *                             turn), ids (lists), the last turn (string)
  *   {p}:client:<id>, {p}:clients      one client (hash); all ids (set)
  *   {p}:index:<client>        a client's requests (sorted set: id -> submit, unix ms)
  *   {p}:unqueued              requests recorded and not yet known to be queued (sorted set: id -> unix ms), see the gateway's sweep
@@ -46,6 +48,7 @@ export interface Keys {
   readonly queueEvents: (queue: string) => string;
   readonly client: (id: string) => string;
   readonly clients: string;
+  readonly lanes: { readonly prefix: string; readonly clients: string; readonly turns: string };
   readonly index: (client: string) => string;
   readonly unqueued: string;
   readonly rate: (client: string, window: string) => string;
@@ -77,6 +80,7 @@ export const RESERVED_QUEUES: ReadonlySet<string> = new Set([
   "models",
   "workers",
   "webhooks",
+  "lanes",
   "client",
   "clients",
   "index",
@@ -114,6 +118,7 @@ export function keysFor(namespace: string): Keys {
     queueEvents: (queue: string) => `${p}:${queue}:events`,
     client: (id: string) => `${p}:client:${id}`,
     clients: `${p}:clients`,
+    lanes: { prefix: `${p}:lanes:`, clients: `${p}:lanes:clients`, turns: `${p}:lanes:turns` },
     index: (client: string) => `${p}:index:${client}`,
     unqueued: `${p}:unqueued`,
     rate: (client: string, window: string) => `${p}:rate:${client}:${window}`,

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { FlowProducer, Job, Queue, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
+import { FlowProducer, Job, Queue, raw2NextJobData, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
 import type { RedisStep } from "../lib/redis-step.ts";
@@ -169,6 +169,12 @@ export class ModelQueue implements AsyncDisposable {
     return this.#hold(Job.fromJSON(this.#queue, withReadableData(raw as RawJob) as never, id), token);
   }
 
+  /** Holds a job that a script of ours has claimed. `pairs`: its hash, names and values in turn. */
+  take(id: string, token: string, pairs: readonly string[]): Claim {
+    const [raw] = raw2NextJobData([pairs, id]) as [RawJob];
+    return this.#hold(Job.fromJSON(this.#queue, withReadableData(raw) as never, id), token);
+  }
+
   /** Holds a job whose lock was taken up again; null when it is gone. */
   async reload(id: string, token: string): Promise<Claim | null> {
     const job = await Job.fromId(this.#queue, id);
@@ -200,9 +206,11 @@ export class ModelQueue implements AsyncDisposable {
     this.#held.delete(ref.token);
   }
 
-  /** Counts an attempt. */
-  async retry(ref: ClaimRef, reason: string, delayMs: number): Promise<void> {
-    await this.#moveToDelayed(ref, delayMs, { fieldsToUpdate: { failedReason: reason } });
+  /** Counts an attempt. `attemptsMade`: how many that makes, where some were left out. */
+  async retry(ref: ClaimRef, reason: string, delayMs: number, attemptsMade?: number): Promise<void> {
+    // BullMQ adds one to what stands there.
+    const counted = attemptsMade === undefined ? {} : { atm: attemptsMade - 1 };
+    await this.#moveToDelayed(ref, delayMs, { fieldsToUpdate: { failedReason: reason, ...counted } });
   }
 
   /** Counts no attempt. */

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { isUnreadable } from "../protocol/stored.ts";
 import { startRedisRig } from "../../test/support/redis-rig.ts";
+import { ROOM } from "../../test/support/courier-rig.ts";
 import { DELIVERY_QUEUE, startJobId } from "./delivery-job.ts";
 import { openDeliveryQueue } from "./open-delivery-queue.ts";
 
@@ -18,12 +19,13 @@ test("a delivery whose data cannot be read is claimed as such, and the one behin
   ] as const) {
     await queue.announceStart(id, 1);
     await redis.hset(`${keys.prefix}:${DELIVERY_QUEUE}:${startJobId(id)}`, "data", data);
-    const claim = await queue.claim();
-    assert.equal(claim?.id, startJobId(id));
+    const [claim] = (await queue.claim(ROOM)).claims;
+    assert.ok(claim !== undefined);
+    assert.equal(claim.id, startJobId(id));
     assert.ok(isUnreadable(claim.job), data);
     assert.match(claim.job.unreadable, new RegExp(startJobId(id)));
     await queue.done(claim);
   }
   await queue.announceStart("job-00004", 7);
-  assert.deepEqual((await queue.claim())?.job, { kind: "processing", requestId: "job-00004", startedAt: 7 });
+  assert.deepEqual((await queue.claim(ROOM)).claims[0]?.job, { kind: "processing", requestId: "job-00004", startedAt: 7 });
 });

@@ -1,6 +1,8 @@
+import { randomUUID } from "node:crypto";
 import { within } from "../lib/within.ts";
 import { AppError } from "../protocol/error.ts";
 import { orUnreadable, type Unreadable } from "../protocol/stored.ts";
+import { openFairClaimer, type ClaimRoom, type FairClaim, type Lane } from "./claim-fairly.ts";
 import { DELIVERY_QUEUE, parseDeliveryJob, startJobId, type DeliveryJob } from "./delivery-job.ts";
 import { freeOrphans } from "./free-orphans.ts";
 import { ModelQueue } from "./model-queue.ts";
@@ -11,20 +13,29 @@ import type { ClaimRef, OrderedClaim, QueuePeek } from "./queue-types.ts";
 
 export interface DeliveryClaim extends OrderedClaim {
   readonly job: DeliveryJob | Unreadable;
+  readonly lane: Lane;
   /** From 1: attempts that a dying courier cut off do not count. */
   readonly attempt: number;
 }
 
+export interface DueDeliveries {
+  readonly claims: readonly DeliveryClaim[];
+  /** Claim again at once: not all that is due was looked at. */
+  readonly more: boolean;
+  /** Milliseconds until the next delayed delivery falls due; null when none waits. */
+  readonly dueInMs: number | null;
+}
+
 /** The courier's side of the queue of webhooks. Errors as `Queues`. */
 export interface DeliveryQueue extends AsyncDisposable {
-  /** The next delivery that is due, or null. */
-  claim(): Promise<DeliveryClaim | null>;
+  /** Of the deliveries that are due those whose turn it is, as many as there is room for: see claim-fairly.ts. */
+  claim(room: ClaimRoom): Promise<DueDeliveries>;
   /** Renews all locks; returns the claims whose lock is lost. */
   renew(claims: readonly ClaimRef[]): Promise<readonly ClaimRef[]>;
   done(claim: ClaimRef): Promise<void>;
   fail(claim: ClaimRef, reason: string): Promise<void>;
-  /** The next attempt after `waitMs`. */
-  retry(claim: ClaimRef, reason: string, waitMs: number): Promise<void>;
+  /** After `waitMs` the attempt of this number. */
+  retry(claim: ClaimRef, next: { readonly reason: string; readonly waitMs: number; readonly attempt: number }): Promise<void>;
   /** The same attempt after `waitMs`. */
   postpone(claim: ClaimRef, waitMs: number): Promise<void>;
   /** The same attempt at once, by whoever claims it. */
@@ -49,17 +60,23 @@ const MAX_STALLED = 1_000_000;
 
 /** Resolves once Redis has answered. @throws AppError REDIS_UNAVAILABLE */
 export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<DeliveryQueue> {
-  const { redis, keys } = options;
+  const { redis, keys, lockMs, workerName } = options;
   redis.setMaxListeners(0);
   const queue = new ModelQueue(DELIVERY_QUEUE, { ...options, maxStalled: MAX_STALLED, prefix: keys.prefix });
   await guarded("opening the queue of webhooks", () => openedSoon(queue, redis.options.commandTimeout ?? OPEN_TIMEOUT_MS));
+  const fair = openFairClaimer({ redis, keys, lockMs, workerName });
   let orphanCursor = 0;
   return {
-    claim: () => guarded("claiming a delivery", () => claimNext(queue)),
+    claim: (room) =>
+      guarded("claiming deliveries", async () => {
+        const { claims, ...rest } = await fair.claim(randomUUID(), room);
+        return { ...rest, claims: await Promise.all(claims.map((claim) => held(queue, claim))) };
+      }),
     renew: (claims) => guarded("renewing locks of deliveries", () => queue.renew(claims)),
     done: (claim) => guarded(`ending delivery ${claim.id}`, () => queue.complete(claim, null)),
     fail: (claim, reason) => guarded(`failing delivery ${claim.id}`, () => queue.fail(claim, reason)),
-    retry: (claim, reason, waitMs) => guarded(`delaying delivery ${claim.id}`, () => queue.retry(claim, reason, waitMs)),
+    retry: (claim, { reason, waitMs, attempt }) =>
+      guarded(`delaying delivery ${claim.id}`, () => queue.retry(claim, reason, waitMs, attempt - 1)),
     postpone: (claim, waitMs) => guarded(`postponing delivery ${claim.id}`, () => queue.delay(claim, waitMs)),
     handBack: (claim) => guarded(`handing back delivery ${claim.id}`, () => queue.handBack(claim)),
     announceStart: (requestId, startedAt) =>
@@ -94,10 +111,8 @@ async function openedSoon(queue: ModelQueue, ms: number): Promise<void> {
   }
 }
 
-async function claimNext(queue: ModelQueue): Promise<DeliveryClaim | null> {
-  const claim = await queue.claim();
-  if (claim === null) return null;
-  const { id, queue: name, token, claim: number, order, attemptsMade } = claim;
+async function held(queue: ModelQueue, { id, token, lane, pairs }: FairClaim): Promise<DeliveryClaim> {
+  const claim = queue.take(id, token, pairs);
   const job = await orUnreadable((async () => parseDeliveryJob(id, claim.data))());
-  return { id, queue: name, token, claim: number, order, attempt: attemptsMade + 1, job };
+  return { id, queue: claim.queue, token, claim: claim.claim, order: claim.order, attempt: claim.attemptsMade + 1, job, lane };
 }

@@ -67,7 +67,7 @@ export interface Deliveries {
   /** Of one request, oldest first, unreadable ones last. */
   ofRequest(requestId: string): Promise<readonly (Delivery | UnreadableDelivery)[]>;
   /** True when this has ended the delivery; false while it goes on, when it had ended, or is gone. */
-  record(id: string, outcome: AttemptOutcome): Promise<boolean>;
+  record(delivery: Pick<NewDelivery, "id" | "requestId">, outcome: AttemptOutcome): Promise<boolean>;
   /**
    * Makes an ended delivery pending again. Returns the number of the redelivery, also when one was asked for already and has not begun;
    * null while its attempts go on.
@@ -135,8 +135,7 @@ export function openDeliveries(options: { readonly redis: Redis; readonly keys: 
       const found = await Promise.all(ids.map(getOne));
       return found.filter((delivery) => delivery !== null).toSorted((a, b) => (timeOf(a) < timeOf(b) ? -1 : 1));
     },
-    record: async (id, { attempt, state, nextAttemptAt }) => {
-      const requestId = (await onRedis(`reading delivery ${id}`, () => redis.hget(keys.delivery(id), "request_id"))) ?? "";
+    record: async ({ id, requestId }, { attempt, state, nextAttemptAt }) => {
       const args = [ttlMs, JSON.stringify(attempt), state, nextAttemptAt ?? "", MAX_LOGGED];
       return (
         (await onRedis(`recording an attempt of delivery ${id}`, () =>

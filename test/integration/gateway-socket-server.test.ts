@@ -202,7 +202,7 @@ describe("the socket server", () => {
     assert.deepEqual(dismissed, ["late", "late"]);
   });
 
-  test("pusher-js that subscribes long after it connected is told", async () => {
+  test("pusher-js that has nothing to subscribe to yet comes back by itself", async () => {
     let now = 0;
     await using rig = await start({ now: () => now });
     const client = openPusher({ url: rig.url, key: "none" });
@@ -368,6 +368,22 @@ describe("the socket server", () => {
     } finally {
       client.disconnect();
     }
+  });
+
+  test("a peer that passes over pusher:ping, as the Java, .NET and Swift libraries do, is alive by the pongs of its WebSocket", async () => {
+    let now = 0;
+    await using rig = await start({ now: () => now });
+    const peer = await subscribed(rig);
+    for (now = 31_000; now < 300_000; now += 31_000) {
+      peer.frames.length = 0;
+      rig.server.check();
+      await framed(peer, "pusher:ping");
+      // Its own ping comes after the pong that its library sent.
+      const pong = within("a pong", once(peer.socket, "pong"));
+      peer.socket.ping();
+      await pong;
+    }
+    assert.equal(peer.socket.readyState, WebSocket.OPEN);
   });
 
   test("a slow socket gets the newest preview and its end, and delays nobody", async () => {

@@ -105,12 +105,24 @@ describe("VITS", () => {
 
   test("bad input is told precisely, and the model goes on", async () => {
     for (const [params, message] of [
-      [{ text: "  " }, /parameter text is empty/],
-      [{ text: "東京" }, /no character that model tiny-vits can speak: "東京"/],
-      [{ text: "a", lang: "xx" }, /parameter lang is xx, expected one of en-us/],
-      [{ text: "a", voice: "nobody" }, /parameter voice is nobody, expected one of default/],
-      [{ text: "a", format: "aiff" }, /parameter format is "aiff", expected mp3, wav, flac or ogg/],
-      [{ text: "a", speed: 9 }, /parameter speed is 9, expected 0.5 to 2/],
+      [{ text: "  " }, { code: "NOTHING_TO_SPEAK", field: "text", message: /nothing that model tiny-vits can speak: " {2}"/ }],
+      [{ text: "東京" }, { code: "NOTHING_TO_SPEAK", field: "text", message: /nothing that model tiny-vits can speak: "東京"/ }],
+      [
+        { text: "a", lang: "xx" },
+        { field: "lang", detail: "The lang field is xx, expected one of en-us for model tiny-vits." },
+      ],
+      [
+        { text: "a", voice: "nobody" },
+        { field: "voice", message: /parameter voice is nobody, expected one of default/ },
+      ],
+      [
+        { text: "a", format: "aiff" },
+        { field: "format", message: /parameter format is "aiff", expected mp3, wav, flac or ogg/ },
+      ],
+      [
+        { text: "a", speed: 9 },
+        { field: "speed", message: /parameter speed is 9, expected 0.5 to 2/ },
+      ],
     ] as const) {
       const { end } = await runJob(model.pipeline, await jobOf(params));
       assert.ok(!end.ok);
@@ -181,7 +193,7 @@ describe("Kokoro", () => {
 
   test("nothing to speak, and voices of other languages, are told", async () => {
     for (const [params, message] of [
-      [{ text: "... !?" }, /nothing that en-us can speak/],
+      [{ text: "... !?" }, /nothing that language en-us can speak/],
       [{ text: "fox", voice: "bf_emma" }, /parameter voice is bf_emma, expected one of af_sky for language en-us/],
     ] as const) {
       const { end } = await runJob(model.pipeline, await jobOf(params));

@@ -10,6 +10,7 @@ import { openCourier, type CourierParts } from "../../src/courier/open-courier.t
 import { JOB_VERSION, type JobData } from "../../src/protocol/job.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../../src/protocol/request.ts";
 import type { JobResult } from "../../src/protocol/result.ts";
+import type { ClaimRoom } from "../../src/queue/claim-fairly.ts";
 import type { Queues } from "../../src/queue/queue-types.ts";
 import type { Requests } from "../../src/state/state-types.ts";
 import { openRequests } from "../../src/state/open-requests.ts";
@@ -25,6 +26,9 @@ export const SECRET = "a-secret-of-more-than-32-characters-!";
 const LONG_MS = 48 * 3_600_000;
 /** BullMQ's scores of delayed jobs. */
 const SCORE_PER_MS = 4_096;
+
+/** For claims by hand: more than any test needs. */
+export const ROOM: ClaimRoom = { most: 100, places: 1_000, placesAtOrigin: 1_000, held: [] };
 
 export interface Wish {
   readonly url: string | null;

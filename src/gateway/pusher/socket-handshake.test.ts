@@ -48,7 +48,7 @@ test("what is wrong with a handshake has the status that RFC 6455 and RFC 9110 g
   assert.equal(statusOf(withHeaders({ "transfer-encoding": "chunked" })), 400);
   assert.deepEqual(handshakeProblem({ ...GOOD, headers: {} })?.headers, {
     Upgrade: "websocket",
-    Connection: "Upgrade",
+    Connection: "Upgrade, close",
     "Sec-WebSocket-Version": "13, 8",
   });
 });

@@ -51,7 +51,7 @@ function hasBody({ "content-length": length, "transfer-encoding": encoding }: Ha
 
 /** 426 names what to upgrade to (RFC 9110 15.5.22) and the versions there are (RFC 6455 4.4). */
 function upgradeRequired(message: string): HandshakeProblem {
-  return { status: 426, message, headers: { Upgrade: "websocket", Connection: "Upgrade", "Sec-WebSocket-Version": "13, 8" } };
+  return { status: 426, message, headers: { Upgrade: "websocket", Connection: "Upgrade, close", "Sec-WebSocket-Version": "13, 8" } };
 }
 
 function malformed(message: string): HandshakeProblem {
