@@ -52,7 +52,7 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
     [DELIVERIES]: {
       get: operation("listDeliveries", "The webhook deliveries of a request", {
         parameters: [id],
-        responses: { ...answer("Its deliveries.", ref("DeliveriesAnswer")), ...failures(400, 401, 404, 500, 503) },
+        responses: { ...answer("Its deliveries.", ref("DeliveriesAnswer")), ...failures(400, 401, 404, 409, 500, 503) },
       }),
     },
     [`${DELIVERIES}/{delivery}/redeliver`]: {
