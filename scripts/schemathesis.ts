@@ -3,4 +3,4 @@ import { runSchemathesis } from "../test/clients/schemathesis.ts";
 
 const LIFE_MS = 3_600_000;
 
-process.stdout.write(await runSchemathesis(["--max-examples", "100", "--generation-database", "none"], LIFE_MS));
+process.stdout.write(await runSchemathesis(["--max-examples", "100", "--generation-database", "none"], { lifeMs: LIFE_MS }));

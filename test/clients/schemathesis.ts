@@ -14,7 +14,7 @@ const run = promisify(execFile);
  * Runs schemathesis (schemathesis.readthedocs.io) with all its checks against a gateway that has a model for every task.
  * @throws Error with its report when a check fails
  */
-export async function runSchemathesis(args: readonly string[], lifeMs?: number): Promise<string> {
+export async function runSchemathesis(args: readonly string[], options: { readonly lifeMs?: number } = {}): Promise<string> {
   await using system = await startSystem();
   const media = join(system.dir, "media");
   await mkdir(media);
@@ -34,6 +34,7 @@ export async function runSchemathesis(args: readonly string[], lifeMs?: number):
   await using gateway = await startGateway(system, await modelsForAllTasks(join(system.dir, "models")));
   const key = await addClient(system, { ratePerMinute: 0, ratePerDay: 0 });
   const all = ["--checks", "all", "--continue-on-failure", "--no-color", "--header", `Authorization: Bearer ${key}`, ...args];
+  // It leaves files where it runs.
   const env = { SCHEMATHESIS_HOOKS: "schemathesis_hooks", SCHEMATHESIS_MEDIA: media, PYTHONPATH: import.meta.dirname };
-  return await runPythonClient("schemathesis", ["run", `${gateway.url}/openapi.json`, ...all], env, lifeMs);
+  return await runPythonClient("schemathesis", ["run", `${gateway.url}/openapi.json`, ...all], env, { ...options, cwd: system.dir });
 }

@@ -17,12 +17,13 @@ export async function runPythonClient(
   program: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  lifeMs: number = LIFE_MS,
+  { lifeMs = LIFE_MS, cwd }: { readonly lifeMs?: number; readonly cwd?: string } = {},
 ): Promise<string> {
   try {
     const { stdout } = await run(join(BIN, program), args, {
       env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
       timeout: lifeMs,
+      ...(cwd !== undefined && { cwd }),
       maxBuffer: 64 * 1024 * 1024,
     });
     return stdout;

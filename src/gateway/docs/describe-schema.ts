@@ -41,7 +41,7 @@ const WORDS: Readonly<Record<string, string>> = {
 };
 
 function limits({ minimum, maximum, minLength, maxLength, maxItems }: Schema): readonly string[] {
-  const number = (value: unknown): string => (value === Number.MAX_SAFE_INTEGER ? "2^53 - 1" : String(value as string | number | boolean));
+  const number = (value: unknown): string => (value === Number.MAX_SAFE_INTEGER ? "2^53 - 1" : JSON.stringify(value));
   const range = (low: unknown, high: unknown, unit: string): readonly string[] => {
     if (low === undefined && high === undefined) return [];
     if (low === undefined || (low === 0 && unit !== "")) return high === undefined ? [] : [`at most ${number(high)}${unit}`];
@@ -55,5 +55,5 @@ function limits({ minimum, maximum, minLength, maxLength, maxItems }: Schema): r
 }
 
 function defaults({ default: value }: Schema): readonly string[] {
-  return value === undefined ? [] : [`default ${String(value as string | number | boolean)}`];
+  return value === undefined ? [] : [`default ${typeof value === "string" ? value : JSON.stringify(value)}`];
 }

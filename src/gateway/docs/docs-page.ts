@@ -12,9 +12,10 @@ export function docsPage(document: Schema, facts: DocsFacts): string {
   const components = document["components"] as { readonly schemas: Readonly<Record<string, Schema>> };
   const resolve = (schema: Schema): Schema => resolveIn(document, schema);
   const told = guides({ ...facts, resolve, schemas: components.schemas });
-  const groups = (document["tags"] as readonly { readonly name: string; readonly description: string }[]).map((tag) => ({
-    ...tag,
-    operations: operationsOf(document).filter(({ operation }) => (operation["tags"] as readonly string[]).includes(tag.name)),
+  const groups = (document["tags"] as readonly { readonly name: string; readonly description: string }[]).map(({ name, description }) => ({
+    name,
+    description,
+    operations: operationsOf(document).filter(({ operation }) => (operation["tags"] as readonly string[]).includes(name)),
   }));
   const { version } = document["info"] as { readonly version: string };
   return `<!doctype html>

@@ -81,7 +81,7 @@ function states({ schemas, resolve }: GuideFacts): string {
     ["done", "It has ended well: <code>result_url</code>, <code>results_alt_formats</code>, <code>seed</code>, <code>timings</code>."],
     ["error", "It has failed or was cancelled: the fields <code>error_...</code> say why. It does not change any more."],
   ];
-  const known = Object.keys((resolve(schemas["Request"] ?? {})["properties"] ?? {}) as object);
+  const known = Object.keys(resolve(schemas["Request"] ?? {})["properties"] ?? {});
   return `${tableBox(
     "Statuses of a request",
     ["status", "meaning"],

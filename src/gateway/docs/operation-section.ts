@@ -74,12 +74,13 @@ function byModel(schema: Schema, id: string, resolve: Resolve): string {
   const variants = rules.flatMap(({ anyOf }) => (anyOf ?? []) as readonly Schema[]);
   const rows = variants.flatMap(({ properties = {}, required = [] }) => {
     const { model, ...limits } = properties as Readonly<Record<string, Schema>>;
-    if (model?.["const"] === undefined) return [];
+    const slug = model?.["const"];
+    if (typeof slug !== "string") return [];
     const words = Object.entries(limits).map(
       ([name, limit]) => `${code(name)} ${prose(isNone(limit) ? "is not taken" : describeSchema(withoutNull(limit), resolve))}`,
     );
     const needed = (required as readonly string[]).map((name) => `${code(name)} is required`);
-    return [[code(String(model["const"])), [...needed, ...words].join("<br>") || "as above"]];
+    return [[code(slug), [...needed, ...words].join("<br>") || "as above"]];
   });
   if (rows.length === 0) return "";
   return `<details><summary>Limits of each model</summary>${tableBox(`Limits of each model for ${id}`, ["model", "its own limits"], rows)}</details>`;
