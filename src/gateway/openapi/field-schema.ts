@@ -81,7 +81,11 @@ export function optional(schema: Schema, kind: BodyKind): Schema {
   }
   if (refusesEmpty(schema)) return { anyOf: [{ type, ...rest }, EMPTY, ...none], ...notes };
   if (kind === "form" || typeof type !== "string") return schema;
-  return nullable(type, { ...(Array.isArray(values) && { enum: [...(values as readonly unknown[]), null] }), ...rest, ...notes });
+  return nullable(type, {
+    ...(Array.isArray(values) && { enum: [...(values as readonly unknown[]), ...(type === "string" ? [""] : []), null] }),
+    ...rest,
+    ...notes,
+  });
 }
 
 const EMPTY: Schema = { type: "string", maxLength: 0 };

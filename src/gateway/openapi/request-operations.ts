@@ -36,9 +36,9 @@ export function requestPaths(): Readonly<Record<string, Schema>> {
         description: "With a status a page may be shorter than `limit` although there are more: `meta.next_cursor` says so.",
         ...BEARER,
         parameters: [
-          query("status", { type: "string", enum: ["pending", "processing", "done", "error"] }),
+          query("status", { type: "string", enum: ["pending", "processing", "done", "error", ""] }, { description: "Empty: all." }),
           limit,
-          query("cursor", { type: "string" }, { description: "`meta.next_cursor` of the page before." }),
+          query("cursor", { type: "string", pattern: "^[^\\u0000]*$" }, { description: "`meta.next_cursor` of the page before." }),
         ],
         responses: { ...answer("A page.", ref("RequestsPage")), ...failures(400, 401, 422, 500, 503) },
       },
@@ -68,7 +68,7 @@ function models(): Schema {
       { ...limit, schema: { type: "integer", minimum: 1, default: 25 } },
       query(
         "filter[inference_types]",
-        { type: "string" },
+        { type: "string", pattern: "^[^\\u0000]*$" },
         {
           description: `Some of ${[...new Set(Object.values(TASKS))].join(", ")}, with commas between them. Others match nothing.`,
         },

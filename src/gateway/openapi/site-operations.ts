@@ -72,9 +72,9 @@ function result(): Schema {
     ...PUBLIC,
     parameters: [
       pathParameter("id", uuid, "The request's."),
-      pathParameter("file", { type: "string", minLength: 1 }),
+      pathParameter("file", { type: "string", pattern: "^[^\\u0000/]+$" }),
       query("exp", { type: "integer", minimum: 0 }, { required: true, description: "When the link ends, unix seconds." }),
-      query("sig", { type: "string", minLength: 1 }, { required: true }),
+      query("sig", { type: "string", pattern: "^[^\\u0000]+$" }, { required: true }),
       range,
     ],
     responses: {

@@ -118,7 +118,10 @@ function transcribeBody(options: BodyOptions): Schema {
   };
   const none: Schema = { enum: [null, ""] };
   const linked = { required: ["source_url"], properties: { source_url: { type: "string", minLength: 1 }, source_file: none } };
-  const uploaded = { required: ["source_file"], properties: { source_file: { type: "string" }, source_url: none } };
+  const uploaded = {
+    required: ["source_file"],
+    properties: { source_file: { type: "string", ...(kind === "json" && { minLength: 1 }) }, source_url: none },
+  };
   const neither = { properties: { source_url: none, source_file: none } };
   return {
     ...shared,

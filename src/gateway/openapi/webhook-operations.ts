@@ -22,7 +22,7 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
       get: operation("webhookSettings", "The account's webhook", { responses: { ...settings, ...failures(400, 401, 500, 503) } }),
       put: operation("changeWebhookSettings", "Set, change or remove the account's webhook", {
         description:
-          "What is not sent stays as it is. A first URL needs `url`; an empty one removes the webhook. `rotate_secret` makes a new secret, shown once.",
+          "What is not sent stays as it is. Without a URL there is nothing to change: 409 where none is sent. An empty one removes the webhook. `rotate_secret` makes a new secret, shown once.",
         requestBody: { content: jsonBody(settingsBody(allowHttpWebhooks)) },
         responses: { ...settings, ...failures(...BODY_FAILURES, 409) },
       }),
@@ -57,7 +57,7 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
     },
     [`${DELIVERIES}/{delivery}/redeliver`]: {
       post: operation("redeliver", "Deliver an event once more", {
-        parameters: [id, pathParameter("delivery", { type: "string", minLength: 1 }, "`delivery_id` of a delivery.")],
+        parameters: [id, pathParameter("delivery", { type: "string", pattern: "^[^\\u0000/]+$" }, "`delivery_id` of a delivery.")],
         responses: { ...answer("The delivery as it is now.", ref("DeliveryAnswer")), ...failures(400, 401, 404, 409, 413, 415, 500, 503) },
       }),
     },
