@@ -62,5 +62,4 @@ export function query(name: string, schema: Schema, rest: Schema = {}): Schema {
  * JSON; a form of either kind does as well, which stands in words alone: openapi-python-client (0.29) makes code that does not run of an
  * operation with several bodies and no optional parameter.
  */
-export const jsonBody = (schema: Schema): Schema =>
-  json({ ...schema, additionalProperties: false, description: "A form with the same fields does as well." });
+export const jsonBody = (schema: Schema): Schema => json({ ...schema, description: "A form with the same fields does as well." });
