@@ -55,7 +55,16 @@ function send(
 }
 
 function notSent(why: string): SignedOutcome {
-  return { at: Date.now(), durationMs: 0, status: null, error: why, answer: null, retryAfterMs: null, refusedAddress: null, signedWith: null };
+  return {
+    at: Date.now(),
+    durationMs: 0,
+    status: null,
+    error: why,
+    answer: null,
+    retryAfterMs: null,
+    refusedAddress: null,
+    signedWith: null,
+  };
 }
 
 interface Attempted {

@@ -214,7 +214,11 @@ export function openFairClaimer(options: {
 }): FairClaimer {
   const { redis, keys, lockMs, workerName } = options;
   const jobs = `${keys.prefix}:${DELIVERY_QUEUE}:`;
-  const names = [...["wait", "prioritized", "delayed", "active", "events", "meta"].map((name) => jobs + name), keys.lanes.clients, keys.lanes.turns];
+  const names = [
+    ...["wait", "prioritized", "delayed", "active", "events", "meta"].map((name) => jobs + name),
+    keys.lanes.clients,
+    keys.lanes.turns,
+  ];
   redis.defineCommand("dryapiClaimFairly", { numberOfKeys: names.length, lua: CLAIM_FAIRLY });
   const commands = redis as unknown as { dryapiClaimFairly(...args: readonly (string | number)[]): Promise<RawClaims> };
   return {

@@ -1,5 +1,5 @@
 import { TASKS } from "../../protocol/task.ts";
-import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, plainBody, query, ref, uuid, type Schema } from "./schema.ts";
+import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, jsonBody, query, ref, uuid, type Schema } from "./schema.ts";
 
 const CLIENT = "/api/v1/client";
 const id = pathParameter("id", uuid, "The request's.");
@@ -36,9 +36,9 @@ export function requestPaths(): Readonly<Record<string, Schema>> {
         description: "With a status a page may be shorter than `limit` although there are more: `meta.next_cursor` says so.",
         ...BEARER,
         parameters: [
-          query("status", { type: "string", enum: ["pending", "processing", "done", "error"] }),
+          query("status", { type: "string", enum: ["pending", "processing", "done", "error", ""] }, { description: "Empty: all." }),
           limit,
-          query("cursor", { type: "string" }, { description: "`meta.next_cursor` of the page before." }),
+          query("cursor", { type: "string", pattern: "^[^\\u0000]*$" }, { description: "`meta.next_cursor` of the page before." }),
         ],
         responses: { ...answer("A page.", ref("RequestsPage")), ...failures(400, 401, 422, 500, 503) },
       },
@@ -68,7 +68,7 @@ function models(): Schema {
       { ...limit, schema: { type: "integer", minimum: 1, default: 25 } },
       query(
         "filter[inference_types]",
-        { type: "string" },
+        { type: "string", pattern: "^[^\\u0000]*$" },
         {
           description: `Some of ${[...new Set(Object.values(TASKS))].join(", ")}, with commas between them. Others match nothing.`,
         },
@@ -88,7 +88,7 @@ function channelAuth(): Schema {
     operationId: "channelAuth",
     summary: "A signature for one's own private channel (Pusher)",
     ...BEARER,
-    requestBody: { required: true, content: plainBody(body) },
+    requestBody: { required: true, content: jsonBody(body) },
     responses: { ...answer("What pusher:subscribe needs.", ref("ChannelAuth")), ...failures(...BODY_FAILURES, 403) },
   };
 }
