@@ -3,6 +3,7 @@ import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, jsonBod
 
 const CLIENT = "/api/v1/client";
 const id = pathParameter("id", uuid, "The request's.");
+const perPage = query("per_page", { type: "integer", minimum: 1 }, { description: "Another name of `limit`, which goes first." });
 const limit = query("limit", { type: "integer", minimum: 1, default: 20 }, { description: "More than 50 count as 50." });
 
 /** Status, list, cancel; models, balance; the right to a channel. */
@@ -38,6 +39,7 @@ export function requestPaths(): Readonly<Record<string, Schema>> {
         parameters: [
           query("status", { type: "string", enum: ["pending", "processing", "done", "error", ""] }, { description: "Empty: all." }),
           limit,
+          perPage,
           query("cursor", { type: "string", pattern: "^[^\\u0000]*$" }, { description: "`meta.next_cursor` of the page before." }),
         ],
         responses: { ...answer("A page.", ref("RequestsPage")), ...failures(400, 401, 422, 500, 503) },
@@ -66,6 +68,7 @@ function models(): Schema {
     parameters: [
       query("page", { type: "integer", minimum: 1, default: 1 }),
       { ...limit, schema: { type: "integer", minimum: 1, default: 25 } },
+      perPage,
       query(
         "filter[inference_types]",
         { type: "string", pattern: "^[^\\u0000]*$" },
