@@ -5,7 +5,7 @@ import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeliveryClaim } from "../queue/open-delivery-queue.ts";
 import type { CourierContext } from "./courier-context.ts";
 import { deliver } from "./deliver.ts";
-import { LanesUnderWay } from "./lanes-under-way.ts";
+import { LanesUnderWay } from "../queue/lanes-under-way.ts";
 
 /**
  * Deliveries at once. One that hangs costs little more than its socket, so there are many: a lone client gets half of them, and what is

@@ -26,7 +26,7 @@ export interface DeliverOptions {
 export async function deliver(context: CourierContext, claim: DeliveryClaim, options: DeliverOptions): Promise<void> {
   const { queue, log } = context;
   const { signal, persist } = options;
-  const prepared = await persist(() => prepareDelivery(context, claim.job));
+  const prepared = await persist(() => prepareDelivery(context, { job: claim.job, isFirst: claim.claim === 1 }));
   if (prepared.kind !== "ready") {
     const job = isUnreadable(claim.job) ? null : claim.job.requestId;
     log.warn({ job, delivery: claim.id, why: prepared.why }, `webhook ${prepared.kind}`);

@@ -42,11 +42,11 @@ export async function openCourier(config: Config, options: CourierOptions, stack
   const { egressAllow, allowHttpWebhooks: allowHttp, lockMs, stalledIntervalMs, retentionMs, workerName } = config;
   const fetch = stack.use(openGuardedFetch({ egressAllow, allowHttp, ...(ca !== undefined && { ca }) }));
   const onError = (err: Error, role: string): void => log.debug({ err, role }, "Redis connection");
-  const state = openState({ settings: config, role: "worker", stack, onError });
+  const state = openState({ settings: config, role: "recorder", queueRole: "worker", stack, onError });
   const { redis, keys, health } = state;
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
   await health.admit({ signal, onWait: (check) => onRedis?.(check) });
-  const delivering = { redis, keys, retentionMs, lockMs, stalledIntervalMs, workerName };
+  const delivering = { redis: state.connect("worker"), keys, retentionMs, lockMs, stalledIntervalMs, workerName };
   const queue = await opened(() => openDeliveryQueue(delivering), signal);
   if (queue === null) return null;
   const context: CourierContext = {

@@ -1,3 +1,4 @@
+import { deriveStatus } from "../core/job-state.ts";
 import { endEvent, processingEvent } from "../core/webhook-event.ts";
 import type { RequestRecord } from "../protocol/request.ts";
 import { deliveryIdOf, type WebhookBody } from "../protocol/webhook.ts";
@@ -5,7 +6,6 @@ import { isUnreadable, type Unreadable } from "../protocol/stored.ts";
 import type { DeliveryJob } from "../queue/delivery-job.ts";
 import type { Delivery } from "../state/open-deliveries.ts";
 import { linkToFile } from "../requests/link-to-file.ts";
-import { readState, type RequestState } from "../requests/read-state.ts";
 import type { CourierContext } from "./courier-context.ts";
 
 export type Prepared =
@@ -15,24 +15,32 @@ export type Prepared =
   /** Its time has not come. */
   | { readonly kind: "early"; readonly why: string };
 
-/** The delivery that a job of the queue stands for: the one in the log, or a new one whose body is fixed now. */
-export async function prepareDelivery(context: CourierContext, job: DeliveryJob | Unreadable): Promise<Prepared> {
+/**
+ * The delivery that a job of the queue stands for: the one in the log, or a new one whose body is fixed now. `isFirst`: nobody has claimed it
+ * before, so there is none in the log yet.
+ */
+export async function prepareDelivery(
+  context: CourierContext,
+  { job, isFirst }: { readonly job: DeliveryJob | Unreadable; readonly isFirst: boolean },
+): Promise<Prepared> {
   if (isUnreadable(job)) return { kind: "dropped", why: job.unreadable };
   const id = job.kind === "again" ? job.deliveryId : deliveryIdOf(job.requestId, job.kind);
-  const known = await context.deliveries.get(id);
+  const known = isFirst && job.kind !== "again" ? null : await context.deliveries.get(id);
   if (known !== null) return { kind: "ready", delivery: known };
   if (job.kind === "again") return { kind: "dropped", why: "the delivery is not in the log any more" };
-  const found = await readState(context, job.requestId);
-  if (found === null) return { kind: "dropped", why: "the request's retention is over" };
-  const { record } = found;
+  const record = await context.requests.get(job.requestId);
+  if (record === null) return { kind: "dropped", why: "the request's retention is over" };
   if (record.webhookUrl === null) return { kind: "dropped", why: "the request has no webhook" };
   const body =
-    job.kind === "processing" ? processingEvent({ record, deliveryId: id, startedAt: job.startedAt }) : await bodyOfEnd(context, found, id);
+    job.kind === "processing" ? processingEvent({ record, deliveryId: id, startedAt: job.startedAt }) : await bodyOfEnd(context, record, id);
   if (body === null) return { kind: "early", why: "the request has not ended" };
   return { kind: "ready", delivery: await create(context, record, { id, body, url: record.webhookUrl }) };
 }
 
-async function bodyOfEnd(context: CourierContext, { record, state }: RequestState, deliveryId: string): Promise<WebhookBody | null> {
+/** Null while the request has not ended. */
+async function bodyOfEnd(context: CourierContext, record: RequestRecord, deliveryId: string): Promise<WebhookBody | null> {
+  // Its last event tells how far it came, which is nothing that an end is told with.
+  const state = deriveStatus({ record, job: await context.queues.job(record.queue, record.id), live: null });
   const main = state.result?.files.find(({ role }) => role === "main");
   const resultUrl = main === undefined ? null : await linkToFile(context, record, main);
   const body = endEvent({ record, state, deliveryId, resultUrl, now: Date.now() });

@@ -191,18 +191,37 @@ test("the same servers answer once the operator has opened their range: the refu
   assert.equal(await reasonOf(fetch, fill("https://[::1]:PORT/")), "refused");
 });
 
-test("a name that turns private between two requests is refused at the second", async () => {
+test("a name that turns private: a kept connection stays with the address that was judged, for less than 30 s; a new one is refused", async () => {
   let asked = 0;
+  let now = 0;
   const rebinding = async (): Promise<readonly LookupAddress[]> => {
     asked += 1;
     return [{ address: asked === 1 ? "127.0.0.1" : "127.0.0.2", family: 4 }];
   };
-  await using fetch = openGuardedFetch({ egressAllow: ["127.0.0.1/32"], allowHttp: true, resolve: rebinding });
+  await using fetch = openGuardedFetch({ egressAllow: ["127.0.0.1/32"], allowHttp: true, resolve: rebinding, now: () => now });
   const url = `http://rebind.test:${plain.port}/`;
+  const connections = plain.connections();
+  for (now of [0, 10_000, 25_999]) assert.equal(await reasonOf(fetch, url), "answered 200");
+  assert.deepEqual([asked, plain.connections() - connections], [1, 1]);
+  // It may be idle for 4 s more: it would be used when its look-up is no longer fresh, so this request is its last.
+  now = 26_001;
   assert.equal(await reasonOf(fetch, url), "answered 200");
-  // A connection that was kept would not be looked up again.
   assert.equal(await reasonOf(fetch, url), "refused");
-  assert.equal(asked, 2);
+  assert.deepEqual([asked, plain.connections() - connections], [2, 1]);
+});
+
+test("a connection is used again for its own host name alone, whatever address that name has", async () => {
+  const toLoopback = async (): Promise<readonly LookupAddress[]> => [{ address: "127.0.0.1", family: 4 }];
+  await using fetch = openGuardedFetch({ egressAllow: ["127.0.0.1/32"], allowHttp: true, ca: [secure.ca], resolve: toLoopback });
+  const connections = secure.connections();
+  const post = (host: string): Promise<string> => reasonOf(fetch, `https://${host}:${secure.port}/`);
+  // The certificate is good for the first two.
+  assert.deepEqual(
+    [await post("receiver.test"), await post("localhost"), await post("receiver.test")],
+    ["answered 200", "answered 200", "answered 200"],
+  );
+  assert.equal(secure.connections() - connections, 2);
+  assert.equal(await post("another.test"), "certificate");
 });
 
 test("each connection is made with the one answer that was judged", async () => {

@@ -9,7 +9,7 @@ import { steadyNow } from "../lib/steady-clock.ts";
  * How long after its host was looked up a connection may carry a further request. The address at its other end was judged when it was made
  * and cannot change, so no byte ever goes to one that was not. What this bounds is for how long we miss that a host moved elsewhere.
  */
-export const LOOKUP_FRESH_MS = 30_000;
+const LOOKUP_FRESH_MS = 30_000;
 /** An idle connection is closed after this, sooner when its server says so (`Keep-Alive: timeout=`). */
 const IDLE_MS = 4_000;
 /** Idle connections at once, to all hosts together. */
@@ -19,8 +19,8 @@ export interface KeptAgentsOptions {
   readonly lookup: LookupFunction;
   /** Certificates (PEM) to trust instead of the system's. */
   readonly ca?: readonly string[];
-  /** As LOOKUP_FRESH_MS. */
-  readonly freshMs?: number;
+  /** Milliseconds of a clock that never goes back. */
+  readonly now?: () => number;
 }
 
 export interface KeptAgents extends Disposable {
@@ -33,8 +33,8 @@ export interface KeptAgents extends Disposable {
  * Connections that are used again while the look-up that they were made from is fresh, for the same scheme, host name and port: node's agents
  * tell them apart by these, and the certificate was checked for that name.
  */
-export function openKeptAgents({ lookup, ca, freshMs = LOOKUP_FRESH_MS }: KeptAgentsOptions): KeptAgents {
-  const pool = new Pool(freshMs);
+export function openKeptAgents({ lookup, ca, now = steadyNow }: KeptAgentsOptions): KeptAgents {
+  const pool = new Pool(now);
   const settings = { keepAlive: true, timeout: IDLE_MS, lookup };
   const plain = within(pool, new HttpAgent(settings));
   // One context for all: making one for each connection costs as much as the rest of the handshake.
@@ -52,16 +52,16 @@ export function openKeptAgents({ lookup, ca, freshMs = LOOKUP_FRESH_MS }: KeptAg
 
 /** Which connections may be kept. */
 class Pool {
-  readonly #freshMs: number;
+  readonly #now: () => number;
   readonly #madeAt = new WeakMap<Duplex, number>();
   readonly #idle = new Set<Duplex>();
 
-  constructor(freshMs: number) {
-    this.#freshMs = freshMs;
+  constructor(now: () => number) {
+    this.#now = now;
   }
 
   made<T extends Duplex>(socket: T): T {
-    this.#madeAt.set(socket, steadyNow());
+    this.#madeAt.set(socket, this.#now());
     socket.once("close", () => this.#idle.delete(socket));
     return socket;
   }
@@ -73,7 +73,7 @@ class Pool {
   /** True where it will still be fresh when it has been idle for as long as it may. */
   keeps(socket: Duplex): boolean {
     const madeAt = this.#madeAt.get(socket);
-    if (madeAt === undefined || steadyNow() - madeAt + IDLE_MS > this.#freshMs || this.#idle.size >= MAX_IDLE) return false;
+    if (madeAt === undefined || this.#now() - madeAt + IDLE_MS > LOOKUP_FRESH_MS || this.#idle.size >= MAX_IDLE) return false;
     this.#idle.add(socket);
     return true;
   }
@@ -86,7 +86,7 @@ class Pool {
 /** Has an agent keep its connections in a pool. */
 function within<T extends HttpAgent>(pool: Pool, agent: T): T {
   const create = agent.createConnection.bind(agent);
-  const keep = agent.keepSocketAlive.bind(agent) as (socket: Duplex) => unknown;
+  const keep: (socket: Duplex) => unknown = agent.keepSocketAlive.bind(agent);
   const reuse = agent.reuseSocket.bind(agent);
   agent.createConnection = (options, callback) => {
     const socket = create(options, callback);

@@ -15,6 +15,8 @@ export interface GuardedFetchOptions {
   readonly resolve?: Resolve;
   /** Certificates (PEM, one each) to trust instead of the system's. */
   readonly ca?: readonly string[];
+  /** By which connections of `send` grow too old to be used again: milliseconds of a clock that never goes back. */
+  readonly now?: () => number;
   /** What downloads call themselves. */
   readonly userAgent?: string;
 }
@@ -33,7 +35,7 @@ export function openGuardedFetch(options: GuardedFetchOptions): GuardedFetch {
   const policy = createEgressPolicy(options.egressAllow);
   const lookup = guardedLookup(policy, options.resolve);
   const ca = options.ca === undefined ? {} : { ca: options.ca };
-  const kept = openKeptAgents({ lookup, ...ca });
+  const kept = openKeptAgents({ lookup, ...ca, ...(options.now !== undefined && { now: options.now }) });
   const getter = openGetter({ lookup, userAgent, ...ca });
   const check: CheckUrl = (url, maxChars) => checkUrl(url, { policy, allowHttp, ...(maxChars !== undefined && { maxChars }) });
   return {

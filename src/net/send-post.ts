@@ -80,7 +80,7 @@ interface Exchange {
 function exchange(request: ClientRequest, { agents, post, leftMs }: Exchange): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
   const fail = (error: unknown): void => {
-    reject(error as Error);
+    reject(error);
     request.destroy();
   };
   const late = setTimeout(() => fail(new FetchFailure("timeout", `no answer within ${post.timeoutMs / 1_000} s`)), leftMs);
@@ -171,14 +171,13 @@ function codeOf(thrown: unknown): string {
   return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string" ? thrown.code : "";
 }
 
-const NOT_HTTP: Readonly<Record<string, string>> = {
-  HPE_HEADER_OVERFLOW: `the receiver's answer has more than ${MAX_HEAD_BYTES / 1_024} KiB of headers`,
-};
-
-/** What node's client threw as a FetchFailure; the reason of the caller's signal stays as it is. */
+/** What node's client threw as a FetchFailure. */
 function asPostFailure(thrown: unknown): Error {
   const code = codeOf(thrown);
-  if (code.startsWith("HPE_"))
-    return new FetchFailure("answer", NOT_HTTP[code] ?? `the receiver does not answer as HTTP says (${code})`, { cause: thrown });
+  const cause = thrown;
+  if (CUT.has(code)) return new FetchFailure("network", `the receiver closed the connection without an answer (${code})`, { cause });
+  if (code === "HPE_HEADER_OVERFLOW")
+    return new FetchFailure("answer", `the receiver's answer has more than ${MAX_HEAD_BYTES / 1_024} KiB of headers`, { cause });
+  if (code.startsWith("HPE_")) return new FetchFailure("answer", `the receiver does not answer as HTTP says (${code})`, { cause });
   return asFetchFailure(thrown);
 }

@@ -6,13 +6,14 @@ import { AppError } from "../protocol/error.ts";
  * What a connection is for:
  *   worker      fails at once while Redis is away; what was sent and not answered fails with the connection. Its callers repeat: ioredis
  *               would send a claim again that nobody waits for any more, and take a job away
+ *   recorder    as worker, and commands of one moment go out together; not for BullMQ, see adder
  *   blocking    one blocking read at a time, which fails with the connection: sent again, it would block what its caller asks next
  *   subscriber  in subscriber mode; waits out an outage
  *   producer    fails fast, so that a submit can be refused instead of hanging; commands of one moment go out together
  *   adder       as producer, for BullMQ: it defines a hundred scripts on its connection, and ioredis goes through all of them for every
  *               pipeline it makes
  */
-export type RedisRole = "worker" | "blocking" | "subscriber" | "producer" | "adder";
+export type RedisRole = "worker" | "recorder" | "blocking" | "subscriber" | "producer" | "adder";
 
 export interface ConnectOptions {
   /** redis:, rediss:, unix:/path, or redis+sentinel://host:port,host:port/master */
@@ -39,6 +40,7 @@ const COMMON: RedisOptions = {
 
 const BY_ROLE: Readonly<Record<RedisRole, RedisOptions>> = {
   worker: { maxRetriesPerRequest: 0, commandTimeout: COMMAND_TIMEOUT_MS },
+  recorder: { enableAutoPipelining: true, maxRetriesPerRequest: 0, commandTimeout: COMMAND_TIMEOUT_MS },
   blocking: { maxRetriesPerRequest: 0 },
   subscriber: { maxRetriesPerRequest: null },
   producer: { enableAutoPipelining: true, maxRetriesPerRequest: 1, commandTimeout: COMMAND_TIMEOUT_MS },

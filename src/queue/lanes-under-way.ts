@@ -1,4 +1,4 @@
-import type { Lane } from "../queue/claim-fairly.ts";
+import type { Lane } from "./claim-fairly.ts";
 
 /** How many deliveries a courier has under way, by client and origin. */
 export class LanesUnderWay {
