@@ -1,8 +1,8 @@
-/** Copies what the compiler leaves behind into dist: the console's files. Part of `npm run build`. */
+/** Copies what the compiler leaves behind into dist: the files of the console and of /docs. Part of `npm run build`. */
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..");
-const FOLDER = join("gateway", "console", "assets");
+const FOLDERS = [join("gateway", "console", "assets"), join("gateway", "docs", "assets")];
 
-await cp(join(ROOT, "src", FOLDER), join(ROOT, "dist", FOLDER), { recursive: true });
+for (const folder of FOLDERS) await cp(join(ROOT, "src", folder), join(ROOT, "dist", folder), { recursive: true });

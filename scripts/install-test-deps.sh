@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside npm's packages: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, chromium to look at
-# the console, and the Python clients of test/clients/requirements.txt in a virtual environment of their own.
+# the console, the Python clients of test/clients/requirements.txt in a virtual environment of their own, and
+# the maker of TypeScript clients in a folder of its own.
 # Does nothing where they are present; Debian packages need root or sudo. Prints one line for each, exits 1 with one sentence when it cannot.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,6 +27,27 @@ python_clients() {
   echo "test clients: installed"
 }
 
+# openapi-typescript needs the API of TypeScript 5, which ours has no more: both lie apart.
+typescript_client() {
+  local dir="$root/.cache/typescript-client" own="$root/test/clients/typescript" log
+  if cmp -s "$own/package-lock.json" "$dir/.installed"; then
+    echo "typescript client: present"
+    return 0
+  fi
+  log=$(mktemp)
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  cp "$own/package.json" "$own/package-lock.json" "$dir"
+  if ! (cd "$dir" && npm ci --no-audit --no-fund) >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "typescript client: npm could not install test/clients/typescript; its whole output is in $log" >&2
+    return 1
+  fi
+  rm -f "$log"
+  cp "$own/package-lock.json" "$dir/.installed"
+  echo "typescript client: installed"
+}
+
 packages=(redis-server chromium curl ffmpeg espeak-ng python3-venv memcached swift swift-proxy swift-account swift-container swift-object)
 missing=()
 for package in "${packages[@]}"; do
@@ -34,6 +56,7 @@ done
 if [ ${#missing[@]} -eq 0 ]; then
   echo "test servers: present"
   python_clients
+  typescript_client
   exit 0
 fi
 
@@ -72,3 +95,4 @@ fi
 rm -f "$log"
 echo "test servers: installed ${missing[*]}"
 python_clients
+typescript_client

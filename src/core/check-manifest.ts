@@ -73,8 +73,7 @@ function featureProblems(manifest: Manifest): readonly string[] {
 function servedBy(manifest: Manifest, feature: string): boolean {
   const described = DESCRIPTIVE.get(feature);
   return fieldsOf(manifest).some(
-    (field) =>
-      familyReads(manifest.family, field.name) && (field.feature === feature || field.name === described),
+    (field) => familyReads(manifest.family, field.name) && (field.feature === feature || field.name === described),
   );
 }
 

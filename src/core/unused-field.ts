@@ -5,10 +5,7 @@ import { hasField } from "./family-fields.ts";
 import { FILE_FIELDS, TASK_ROWS, type Field } from "./task-fields.ts";
 
 /** What becomes of a field that came and that the model does not have; `problem` completes "The x field ...". */
-export type Unused =
-  | { readonly kind: "neutral" }
-  | { readonly kind: "ignored" }
-  | { readonly kind: "refused"; readonly problem: string };
+export type Unused = { readonly kind: "neutral" } | { readonly kind: "ignored" } | { readonly kind: "refused"; readonly problem: string };
 
 const FIELDS: ReadonlyMap<string, Field> = new Map(
   Object.values(TASK_ROWS).flatMap(({ fields }) => fields.map((field) => [field.name, field] as const)),
@@ -41,7 +38,7 @@ function asksNothing({ fallback, neutral = [] }: Field, given: unknown): boolean
   // A switch that is off, and a number as a form spells it.
   if (fallback === false && readBoolean(value).ok) return !isOn(value);
   return [...neutral, ...(fallback === undefined ? [] : [fallback])].some(
-    (each) => each === (typeof each === "number" ? Number(value) : value),
+    (each) => each === (typeof each === "number" && typeof value === "string" ? Number(value) : value),
   );
 }
 

@@ -22,7 +22,8 @@ export function urlProblem(text: string, { allowHttp }: { readonly allowHttp: bo
   const url = URL.parse(text);
   if (url !== null && (url.username !== "" || url.password !== "")) return "must not hold a user name or password.";
   if (url !== null && url.protocol !== "https:" && !(allowHttp && url.protocol === "http:"))
-    return `must begin with https://${allowHttp ? " or http://" : ""}.`;
+    return allowHttp ? "must be a valid URL that begins with https:// or http://." : "must begin with https://.";
   if (url !== null && SYNTAX.test(text)) return null;
-  return `must be a valid URL${/[^!-~]/.test(text) ? ": spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC" : ""}.`;
+  const rest = /[^!-~]/.test(text) ? ": spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC" : "";
+  return `must be a valid URL${allowHttp && rest === "" ? " that begins with https:// or http://" : rest}.`;
 }

@@ -32,7 +32,9 @@ export async function prepareDelivery(
   if (record === null) return { kind: "dropped", why: "the request's retention is over" };
   if (record.webhookUrl === null) return { kind: "dropped", why: "the request has no webhook" };
   const body =
-    job.kind === "processing" ? processingEvent({ record, deliveryId: id, startedAt: job.startedAt }) : await bodyOfEnd(context, record, id);
+    job.kind === "processing"
+      ? processingEvent({ record, deliveryId: id, startedAt: job.startedAt })
+      : await bodyOfEnd(context, record, id);
   if (body === null) return { kind: "early", why: "the request has not ended" };
   return { kind: "ready", delivery: await create(context, record, { id, body, url: record.webhookUrl }) };
 }

@@ -75,12 +75,15 @@ describe("Pusher clients", () => {
     );
 
   function assertWhole(own: readonly StatusUpdate[]): void {
-    assert.equal(own[0]?.status, "processing");
+    // A job may start while the present state is read for a new subscription: then its start is told as a replay.
+    const [first, ...later] = own;
+    if (first?.replayed === true) assert.equal(first.status, "in_progress");
+    else assert.equal(first?.status, "processing");
     const end = own.at(-1);
     assert.equal(end?.status, "done");
     assert.equal(end.progress, "100.00");
     assert.match(end.result_url ?? "", /^http:/);
-    for (const { replayed } of own) assert.equal(replayed, undefined, "what happens now is no replay");
+    for (const { replayed } of later) assert.equal(replayed, undefined, "what happens now is no replay");
   }
 
   test("pysher (protocol 6) follows a request to its end", async () => {

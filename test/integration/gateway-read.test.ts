@@ -233,6 +233,9 @@ describe("reading", () => {
     assert.ok(Number(limits["max_width"]) > 0);
     const none = await api.get("/api/v1/client/models?filter[inference_types]=nothing");
     assert.deepEqual(none.body.data, []);
+    const sdk = await api.get("/api/v1/client/models?page=2&per_page=2");
+    const asked = sdk.body["meta"] as Record<string, unknown>;
+    assert.deepEqual([asked["per_page"], asked["current_page"]], [2, 2], "as deAPI's Python SDK asks");
     const clamped = await api.get("/api/v1/client/models?limit=1000");
     assert.equal((clamped.body["meta"] as Record<string, unknown>)["per_page"], 50);
   });

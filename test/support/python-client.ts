@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 /** Programs of the clients that scripts/install-test-deps.sh installs from test/clients/requirements.txt. */
 const BIN = join(import.meta.dirname, "../../.cache/python-clients/bin");
-/** Longest life of a client: it is ended then, and the test says so. */
+/** Longest life of a client unless its caller says more: it is ended then, and the test says so. */
 const LIFE_MS = 240_000;
 
 /**
@@ -17,11 +17,13 @@ export async function runPythonClient(
   program: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  { lifeMs = LIFE_MS, cwd }: { readonly lifeMs?: number; readonly cwd?: string } = {},
 ): Promise<string> {
   try {
     const { stdout } = await run(join(BIN, program), args, {
       env: { ...process.env, PYTHONDONTWRITEBYTECODE: "1", ...env },
-      timeout: LIFE_MS,
+      timeout: lifeMs,
+      ...(cwd !== undefined && { cwd }),
       maxBuffer: 64 * 1024 * 1024,
     });
     return stdout;

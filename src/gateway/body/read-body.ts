@@ -39,8 +39,11 @@ export async function readTaskBody(request: FastifyRequest): Promise<RequestBody
   const fileErrors = new Map(Object.entries(body.fileErrors));
   // A plus that a form did not encode has become a space, which base64 has none of.
   const isForm = request.headers["content-type"]?.startsWith("application/x-www-form-urlencoded") === true;
+  // Nothing stands for no file within a JSON list.
+  const isJson = request.headers["content-type"]?.includes("json") === true;
   for (const name of FILES) {
-    const values = Object.hasOwn(rest, name) ? listOf(rest[name]).filter((value) => !isAbsent(value)) : [];
+    const given = Object.hasOwn(rest, name) ? rest[name] : undefined;
+    const values = isAbsent(given) ? [] : listOf(given).filter((value) => isJson || !isAbsent(value));
     delete rest[name];
     for (const value of values) {
       const file =

@@ -13,7 +13,7 @@ export function positiveOf(query: Readonly<Record<string, unknown>>, name: strin
   return read.value;
 }
 
-/** `limit` of a query, clamped. @throws HttpProblem 422 */
+/** `limit` of a query, clamped; deAPI's Python SDK calls it `per_page`. @throws HttpProblem 422 */
 export function limitOf(query: Readonly<Record<string, unknown>>, fallback: number): number {
-  return Math.min(MAX_LIMIT, positiveOf(query, "limit", fallback));
+  return Math.min(MAX_LIMIT, positiveOf(query, "limit", positiveOf(query, "per_page", fallback)));
 }

@@ -82,6 +82,7 @@ const entry = object({
   ...error,
 });
 
+const listOfObjects: Schema = { type: "array", items: { type: "object", additionalProperties: true } };
 const named = { name: { type: "string" }, slug: { type: "string" } };
 const model = object({
   ...named,
@@ -199,6 +200,17 @@ export const SCHEMAS: Readonly<Record<string, Schema>> = {
   DeliveryAnswer: data(ref("Delivery")),
   DeliveriesAnswer: object({ data: { type: "array", items: ref("Delivery") } }),
   ChannelAuth: object({ auth: { type: "string", description: "<app key>:<signature>" } }),
+  ConsoleSettings: object({
+    app_key: { type: "string" },
+    tasks: {
+      type: "object",
+      additionalProperties: {
+        type: "array",
+        items: object({ ...named, form: object({ fields: listOfObjects, files: listOfObjects }) }),
+      },
+      description: "By task, each model that is offered with the fields that it takes.",
+    },
+  }),
   ErrorCode: code,
   InferenceType: inferenceType,
 };

@@ -1,8 +1,8 @@
 import { RESPONSES, SCHEMAS } from "./components.ts";
 import { requestPaths } from "./request-operations.ts";
-import { object, type Schema } from "./schema.ts";
+import type { Schema } from "./schema.ts";
 import { sitePaths } from "./site-operations.ts";
-import { SOCKET_SCHEMAS, socketDescription } from "./socket-events.ts";
+import { SOCKET_SCHEMAS, socketDescription, socketPaths } from "./socket-events.ts";
 import { taskPaths, type DocumentOptions } from "./task-operations.ts";
 import { EVENT_SCHEMAS, webhookEvents } from "./webhook-events.ts";
 import { webhookPaths } from "./webhook-operations.ts";
@@ -37,12 +37,12 @@ export function openapiOf(options: Described): Schema {
     },
     servers: [{ url: options.publicUrl }],
     tags: TAGS,
-    paths: { ...taskPaths(options), ...requestPaths(), ...webhookPaths(options), ...sitePaths(options) },
+    paths: { ...taskPaths(options), ...requestPaths(), ...webhookPaths(options), ...sitePaths(options), ...socketPaths(options) },
     webhooks: webhookEvents(options.headerPrefix),
     "x-socket": socketDescription(options),
     components: {
       securitySchemes: { bearer: { type: "http", scheme: "bearer", description: "A client's key, `<id>|<secret>`." } },
-      schemas: { ...SCHEMAS, ...EVENT_SCHEMAS, ...SOCKET_SCHEMAS, ConsoleSettings: object({ app_key: { type: "string" } }) },
+      schemas: { ...SCHEMAS, ...EVENT_SCHEMAS, ...SOCKET_SCHEMAS },
       responses: RESPONSES,
     },
   };

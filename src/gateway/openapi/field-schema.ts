@@ -18,10 +18,8 @@ const TEXT: Schema = { pattern: "^[^\\u0000]*$" };
 /** A blank text counts as absent: one character at least is none of what `String.trim` takes away. */
 const FULL_TEXT: Schema = { minLength: 1, pattern: "^[^\\u0000]*[^\\s\\u0000\\ufeff][^\\u0000]*$" };
 
-/** Yes or no; a form says it in letters or as 1 and 0. */
-export function booleanSchema(kind: BodyKind): Schema {
-  return kind === "json" ? { type: "boolean" } : { anyOf: [{ type: "boolean" }, { type: "integer", enum: [0, 1] }] };
-}
+/** Yes or no, or 1 and 0. */
+export const BOOLEAN: Schema = { anyOf: [{ type: "boolean" }, { type: "integer", enum: [0, 1] }] };
 
 /** One field of a task as one model takes it, where it comes. */
 export function fieldSchema(field: Field, manifest: Manifest, options: FieldOptions): Schema {
@@ -31,13 +29,13 @@ export function fieldSchema(field: Field, manifest: Manifest, options: FieldOpti
     case "text":
       return textSchema(field, manifest, options);
     case "texts":
-      return textsSchema(field);
+      return textsSchema(field, options);
     case "choice":
       return { type: "string", enum: choicesOf(manifest, field) };
     case "url":
       return urlSchema(true, "A link to the file itself, fetched when the job runs. Pages that hold a player are not followed.");
     case "boolean":
-      return booleanSchema(options.kind);
+      return BOOLEAN;
     case "seed":
       return {
         type: "integer",
@@ -60,9 +58,10 @@ function textSchema(field: Field, manifest: Manifest, { needed }: FieldOptions):
   return { type: "string", ...full, ...(max !== undefined && { maxLength: max }) };
 }
 
-function textsSchema({ maxItems }: Field): Schema {
+function textsSchema({ maxItems }: Field, { needed }: FieldOptions): Schema {
   const one: Schema = { type: "string", ...FULL_TEXT };
-  return { anyOf: [one, { type: "array", items: { type: "string", ...TEXT, minLength: 1 }, minItems: 1, maxItems }] };
+  const list = { type: "array", items: { type: "string", ...TEXT, minLength: 1 }, ...(needed && { minItems: 1 }), maxItems };
+  return { anyOf: [one, list] };
 }
 
 function spoken({ languages = [] }: Manifest, kind: "lang" | "voice"): readonly string[] {
@@ -71,14 +70,30 @@ function spoken({ languages = [] }: Manifest, kind: "lang" | "voice"): readonly 
   ];
 }
 
-/** The value, or null: a field that may be left out. In a form an empty text says so, which needs no words. */
+/** The value, or what stands for none: null, and for texts the empty one. A form has no null. */
 export function optional(schema: Schema, kind: BodyKind): Schema {
-  if (kind === "form") return schema;
-  const { type, enum: values, description, default: fallback, ...rest } = schema;
+  const { type, enum: values, anyOf, description, default: fallback, ...rest } = schema;
   const notes = { ...(fallback !== undefined && { default: fallback }), ...(description !== undefined && { description }) };
-  if (typeof type !== "string") return { anyOf: [{ type, enum: values, ...rest }, { type: "null" }], ...notes };
-  if (Array.isArray(values)) return { type: [type, "null"], enum: [...(values as readonly unknown[]), null], ...rest, ...notes };
-  return nullable(type, { ...rest, ...notes });
+  const none = kind === "json" ? [{ type: "null" }] : [];
+  if (Array.isArray(anyOf)) {
+    const some = anyOf as readonly Schema[];
+    return { anyOf: [...some, ...(some.some(refusesEmpty) ? [EMPTY] : []), ...none], ...notes };
+  }
+  if (refusesEmpty(schema)) return { anyOf: [{ type, ...rest }, EMPTY, ...none], ...notes };
+  if (kind === "form" || typeof type !== "string") return schema;
+  return nullable(type, {
+    ...(Array.isArray(values) && { enum: [...(values as readonly unknown[]), ...(type === "string" ? [""] : []), null] }),
+    ...rest,
+    ...notes,
+  });
+}
+
+const EMPTY: Schema = { type: "string", maxLength: 0 };
+
+/** Files apart: a form says that there is none by an empty one. */
+function refusesEmpty({ type, enum: values, format, minLength, pattern }: Schema): boolean {
+  if (type !== "string" || values !== undefined || format === "binary") return false;
+  return minLength !== undefined || format !== undefined || (pattern !== undefined && pattern !== TEXT["pattern"]);
 }
 
 /** A field that the model does not have: left out, or a value that asks for nothing. */

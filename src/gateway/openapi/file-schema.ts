@@ -38,7 +38,8 @@ export function fileRules(
   if (list === undefined) return [];
   const none = { enum: kind === "json" ? [null, ""] : [""] };
   const few = mostFiles(manifest) - 1;
-  const one = { required: [name], properties: { [name]: { type: "string" }, [list]: few > 0 ? { maxItems: few } : none } };
+  const given = { type: "string", ...(kind === "json" && { minLength: 1 }) };
+  const one = { required: [name], properties: { [name]: given, [list]: few > 0 ? { maxItems: few } : none } };
   const several = { required: [list], properties: { [name]: none, [list]: { type: "array", minItems: 1 } } };
   return [{ anyOf: [one, several, ...(needed ? [] : [{ properties: { [name]: none, [list]: none } }])] }];
 }

@@ -25,7 +25,7 @@ export interface Merged {
  */
 export function mergeVariants(variants: readonly Variant[], absent: (name: string) => Schema): Merged {
   const names = [...new Set(variants.flatMap(({ properties }) => Object.keys(properties)))];
-  const properties = Object.fromEntries(names.map((name) => [name, widestIn(variants, name)]));
+  const properties = Object.fromEntries(names.map((name) => [name, widestIn(variants, name, absent)]));
   const required = names.filter((name) => variants.every((variant) => variant.required.includes(name)));
   const own = variants.map((variant) => narrowed(variant, { properties, required, absent }));
   if (own.every((rule) => Object.keys(rule).length === 0)) return { properties, required, rules: [] };
@@ -38,11 +38,17 @@ export function mergeVariants(variants: readonly Variant[], absent: (name: strin
   return { properties, required, rules: [{ anyOf }] };
 }
 
-/** A default stands only where every model has it: generated clients send it. */
-function widestIn(variants: readonly Variant[], name: string): Schema {
+/**
+ * A default stands only where every model has it, for generated clients send it; a minimum only where it is none of the numbers that ask
+ * for nothing of a model without the field.
+ */
+function widestIn(variants: readonly Variant[], name: string, absent: (name: string) => Schema): Schema {
   const schemas = variants.flatMap(({ properties }) => (name in properties ? [properties[name] ?? {}] : []));
-  const { default: fallback, ...widest } = widestOf(schemas);
-  return fallback === undefined || schemas.length < variants.length ? widest : { ...widest, default: fallback };
+  const widest = widestOf(schemas);
+  if (schemas.length === variants.length) return widest;
+  const { default: _fallback, minimum, ...rest } = widest;
+  const neutral = ((absent(name)["enum"] ?? []) as readonly unknown[]).filter((value) => typeof value === "number");
+  return typeof minimum === "number" ? { ...rest, minimum: Math.min(minimum, ...neutral) } : rest;
 }
 
 function narrowed(

@@ -1,8 +1,9 @@
 import { TASKS } from "../../protocol/task.ts";
-import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, plainBody, query, ref, uuid, type Schema } from "./schema.ts";
+import { answer, BEARER, BODY_FAILURES, failures, object, pathParameter, jsonBody, query, ref, uuid, type Schema } from "./schema.ts";
 
 const CLIENT = "/api/v1/client";
 const id = pathParameter("id", uuid, "The request's.");
+const perPage = query("per_page", { type: "integer", minimum: 1 }, { description: "Another name of `limit`, which goes first." });
 const limit = query("limit", { type: "integer", minimum: 1, default: 20 }, { description: "More than 50 count as 50." });
 
 /** Status, list, cancel; models, balance; the right to a channel. */
@@ -36,9 +37,10 @@ export function requestPaths(): Readonly<Record<string, Schema>> {
         description: "With a status a page may be shorter than `limit` although there are more: `meta.next_cursor` says so.",
         ...BEARER,
         parameters: [
-          query("status", { type: "string", enum: ["pending", "processing", "done", "error"] }),
+          query("status", { type: "string", enum: ["pending", "processing", "done", "error", ""] }, { description: "Empty: all." }),
           limit,
-          query("cursor", { type: "string" }, { description: "`meta.next_cursor` of the page before." }),
+          perPage,
+          query("cursor", { type: "string", pattern: "^[^\\u0000]*$" }, { description: "`meta.next_cursor` of the page before." }),
         ],
         responses: { ...answer("A page.", ref("RequestsPage")), ...failures(400, 401, 422, 500, 503) },
       },
@@ -66,9 +68,10 @@ function models(): Schema {
     parameters: [
       query("page", { type: "integer", minimum: 1, default: 1 }),
       { ...limit, schema: { type: "integer", minimum: 1, default: 25 } },
+      perPage,
       query(
         "filter[inference_types]",
-        { type: "string" },
+        { type: "string", pattern: "^[^\\u0000]*$" },
         {
           description: `Some of ${[...new Set(Object.values(TASKS))].join(", ")}, with commas between them. Others match nothing.`,
         },
@@ -88,7 +91,7 @@ function channelAuth(): Schema {
     operationId: "channelAuth",
     summary: "A signature for one's own private channel (Pusher)",
     ...BEARER,
-    requestBody: { required: true, content: plainBody(body) },
+    requestBody: { required: true, content: jsonBody(body) },
     responses: { ...answer("What pusher:subscribe needs.", ref("ChannelAuth")), ...failures(...BODY_FAILURES, 403) },
   };
 }

@@ -37,10 +37,10 @@ export function webhookFields(allowHttp: boolean): Readonly<Record<string, Schem
   };
 }
 
-/** A form has no null: what is there is a text. */
-export function secretNeedsUrl(kind: BodyKind): Schema {
-  if (kind === "form") return { dependentRequired: { webhook_secret: ["webhook_url"] } };
-  const noSecret = { properties: { webhook_secret: { type: "null" } } };
-  const withUrl = { required: ["webhook_url"], properties: { webhook_url: { type: "string" } } };
-  return { allOf: [{ anyOf: [noSecret, withUrl] }] };
-}
+/** The secret of a request is for its own URL. */
+export const SECRET_NEEDS_URL: Schema = {
+  anyOf: [
+    { properties: { webhook_secret: { enum: [null, ""] } } },
+    { required: ["webhook_url"], properties: { webhook_url: { type: "string", minLength: 1 } } },
+  ],
+};

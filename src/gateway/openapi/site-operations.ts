@@ -38,7 +38,7 @@ export function sitePaths({ consoleFiles }: { readonly consoleFiles: readonly st
         operationId: "health",
         summary: "The gateway is up",
         ...PUBLIC,
-        responses: { ...answer("Up.", object({ ok: { const: true } })), ...failures(400) },
+        responses: { ...answer("Up.", object({ ok: { type: "boolean" } })), ...failures(400) },
       },
     },
     "/openapi.json": page("openapi", "This document", json({ type: "object" })),
@@ -72,9 +72,9 @@ function result(): Schema {
     ...PUBLIC,
     parameters: [
       pathParameter("id", uuid, "The request's."),
-      pathParameter("file", { type: "string", minLength: 1 }),
+      pathParameter("file", { type: "string", pattern: "^[^\\u0000/]+$" }),
       query("exp", { type: "integer", minimum: 0 }, { required: true, description: "When the link ends, unix seconds." }),
-      query("sig", { type: "string", minLength: 1 }, { required: true }),
+      query("sig", { type: "string", pattern: "^[^\\u0000]+$" }, { required: true }),
       range,
     ],
     responses: {

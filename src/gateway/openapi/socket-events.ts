@@ -1,4 +1,4 @@
-import { nullable, object, ref, uuid, type Schema } from "./schema.ts";
+import { failures, json, nullable, object, pathParameter, PUBLIC, query, ref, uuid, type Schema } from "./schema.ts";
 
 const text: Schema = { type: "string" };
 const frame = (event: string, data: Schema, rest: Readonly<Record<string, Schema>> = {}): Schema =>
@@ -25,7 +25,7 @@ export const SOCKET_SCHEMAS: Readonly<Record<string, Schema>> = {
       error_reason: text,
       error_field: nullable("string"),
       replayed: {
-        const: true,
+        type: "boolean",
         description: "The state as it was at a subscription or after an outage, told again; absent in what is new.",
       },
     },
@@ -46,6 +46,24 @@ export const SOCKET_SCHEMAS: Readonly<Record<string, Schema>> = {
   SocketSubscribe: frame("pusher:subscribe", object({ ...channel, auth: { ...text, description: "`auth` of POST /broadcasting/auth" } })),
   SocketUnsubscribe: frame("pusher:unsubscribe", object(channel)),
 };
+
+/** The address of the socket, as far as HTTP goes. */
+export function socketPaths({ elsewhere }: { readonly elsewhere: boolean }): Readonly<Record<string, Schema>> {
+  if (elsewhere) return {};
+  const upgrade = { description: "It is a socket: ask with an upgrade.", content: json(ref("Problem")) };
+  const get = {
+    tags: ["Sockets"],
+    operationId: "socket",
+    summary: "The Pusher socket; frames are described in `x-socket`",
+    ...PUBLIC,
+    parameters: [
+      pathParameter("appKey", { type: "string", minLength: 1 }, "The app key of this server."),
+      query("protocol", { type: "string" }, { description: "5, 6 or 7." }),
+    ],
+    responses: { 101: { description: "Frames follow." }, 426: upgrade, ...failures(400, 404, 500, 503) },
+  };
+  return { "/app/{appKey}": { get } };
+}
 
 /** Where the socket is and what it says: OpenAPI has no place for it, so it stands in an extension. */
 export function socketDescription(options: { readonly publicUrl: string; readonly appKey: string; readonly elsewhere: boolean }): Schema {

@@ -8,7 +8,7 @@ import { absentSchema, dialSchema, fieldSchema, optional, type BodyKind } from "
 import { fileListSchema, fileRules, fileSchema } from "./file-schema.ts";
 import { mergeVariants, type Variant } from "./model-variants.ts";
 import type { Schema } from "./schema.ts";
-import { loras, modelSchema, secretNeedsUrl, webhookFields } from "./shared-fields.ts";
+import { loras, modelSchema, SECRET_NEEDS_URL, webhookFields } from "./shared-fields.ts";
 
 export interface BodyOptions {
   readonly kind: BodyKind;
@@ -39,8 +39,7 @@ export function taskBody(task: Task, options: BodyOptions): Schema {
     },
     required: ["model", ...required],
     additionalProperties: passAll,
-    ...secretNeedsUrl(kind),
-    ...(rules.length > 0 && { allOf: [...rules, ...((secretNeedsUrl(kind)["allOf"] as readonly Schema[] | undefined) ?? [])] }),
+    allOf: [...rules, SECRET_NEEDS_URL],
   };
 }
 

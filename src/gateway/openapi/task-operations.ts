@@ -3,7 +3,7 @@ import type { Manifest } from "../../protocol/manifest.ts";
 import { TASK_NAMES, TASKS } from "../../protocol/task.ts";
 import { TRANSCRIBE, TRANSCRIBE_TASKS } from "../submit/resolve-task.ts";
 import { RATE_HEADERS } from "./components.ts";
-import type { BodyKind } from "./field-schema.ts";
+import { optional, type BodyKind } from "./field-schema.ts";
 import { fileSchema } from "./file-schema.ts";
 import { answer, BEARER, BODY_FAILURES, failures, ref, type Schema } from "./schema.ts";
 import { urlSchema } from "./shared-fields.ts";
@@ -77,6 +77,14 @@ function operationsOf(path: string, operation: TaskOperation): readonly (readonl
     summary: `Price of a ${path} job; 0 unless the operator has set prices`,
     ...description,
     ...BEARER,
+    // It also keeps openapi-python-client from code that does not run: see jsonBody.
+    parameters: [
+      {
+        ...IDEMPOTENCY_KEY,
+        schema: { type: "string" },
+        description: "Taken, and of no effect: a price may be asked as often as one likes.",
+      },
+    ],
     requestBody: { required: true, content: contentOf((kind) => body(kind, true), hasFiles) },
     responses: { ...answer("The price.", ref("Price")), ...failures(...BODY_FAILURES) },
   };
@@ -102,13 +110,23 @@ function transcribeBody(options: BodyOptions): Schema {
   const shared = taskBody("aud2txt", options);
   const { audio_url: _url, ...properties } = shared["properties"] as Readonly<Record<string, Schema>>;
   const source = {
-    source_url: urlSchema(true, "A link to the file itself, fetched when the job runs; or source_file."),
-    source_file: { ...fileSchema("video", kind), description: "Sound of at most 20 MB or film of at most 50 MB; or source_url." },
+    source_url: optional(urlSchema(true, "A link to the file itself, fetched when the job runs; or source_file."), kind),
+    source_file: optional(
+      { ...fileSchema("video", kind), description: "Sound of at most 20 MB or film of at most 50 MB; or source_url." },
+      kind,
+    ),
   };
+  const none: Schema = { enum: [null, ""] };
+  const linked = { required: ["source_url"], properties: { source_url: { type: "string", minLength: 1 }, source_file: none } };
+  const uploaded = {
+    required: ["source_file"],
+    properties: { source_file: { type: "string", ...(kind === "json" && { minLength: 1 }) }, source_url: none },
+  };
+  const neither = { properties: { source_url: none, source_file: none } };
   return {
     ...shared,
     properties: { ...properties, ...source },
     required: (shared["required"] as readonly string[]).filter((name) => name !== "audio_url"),
-    ...(!priceOnly && { oneOf: [{ required: ["source_url"] }, { required: ["source_file"] }] }),
+    allOf: [...(shared["allOf"] as readonly Schema[]), { anyOf: [linked, uploaded, ...(priceOnly ? [neither] : [])] }],
   };
 }

@@ -1,13 +1,11 @@
 import { WEBHOOK_EVENTS } from "../../protocol/webhook.ts";
-import { booleanSchema, optional, type BodyKind } from "./field-schema.ts";
-import { answer, BEARER, BODY_FAILURES, failures, pathParameter, plainBody, ref, uuid, type Schema } from "./schema.ts";
+import { BOOLEAN, optional } from "./field-schema.ts";
+import { answer, BEARER, BODY_FAILURES, failures, pathParameter, jsonBody, ref, uuid, type Schema } from "./schema.ts";
 import { urlSchema } from "./shared-fields.ts";
 
 const SETTINGS = "/api/v1/client/settings/webhook";
 const DELIVERIES = "/api/v1/client/requests/{id}/deliveries";
 const id = pathParameter("id", uuid, "The request's.");
-const flag = optional(booleanSchema("json"), "json");
-const formFlag = booleanSchema("form");
 
 /** The account's webhook, its secret, and what became of single deliveries. */
 export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks: boolean }): Readonly<Record<string, Schema>> {
@@ -24,15 +22,15 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
       get: operation("webhookSettings", "The account's webhook", { responses: { ...settings, ...failures(400, 401, 500, 503) } }),
       put: operation("changeWebhookSettings", "Set, change or remove the account's webhook", {
         description:
-          "What is not sent stays as it is. A first URL needs `url`; an empty one removes the webhook. `rotate_secret` makes a new secret, shown once.",
-        requestBody: { content: plainBody(settingsBody(allowHttpWebhooks, flag), settingsBody(allowHttpWebhooks, formFlag)) },
+          "What is not sent stays as it is. Without a URL there is nothing to change: 409 where none is sent. An empty one removes the webhook. `rotate_secret` makes a new secret, shown once.",
+        requestBody: { content: jsonBody(settingsBody(allowHttpWebhooks)) },
         responses: { ...settings, ...failures(...BODY_FAILURES, 409) },
       }),
     },
     [`${SETTINGS}/secret`]: {
       post: operation("newWebhookSecret", "A new secret, shown once", {
         description: "While the overlap lasts both secrets sign every event, so that receivers can change over.",
-        requestBody: { content: plainBody(secretBody("json"), secretBody("form")) },
+        requestBody: { content: jsonBody(secretBody()) },
         responses: {
           ...answer("The secret and the settings.", ref("WebhookSecretAnswer")),
           ...failures(...BODY_FAILURES, 409),
@@ -47,57 +45,54 @@ export function webhookPaths({ allowHttpWebhooks }: { readonly allowHttpWebhooks
     [`${SETTINGS}/test`]: {
       post: operation("testWebhook", "Send a test event now, and tell what was answered", {
         description: "To the account's URL or to the one that is sent, one at a time. Its failure counts for nothing.",
-        requestBody: { content: plainBody(testBody("json", allowHttpWebhooks), testBody("form", allowHttpWebhooks)) },
+        requestBody: { content: jsonBody(testBody(allowHttpWebhooks)) },
         responses: { ...answer("What came of it.", ref("WebhookTestAnswer")), ...failures(...BODY_FAILURES, 409, 429) },
       }),
     },
     [DELIVERIES]: {
       get: operation("listDeliveries", "The webhook deliveries of a request", {
         parameters: [id],
-        responses: { ...answer("Its deliveries.", ref("DeliveriesAnswer")), ...failures(400, 401, 404, 500, 503) },
+        responses: { ...answer("Its deliveries.", ref("DeliveriesAnswer")), ...failures(400, 401, 404, 409, 500, 503) },
       }),
     },
     [`${DELIVERIES}/{delivery}/redeliver`]: {
       post: operation("redeliver", "Deliver an event once more", {
-        parameters: [id, pathParameter("delivery", { type: "string", minLength: 1 }, "`delivery_id` of a delivery.")],
+        parameters: [id, pathParameter("delivery", { type: "string", pattern: "^[^\\u0000/]+$" }, "`delivery_id` of a delivery.")],
         responses: { ...answer("The delivery as it is now.", ref("DeliveryAnswer")), ...failures(400, 401, 404, 409, 413, 415, 500, 503) },
       }),
     },
   };
 }
 
-function settingsBody(allowHttp: boolean, boolean: Schema): Schema {
+function settingsBody(allowHttp: boolean): Schema {
   return {
     type: "object",
     properties: {
-      url: {
-        anyOf: [urlSchema(allowHttp), { type: "string", maxLength: 0 }],
-        description: "Where events go. Empty: the webhook is removed.",
-      },
-      enabled: boolean,
-      rotate_secret: boolean,
+      url: optional(urlSchema(allowHttp, "Where events go. Null or empty: the webhook is removed."), "json"),
+      enabled: optional(BOOLEAN, "json"),
+      rotate_secret: optional(BOOLEAN, "json"),
     },
   };
 }
 
-function secretBody(kind: "json" | "form"): Schema {
+function secretBody(): Schema {
   const hours = { minimum: 0, maximum: 168, default: 24, description: "How long the previous secret signs, too." };
   return {
     type: "object",
     properties: {
-      replace: { ...(kind === "json" ? flag : formFlag), description: "Needed where a secret exists: 409 without it." },
-      overlap_hours: { type: kind === "json" ? ["integer", "null"] : "integer", ...hours },
+      replace: { ...optional(BOOLEAN, "json"), description: "Needed where a secret exists: 409 without it." },
+      overlap_hours: { type: ["integer", "null"], ...hours },
     },
   };
 }
 
 /** Events of a job carry the fields of a real one. */
-function testBody(kind: BodyKind, allowHttp: boolean): Schema {
+function testBody(allowHttp: boolean): Schema {
   return {
     type: "object",
     properties: {
-      event: optional({ type: "string", enum: WEBHOOK_EVENTS, default: "webhook.test" }, kind),
-      url: optional(urlSchema(allowHttp, "Instead of the account's."), kind),
+      event: optional({ type: "string", enum: WEBHOOK_EVENTS, default: "webhook.test" }, "json"),
+      url: optional(urlSchema(allowHttp, "Instead of the account's."), "json"),
     },
   };
 }

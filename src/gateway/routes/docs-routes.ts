@@ -1,83 +1,77 @@
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { FastifyInstance } from "fastify";
 import { packageVersion } from "../../config/package-info.ts";
-import type { GatewayContext } from "../gateway-context.ts";
+import { requiredFields } from "../../core/plan-submit.ts";
+import type { Manifest } from "../../protocol/manifest.ts";
 import { CONSOLE_FILES } from "../console/console-routes.ts";
+import { docsPage, type DocsFacts } from "../docs/docs-page.ts";
+import type { GatewayContext } from "../gateway-context.ts";
+import { sendRepresentation, type Representation } from "../http/send-representation.ts";
 import { openapiOf } from "../openapi/document.ts";
+import type { Schema } from "../openapi/schema.ts";
 
-type Json = Readonly<Record<string, unknown>>;
+const STYLE = join(import.meta.dirname, "..", "docs", "assets", "style.css");
 
 /** `/openapi.json`, and the same for people at `/docs`: one page, no scripts. */
 export async function docsRoutes(app: FastifyInstance, context: GatewayContext): Promise<void> {
-  const document = async (): Promise<Json> => {
-    // Without Redis only the models that are here are known.
-    const entries = await context.offered.list().catch(() => context.models.list().filter(({ state }) => state === "available"));
-    const { allowHttpWebhooks, webhookHeaderPrefix: headerPrefix, appKey, realtime } = context.config;
-    const consoleFiles = CONSOLE_FILES.filter((name) => name !== "index.html");
-    const models = entries.map(({ manifest }) => manifest);
-    const shared = { version: packageVersion(), publicUrl: context.publicUrl(), consoleFiles };
-    return openapiOf({ ...shared, models, allowHttpWebhooks, headerPrefix, appKey, elsewhere: realtime !== null });
+  const style = await readFile(STYLE);
+  const sheet: Representation = {
+    etag: `"${createHash("sha256").update(style).digest("base64url").slice(0, 20)}"`,
+    modifiedAt: null,
+    sizeBytes: style.length,
+    contentType: "text/css; charset=utf-8",
+    cacheControl: "no-cache",
+    vary: "Accept-Encoding",
+    content: style,
   };
-  app.get("/openapi.json", document);
-  app.get("/docs/style.css", async (_request, reply) => reply.type("text/css; charset=utf-8").send(""));
-  app.get("/docs", async (_request, reply) => reply.type("text/html; charset=utf-8").send(pageOf(await document())));
+  app.get("/openapi.json", async () => documentOf(context, await offered(context)));
+  app.get("/docs", async (_request, reply) => {
+    const models = await offered(context);
+    return reply.type("text/html; charset=utf-8").send(docsPage(documentOf(context, models), factsOf(context, models)));
+  });
+  app.route({ method: ["GET", "HEAD"], url: "/docs/style.css", handler: (request, reply) => sendRepresentation(request, reply, sheet) });
 }
 
-function pageOf(document: Json): string {
-  const paths = Object.entries(document["paths"] as Record<string, Json>);
-  const sections = paths.flatMap(([path, operations]) =>
-    Object.entries(operations).map(([method, operation]) => sectionOf(method, path, operation as Json)),
-  );
-  const { description } = document["info"] as Json;
-  return `<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>dryapi-worker API</title></head>
-<body>
-<main>
-<h1>dryapi-worker API</h1>
-<p>${escape(String(description))}</p>
-<p>Every request needs <code>Authorization: Bearer &lt;key&gt;</code>. For programs: <a href="/openapi.json">openapi.json</a> (OpenAPI 3.1).</p>
-${sections.join("\n")}
-</main>
-</body>
-</html>
-`;
+/** Without Redis only the models that are here are known. */
+async function offered({ offered: models, models: local }: GatewayContext): Promise<readonly Manifest[]> {
+  const entries = await models.list().catch(() => local.list().filter(({ state }) => state === "available"));
+  return entries.map(({ manifest }) => manifest);
 }
 
-function sectionOf(method: string, path: string, operation: Json): string {
-  const body = operation["requestBody"] as { content?: Record<string, { schema?: Json }> } | undefined;
-  const schema = body?.content?.["application/json"]?.schema;
-  const properties = Object.entries((schema?.["properties"] ?? {}) as Record<string, Json>);
-  const required = (schema?.["required"] ?? []) as readonly string[];
-  const rows = properties.map(
-    ([name, property]) =>
-      `<tr><td><code>${escape(name)}</code>${required.includes(name) ? " *" : ""}</td><td>${escape(describe(property))}</td></tr>`,
-  );
-  const fields =
-    rows.length === 0
-      ? ""
-      : `<table><thead><tr><th>field (* required)</th><th>value</th></tr></thead><tbody>${rows.join("")}</tbody></table>`;
-  const { description } = operation;
-  const note = typeof description === "string" ? `<p>${escape(description)}</p>` : "";
-  return `<h2><code>${method.toUpperCase()} ${escape(path)}</code></h2>\n<p>${escape(String(operation["summary"]))}</p>\n${note}${fields}`;
+function documentOf({ config, publicUrl }: GatewayContext, models: readonly Manifest[]): Schema {
+  return openapiOf({
+    version: packageVersion(),
+    publicUrl: publicUrl(),
+    models,
+    allowHttpWebhooks: config.allowHttpWebhooks,
+    headerPrefix: config.webhookHeaderPrefix,
+    consoleFiles: CONSOLE_FILES.filter((name) => name !== "index.html"),
+    appKey: config.appKey,
+    elsewhere: config.realtime !== null,
+  });
 }
 
-function describe(property: Json): string {
-  const parts = [String(property["type"])];
-  if (Array.isArray(property["enum"])) parts.push(`one of ${(property["enum"] as readonly string[]).join(", ")}`);
-  for (const [key, word] of [
-    ["minimum", "from"],
-    ["maximum", "to"],
-    ["minLength", "at least characters:"],
-    ["maxLength", "at most characters:"],
-    ["default", "default"],
-  ] as const) {
-    const limit = property[key];
-    if (typeof limit === "string" || typeof limit === "number" || typeof limit === "boolean") parts.push(`${word} ${limit}`);
+function factsOf({ config, publicUrl }: GatewayContext, models: readonly Manifest[]): DocsFacts {
+  const { webhookHeaderPrefix: headerPrefix, appKey, retentionMs, realtime } = config;
+  return { publicUrl: publicUrl(), headerPrefix, appKey, retentionMs, elsewhere: realtime !== null, example: exampleOf(models) };
+}
+
+/** A picture, else speech: with the fields that the model requires. */
+function exampleOf(models: readonly Manifest[]): DocsFacts["example"] {
+  const values: Readonly<Record<string, unknown>> = {
+    prompt: "a lighthouse at dusk",
+    text: "Good morning.",
+    width: 256,
+    height: 256,
+    format: "mp3",
+  };
+  for (const task of ["txt2img", "txt2audio"] as const) {
+    const manifest = models.find(({ tasks }) => tasks.includes(task));
+    const required = manifest === undefined ? [] : requiredFields(manifest, task);
+    if (manifest !== undefined && required.every((name) => name in values))
+      return { model: manifest.slug, task, body: Object.fromEntries(required.map((name) => [name, values[name]])) };
   }
-  if (typeof property["description"] === "string") parts.push(property["description"]);
-  return parts.join(", ");
-}
-
-function escape(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+  return null;
 }

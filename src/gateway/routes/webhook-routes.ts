@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { FastifyInstance } from "fastify";
 import { testEvent } from "../../core/webhook-event.ts";
 import { sendSigned } from "../../net/send-signed.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
 import type { WebhookEventName } from "../../protocol/webhook.ts";
 import { clientOf } from "../http/authenticate.ts";
 import { readBody } from "../body/read-body.ts";
@@ -113,14 +114,14 @@ function deliveryRoutes(app: FastifyInstance, context: GatewayContext): void {
   app.get<{ Params: { id: string } }>(DELIVERIES, async (request) => {
     const { id } = request.params;
     await ownRequest(context, clientOf(request).id, id);
-    const found = await deliveries.ofRequest(id);
+    const found = await readable(deliveries.ofRequest(id));
     return { data: found.map(deliveryView) };
   });
 
   app.post<{ Params: { id: string; delivery: string } }>(`${DELIVERIES}/:delivery/redeliver`, async (request) => {
     const { id, delivery: deliveryId } = request.params;
     await ownRequest(context, clientOf(request).id, id);
-    const known = await deliveries.get(deliveryId);
+    const known = await readable(deliveries.get(deliveryId));
     if (known === null || known.requestId !== id) throw notFound();
     const number = await deliveries.reopen(deliveryId);
     if (number === null) throw conflict("The delivery is still being attempted.");
@@ -129,4 +130,11 @@ function deliveryRoutes(app: FastifyInstance, context: GatewayContext): void {
     if (reopened === null) throw notFound();
     return { data: deliveryView(reopened) };
   });
+}
+
+/** @throws HttpProblem 409 for what another version wrote, or what is damaged */
+async function readable<T>(reading: Promise<T>): Promise<T> {
+  const found = await orUnreadable(reading);
+  if (isUnreadable(found)) throw conflict(`The delivery cannot be read by this version (${found.unreadable}).`);
+  return found;
 }

@@ -3,7 +3,7 @@ import { WEBHOOK_EVENTS, type WebhookEventName } from "../../protocol/webhook.ts
 import { DEFAULT_OVERLAP_MS } from "../../state/open-webhook-secrets.ts";
 import type { SettingsChange } from "../../state/open-webhooks.ts";
 import type { WebhookSettings } from "../../state/webhook-settings.ts";
-import { invalid } from "../http/errors.ts";
+import { conflict, invalid } from "../http/errors.ts";
 import { urlProblemOf } from "./read-hook.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -41,7 +41,7 @@ class FieldReader {
 
 /**
  * `url`, `enabled`, `rotate_secret`: what is not sent stays as it is, and a new webhook is enabled. An empty `url` removes the webhook: null.
- * @throws HttpProblem 422
+ * @throws HttpProblem 422; 409 where there is nothing to change
  */
 export function readSettings(fields: Fields, present: WebhookSettings, allowHttp: boolean): Omit<SettingsChange, "at"> | null {
   const reader = new FieldReader(fields);
@@ -50,8 +50,8 @@ export function readSettings(fields: Fields, present: WebhookSettings, allowHttp
     rotateSecret: reader.read("rotate_secret", false, readBoolean),
     url: reader.read("url", present.url ?? "", (url) => readHookUrl(url, allowHttp)),
   };
-  if (fields["url"] === undefined && present.url === null) reader.refuse("url", "is required.");
   reader.end();
+  if (fields["url"] === undefined && present.url === null) throw conflict("No webhook is set: send a url.");
   return fields["url"] !== undefined && isAbsent(fields["url"]) ? null : wanted;
 }
 

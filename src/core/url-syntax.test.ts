@@ -1,0 +1,42 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { urlPattern, urlProblem } from "./url-syntax.ts";
+
+test("a URL is one of RFC 3986: the pattern and the check are of one mind", () => {
+  for (const good of [
+    "https://example.org",
+    "https://example.org/",
+    "https://a_b.internal:8443/x/y.mp3?a=b&c=%20#t",
+    "https://127.0.0.1:65535/hook",
+    "https://[2001:db8::1]/x",
+    "https://xn--mller-kva.example/M%C3%BCller.mp3",
+  ]) {
+    assert.equal(urlProblem(good, { allowHttp: false }), null, good);
+    assert.match(good, new RegExp(urlPattern({ allowHttp: false })));
+  }
+  for (const [bad, problem] of [
+    ["http://example.org/", "must begin with https://."],
+    ["ftp://example.org/", "must begin with https://."],
+    ["https://me:pw@example.org/", "must not hold a user name or password."],
+    ["https://example.org/Müller.mp3", "must be a valid URL: spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC."],
+    ["https://example.org/a b", "must be a valid URL: spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC."],
+    ["https://example.org/%zz", "must be a valid URL."],
+    ["https://a.256/", "must be a valid URL."],
+    ["https://example.org:65536/", "must be a valid URL."],
+    ["https://example.org/<x>", "must be a valid URL."],
+    ["https://", "must be a valid URL."],
+    ["example.org", "must be a valid URL."],
+  ] as const)
+    assert.equal(urlProblem(bad, { allowHttp: false }), problem, bad);
+  assert.equal(urlProblem("http://example.org/", { allowHttp: true }), null);
+});
+
+test("what the pattern allows of a name, `new URL` reads", () => {
+  const pattern = new RegExp(urlPattern({ allowHttp: false }));
+  fc.assert(
+    fc.property(fc.webUrl({ validSchemes: ["https"], withQueryParameters: true, withFragments: true }), (url) => {
+      if (pattern.test(url)) assert.equal(urlProblem(url, { allowHttp: false }), null, url);
+    }),
+  );
+});
