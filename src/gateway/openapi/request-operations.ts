@@ -84,7 +84,7 @@ function models(): Schema {
 function channelAuth(): Schema {
   const body = object({
     socket_id: { type: "string", pattern: "^[0-9]+\\.[0-9]+$", description: "From pusher:connection_established." },
-    channel_name: { type: "string", minLength: 1, description: "private-client.<client id>; 403 for any other." },
+    channel_name: { type: "string", pattern: "^[^\\u0000]+$", description: "private-client.<client id>; 403 for any other." },
   });
   return {
     tags: ["Sockets"],
