@@ -209,7 +209,7 @@ describe("a worker with models of sound", () => {
       sample_rate: ["The sample_rate field must be one of 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000."],
     });
     assert.deepEqual(await wrong({ mode: "voice_clone" }), {
-      mode: ["The mode field is not an option of the model tiny-kokoro: leave it out."],
+      mode: ["The mode field must be one of custom_voice."],
     });
     assert.deepEqual(await wrong({ text: "x".repeat(10_002) }), { text: ["The text field must not be greater than 10001 characters."] });
     const music = await api.post("txt2music", { model: "tiny-musicgen", caption: "drums", duration: 11, format: "mp3" });
