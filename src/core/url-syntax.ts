@@ -6,13 +6,12 @@ const BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 const IPV4 = `${BYTE}(?:\\.${BYTE}){3}`;
 const IPV6 = "\\[[0-9A-Fa-f:.]+\\]";
 const PORT = "(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?";
-/** RFC 3986, 3.3 to 3.5: everything else is percent-encoded. */
-const part = (more: string): string => `(?:[A-Za-z0-9._~!$&'()*+,;=:@/${more}-]|%[0-9A-Fa-f]{2})*`;
+/** Whatever people paste: what is not ASCII, and spaces, are percent-encoded when the URL is read, as a browser does (URL Standard, 4.4). */
+const REST = "(?:[/?#][^\\u0000-\\u001f\\u007f\\\\]*)?";
 
-/** The syntax of an absolute http(s) URL without a user name (RFC 3986): what the API takes, and what its description says. */
+/** The syntax of an absolute http(s) URL without a user name: what the API takes, and what its description says. */
 export function urlPattern({ allowHttp }: { readonly allowHttp: boolean }): string {
-  const rest = `(?:/${part("")})?(?:\\?${part("?")})?(?:#${part("?")})?`;
-  return `^https${allowHttp ? "?" : ""}://(?:${NAME}|${IPV4}|${IPV6})${PORT}${rest}$`;
+  return `^https${allowHttp ? "?" : ""}://(?:${NAME}|${IPV4}|${IPV6})${PORT}${REST}$`;
 }
 
 const SYNTAX = new RegExp(urlPattern({ allowHttp: true }), "i");
@@ -24,6 +23,6 @@ export function urlProblem(text: string, { allowHttp }: { readonly allowHttp: bo
   if (url !== null && url.protocol !== "https:" && !(allowHttp && url.protocol === "http:"))
     return allowHttp ? "must be a valid URL that begins with https:// or http://." : "must begin with https://.";
   if (url !== null && SYNTAX.test(text)) return null;
-  const rest = /[^!-~]/.test(text) ? ": spaces and letters beyond ASCII are percent-encoded, as in %20 or %C3%BC" : "";
-  return `must be a valid URL${allowHttp && rest === "" ? " that begins with https:// or http://" : rest}.`;
+  const host = /^[^/]*\/\/[^/?#]*[^!-~]/.test(text) ? ": the host's name is written in ASCII, as in xn--mller-kva.example" : "";
+  return `must be a valid URL${allowHttp && host === "" ? " that begins with https:// or http://" : host}.`;
 }

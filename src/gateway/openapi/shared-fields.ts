@@ -21,7 +21,8 @@ export function modelSchema(models: readonly Manifest[]): Schema {
 /** An http(s) URL without a user name. */
 export function urlSchema(allowHttp: boolean, description?: string): Schema {
   const pattern = urlPattern({ allowHttp });
-  return { type: "string", format: "uri", pattern, maxLength: MAX_URL_CHARS, ...(description !== undefined && { description }) };
+  // No `format: uri`: that is RFC 3986's, and spaces and letters beyond ASCII are taken, too.
+  return { type: "string", pattern, maxLength: MAX_URL_CHARS, ...(description !== undefined && { description }) };
 }
 
 export function webhookFields(allowHttp: boolean): Readonly<Record<string, Schema>> {

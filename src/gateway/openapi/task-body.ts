@@ -112,20 +112,16 @@ function fileProperties(
 /** A voice belongs to a language. */
 function voiceRules(fields: readonly Field[], { languages = [] }: Manifest): readonly Schema[] {
   if (languages.length < 2 || !fields.some(({ spoken }) => spoken === "voice")) return [];
-  const [first] = languages;
-  const speaking = languages.map(({ slug, voices }) => ({
-    properties: { lang: { const: slug }, voice: { enum: [...voices.map((voice) => voice.slug), null] } },
+  const voicesOf = (language: (typeof languages)[number] | undefined): Schema => ({
+    enum: [...(language?.voices ?? []).map((voice) => voice.slug), ...NONE],
+  });
+  const speaking = languages.map((language) => ({
+    properties: { lang: { const: language.slug }, voice: voicesOf(language) },
     required: ["lang"],
   }));
   // Without a language it is the first.
-  return [
-    {
-      anyOf: [
-        ...speaking,
-        ...(first === undefined
-          ? []
-          : [{ properties: { lang: { type: "null" }, voice: { enum: [...first.voices.map((voice) => voice.slug), null] } } }]),
-      ],
-    },
-  ];
+  return [{ anyOf: [...speaking, { properties: { lang: { enum: NONE }, voice: voicesOf(languages[0]) } }] }];
 }
+
+/** What counts as absent. */
+const NONE: readonly unknown[] = [null, ""];
