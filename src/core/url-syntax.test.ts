@@ -10,6 +10,10 @@ test("a URL is absolute, its host in ASCII, the rest as people paste it: the pat
     "https://a_b.internal:8443/x/y.mp3?a=b&c=%20#t",
     "https://127.0.0.1:65535/hook",
     "https://[2001:db8::1]/x",
+    "https://[::]",
+    "https://[1::]:1/",
+    "https://[1:2:3:4:5:6:7:8]",
+    "https://[1:2:3:4:5:6::8]",
     "https://xn--mller-kva.example/M%C3%BCller.mp3",
     "https://example.org/Müller.mp3",
     "https://example.org/a b [live].mp3?x[]=1|2",
@@ -26,6 +30,9 @@ test("a URL is absolute, its host in ASCII, the rest as people paste it: the pat
     ["https://müller.example/a.mp3", "must be a valid URL: the host's name is written in ASCII, as in xn--mller-kva.example."],
     ["https://example.org\\a", "must be a valid URL."],
     ["https://example.org/a\nb", "must be a valid URL."],
+    ["https://[e]", "must be a valid URL."],
+    ["https://[1:2:3:4:5:6:7:8:9]", "must be a valid URL."],
+    ["https://[1::2::3]", "must be a valid URL."],
     ["https://a.256/", "must be a valid URL."],
     ["https://example.org:65536/", "must be a valid URL."],
     ["https://", "must be a valid URL."],
@@ -51,5 +58,16 @@ test("whatever the pattern allows after the host, `new URL` reads", () => {
       const url = `https://example.org/${rest}`;
       if (pattern.test(url)) assert.equal(urlProblem(url, { allowHttp: false }), null, url);
     }),
+  );
+});
+
+test("every IPv6 address that the pattern allows, `new URL` reads", () => {
+  const pattern = new RegExp(urlPattern({ allowHttp: false }));
+  fc.assert(
+    fc.property(fc.string({ unit: fc.constantFrom(..."0a:::"), maxLength: 16 }), (address) => {
+      const url = `https://[${address}]`;
+      if (pattern.test(url)) assert.notEqual(URL.parse(url), null, url);
+    }),
+    { numRuns: 5_000 },
   );
 });
