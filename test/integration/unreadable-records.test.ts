@@ -14,6 +14,7 @@ import { openGateway } from "../../src/gateway/open-gateway.ts";
 import { openRequestUpdates } from "../../src/gateway/pusher/request-updates.ts";
 import { REQUEST_VERSION, type RequestRecord } from "../../src/protocol/request.ts";
 import { isUnreadable } from "../../src/protocol/stored.ts";
+import { signResultLink } from "../../src/requests/result-link.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { claimed, jobData, jobResult, startRedisRig, type RedisRig } from "../support/redis-rig.ts";
@@ -301,6 +302,9 @@ describe("a value that cannot be read", () => {
         assert.deepEqual(Object.keys(body["data"] as object).toSorted(), Object.keys(readable).toSorted(), "no field is missing");
         const cancel = await post(`/api/v1/client/requests/${id}/cancel`);
         assert.deepEqual(cancel, { status: 409, body: { message: `The request cannot be cancelled by this version (${why}).` } });
+        const link = signResultLink("", await context.secrets.get("result-links"), { id, file: "image.png", expiresAt: 4_102_444_800 });
+        const followed = await get(link);
+        assert.deepEqual(followed, { status: 409, body: { message: `The request cannot be read by this version (${why}).` } });
         const deliveries = await get(`/api/v1/client/requests/${id}/deliveries`);
         assert.partialDeepStrictEqual(deliveries, {
           status: 200,

@@ -87,7 +87,7 @@ function result(): Schema {
       302: { description: "The file is in an S3 store.", headers: { Location: { schema: { type: "string", format: "uri" } } } },
       304: { description: "It has not changed." },
       412: { description: "If-Match or If-Unmodified-Since does not hold.", content: json(ref("Problem")) },
-      ...failures(400, 403, 404, 416, 500, 503),
+      ...failures(400, 403, 404, 409, 416, 500, 503),
     },
   };
 }

@@ -1,10 +1,11 @@
 import { extname } from "node:path";
 import type { FastifyInstance } from "fastify";
 import type { ResultFile } from "../../protocol/result.ts";
+import { isUnreadable, orUnreadable } from "../../protocol/stored.ts";
 import { contentDisposition } from "../../storage/content-disposition.ts";
 import { readState } from "../../requests/read-state.ts";
 import { isResultLink } from "../../requests/result-link.ts";
-import { HttpProblem, notFound } from "../http/errors.ts";
+import { conflict, HttpProblem, notFound } from "../http/errors.ts";
 import { sendRepresentation, type Representation } from "../http/send-representation.ts";
 import type { GatewayContext } from "../gateway-context.ts";
 
@@ -32,7 +33,8 @@ export async function resultRoutes(app: FastifyInstance, context: GatewayContext
       const link = { id, file: name, expiresAt: Number(exp), signature: typeof sig === "string" ? sig : "" };
       if (!isResultLink(await context.secrets.get("result-links"), link, await context.requests.now()))
         throw new HttpProblem(403, { message: "The link is invalid or has expired." });
-      const found = await readState(context, id);
+      const found = await orUnreadable(readState(context, id));
+      if (isUnreadable(found)) throw conflict(`The request cannot be read by this version (${found.unreadable}).`);
       const file = found?.state.result?.files.find((each) => each.name === name);
       if (file === undefined) throw notFound();
       const { method } = request;
