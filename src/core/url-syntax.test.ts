@@ -64,7 +64,7 @@ test("whatever the pattern allows after the host, `new URL` reads", () => {
 test("every IPv6 address that the pattern allows, `new URL` reads", () => {
   const pattern = new RegExp(urlPattern({ allowHttp: false }));
   fc.assert(
-    fc.property(fc.string({ unit: fc.constantFrom(..."0a:::"), maxLength: 16 }), (address) => {
+    fc.property(fc.string({ unit: fc.constantFrom("0", "a", ":", ":", ":"), maxLength: 16 }), (address) => {
       const url = `https://[${address}]`;
       if (pattern.test(url)) assert.notEqual(URL.parse(url), null, url);
     }),
