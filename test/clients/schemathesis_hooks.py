@@ -71,7 +71,8 @@ def filter_body(context, body):
     texts too, switches and numbers may be texts, and NUL is refused in every text, those of fields that nobody knows included."""
     if not isinstance(body, dict):
         return True
-    values = body.values()
+    # A list of one is sent in a form as its member.
+    values = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in body.values()]
     return [] not in values and not any(map(read_as_another, values)) and "\\u0000" not in json.dumps(body, default=str)
 
 
