@@ -61,8 +61,8 @@ def before_call(context, case, kwargs):
 
 
 def read_as_another(value):
-    """A text that counts as absent (blank), as a switch or as a number, as in forms: clients send those in JSON, too."""
-    return isinstance(value, str) and not isinstance(value, Binary) and LIBERAL.fullmatch(value.strip()) is not None and value != ""
+    """A text that counts as absent (empty, blank), as a switch or as a number, as in forms: clients send those in JSON, too."""
+    return isinstance(value, str) and not isinstance(value, Binary) and LIBERAL.fullmatch(value.strip()) is not None
 
 
 @schemathesis.hook
