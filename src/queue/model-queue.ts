@@ -1,14 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { FlowProducer, Job, Queue, raw2NextJobData, UnrecoverableError, type JobsOptions, type RedisQueueBackend } from "bullmq";
+import { Job, Queue, raw2NextJobData, UnrecoverableError, type RedisQueueBackend } from "bullmq";
 import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
-import type { RedisStep } from "../lib/redis-step.ts";
 import { serverClock, type ServerClock } from "../lib/server-clock.ts";
-import type { JobData } from "../protocol/job.ts";
 import { parseJobResult, type JobResult } from "../protocol/result.ts";
 import { isUnreadable, orUnreadable, storedJson, storedNumber } from "../protocol/stored.ts";
 import { clockedBackend } from "./clocked-backend.ts";
-import { DELIVERY_QUEUE, endJobId, type DeliveryJob } from "./delivery-job.ts";
+import { JobAdder } from "./job-adder.ts";
 import { placeFirst } from "./queue-scripts.ts";
 import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
@@ -21,9 +19,6 @@ export interface ModelQueueOptions {
   readonly retentionMs: number;
   readonly workerName: string;
 }
-
-/** Tries are limited by us (crash count, attempts, stalls): BullMQ itself must never decide that a retry was the last one. */
-const NO_LIMIT = 1_000_000;
 
 const STATES: Readonly<Record<string, JobView["state"]>> = {
   waiting: "waiting",
@@ -38,9 +33,6 @@ const STATES: Readonly<Record<string, JobView["state"]>> = {
 
 /** Fields of BullMQ's job hash: `atm` counts failed attempts, `ats` claims. */
 const VIEWED = ["failedReason", "returnvalue", "atm", "ats", "timestamp", "processedOn", "finishedOn"] as const;
-
-/** All the same, and not none: BullMQ would put a freed parent without one before all that wait, the newest first. */
-const DELIVERY_PRIORITY = 1;
 
 let lastOrder = 0;
 
@@ -71,8 +63,7 @@ export class ModelQueue implements AsyncDisposable {
   readonly #clock: ServerClock;
   /** BullMQ's objects of the jobs we hold, by token: finishing needs their options. */
   readonly #held = new Map<string, Job>();
-  /** Opened by the first job that has a delivery. */
-  #producer: FlowProducer | undefined;
+  readonly adder: JobAdder;
   /** Resolves once Redis has answered. Rejects for good when it failed to: BullMQ never tries again, so neither can this object. */
   readonly opened: Promise<unknown>;
 
@@ -97,69 +88,9 @@ export class ModelQueue implements AsyncDisposable {
       { withBlockingConnection: false },
     );
     this.#backend.on("error", () => undefined);
+    this.adder = new JobAdder({ ...options, queue: this.#queue, backend: this.#backend, clock: this.#clock });
     this.opened = Promise.all([this.#queue.waitUntilReady(), this.#backend.waitUntilReady()]);
     this.opened.catch(() => undefined);
-  }
-
-  async add(data: JobData, priority: number): Promise<void> {
-    await this.#queue.add(data.task ?? "job", data, await this.#jobOptions(data.id, priority));
-  }
-
-  /**
-   * A step of somebody else's and the job, in one transaction. @returns why the job was not added although the step was done, or null
-   * @throws what Redis answered to the step, or the connection's error
-   */
-  async addAfter(first: RedisStep, data: JobData, priority: number): Promise<Error | null> {
-    const options = await this.#jobOptions(data.id, priority);
-    const job = new Job(this.#queue, data.task ?? "job", data, options, data.id);
-    const client = await this.#backend.client;
-    const { redis } = this.#options;
-    // In one turn of the event loop, so that no other command on this connection comes between. Their own answers are `QUEUED`.
-    const sent: unknown[] = [redis.multi({ pipeline: false })];
-    try {
-      sent.push(redis.eval(first.lua, first.keys.length, ...first.keys, ...first.args), job.addJob(client));
-    } catch (thrown) {
-      // Left open, the transaction would swallow the commands of all others.
-      await Promise.allSettled([...sent, redis.discard()]);
-      throw thrown;
-    }
-    const [answers] = await Promise.all([redis.exec(), ...sent]);
-    const [[firstError] = [new Error("Redis ended a transaction without an answer")], [addError] = [null]] = answers ?? [];
-    if (firstError !== null) {
-      if (addError === null) await this.remove(data.id);
-      throw firstError;
-    }
-    // A Redis that was started anew has forgotten BullMQ's script: sent alone, it is sent whole.
-    if (addError?.message.includes("NOSCRIPT") !== true) return addError;
-    return this.add(data, priority).then(
-      () => null,
-      (thrown: unknown) => (thrown instanceof Error ? thrown : new Error(String(thrown))),
-    );
-  }
-
-  /** The job as the child of the delivery of its end: one atomic step adds both, and the child's end frees the parent. */
-  async addWithEnd(data: JobData, priority: number): Promise<void> {
-    const [ofEnd, ofJob] = await Promise.all([this.#jobOptions(endJobId(data.id), DELIVERY_PRIORITY), this.#jobOptions(data.id, priority)]);
-    await this.#flows().add({
-      name: "end",
-      queueName: DELIVERY_QUEUE,
-      data: { kind: "end", requestId: data.id } satisfies DeliveryJob,
-      opts: ofEnd,
-      children: [
-        {
-          name: data.task ?? "job",
-          queueName: this.#queue.name,
-          data,
-          // Without it a failed child would hold its parent for ever.
-          opts: { ...ofJob, ignoreDependencyOnFailure: true },
-        },
-      ],
-    });
-  }
-
-  /** Idempotent by id. */
-  async addDelivery(id: string, data: DeliveryJob): Promise<void> {
-    await this.#queue.add(data.kind, data, await this.#jobOptions(id, DELIVERY_PRIORITY));
   }
 
   async claim(): Promise<Claim | null> {
@@ -269,29 +200,7 @@ export class ModelQueue implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     // The connection is its owner's and stays open.
-    await Promise.all([this.#queue.close(), this.#backend.close(), this.#producer?.close()]);
-  }
-
-  async #jobOptions(jobId: string, priority: number): Promise<JobsOptions> {
-    const age = Math.ceil(this.#options.retentionMs / 1_000);
-    return {
-      jobId,
-      timestamp: await this.#clock(),
-      // Priority 0 beats every other and hand-backs go to the front of their own class.
-      priority: Math.max(1, Math.floor(priority)),
-      attempts: NO_LIMIT,
-      stackTraceLimit: 0,
-      removeOnComplete: { age },
-      removeOnFail: { age },
-    };
-  }
-
-  #flows(): FlowProducer {
-    if (this.#producer !== undefined) return this.#producer;
-    const { redis: connection, prefix } = this.#options;
-    this.#producer = new FlowProducer({ connection, prefix });
-    this.#producer.on("error", () => undefined);
-    return this.#producer;
+    await Promise.all([this.#queue.close(), this.#backend.close(), this.adder[Symbol.asyncDispose]()]);
   }
 
   async #moveToDelayed(ref: ClaimRef, delayMs: number, options: Parameters<RedisQueueBackend["moveToDelayed"]>[4]): Promise<void> {

@@ -81,7 +81,7 @@ export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<
     handBack: (claim) => guarded(`handing back delivery ${claim.id}`, () => queue.handBack(claim)),
     announceStart: (requestId, startedAt) =>
       guarded(`announcing the start of job ${requestId}`, () =>
-        queue.addDelivery(startJobId(requestId), { kind: "processing", requestId, startedAt }),
+        queue.adder.addDelivery(startJobId(requestId), { kind: "processing", requestId, startedAt }),
       ),
     recoverStalled: () => guarded("the check for stalled deliveries", () => queue.recoverStalled()),
     freeOrphans: () =>

@@ -44,16 +44,16 @@ class BullQueues implements Queues {
 
   add(data: JobData, { priority, webhook }: AddOptions): Promise<void> {
     return guarded(`adding job ${data.id}`, async () => {
-      const queue = await this.#open(data.model);
-      if (webhook === true) await queue.addWithEnd({ ...data, webhook }, priority);
-      else await queue.add(data, priority);
+      const { adder } = await this.#open(data.model);
+      if (webhook === true) await adder.addWithEnd({ ...data, webhook }, priority);
+      else await adder.add(data, priority);
     });
   }
 
   addRecorded(first: RedisStep, data: JobData, { priority }: Pick<AddOptions, "priority">): Promise<AppError | null> {
     const what = `adding job ${data.id} with its record`;
     return guarded(what, async () => {
-      const failure = await (await this.#open(data.model)).addAfter(first, data, priority);
+      const failure = await (await this.#open(data.model)).adder.addAfter(first, data, priority);
       return failure === null ? null : queueError(failure, what);
     });
   }
@@ -61,14 +61,14 @@ class BullQueues implements Queues {
   announceStart({ id }: JobData, startedAt: number): Promise<void> {
     return guarded(`announcing the start of job ${id}`, async () => {
       const queue = await this.#open(DELIVERY_QUEUE);
-      await queue.addDelivery(startJobId(id), { kind: "processing", requestId: id, startedAt } satisfies DeliveryJob);
+      await queue.adder.addDelivery(startJobId(id), { kind: "processing", requestId: id, startedAt } satisfies DeliveryJob);
     });
   }
 
   deliverAgain({ requestId, deliveryId, number }: Parameters<Queues["deliverAgain"]>[0]): Promise<void> {
     return guarded(`queueing delivery ${deliveryId} again`, async () => {
       const queue = await this.#open(DELIVERY_QUEUE);
-      await queue.addDelivery(againJobId(deliveryId, number), { kind: "again", requestId, deliveryId } satisfies DeliveryJob);
+      await queue.adder.addDelivery(againJobId(deliveryId, number), { kind: "again", requestId, deliveryId } satisfies DeliveryJob);
     });
   }
 
