@@ -1,5 +1,5 @@
 /**
- * Writes the generated parts of the documents (README's tables of settings and metrics, the codes of docs/errors.md) from the code's own tables.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readFile, writeFile } from "node:fs/promises";
@@ -65,7 +65,8 @@ function fill(path: string, document: string, [name, content]: readonly [string,
 
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  "README.md": { settings: settingsTable(), metrics: metricsTable() },
+  "docs/settings.md": { settings: settingsTable() },
+  "docs/metrics.md": { metrics: metricsTable() },
   "docs/errors.md": { errors: errorTables() },
 };
 

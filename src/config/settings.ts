@@ -10,7 +10,7 @@ const stateDirOf = (env: Env): string =>
   env["STATE_DIRECTORY"]?.split(":")[0] ?? join(env["XDG_STATE_HOME"] ?? join(env["HOME"] ?? "/var/lib", ".local", "state"), "dryapi");
 
 /**
- * Every setting, once: `readConfig`, `dryapi config`, the help texts and the README's table all come from here. An empty variable
+ * Every setting, once: `readConfig`, `dryapi config`, the help texts and docs/settings.md all come from here. An empty variable
  * counts as unset, so that an EnvironmentFile may list them all. `stateDir` stands first because other defaults build on it.
  */
 export const SETTINGS = {

@@ -51,7 +51,7 @@ const LOAD_S = [0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 60, 120, 300, 600];
 const UPLOAD_S = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const HTTP_S = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
-/** Every metric of a worker, once: the registry and the README's table come from here. */
+/** Every metric of a worker, once: the registries and docs/metrics.md come from here. */
 export const METRIC_TABLE = {
   jobs: counter("dryapi_jobs_total", ["model", "end"], "Claims by how they ended: completed, failed, cancelled, requeued, lost."),
   claims: counter("dryapi_claims_total", ["model"], "Jobs claimed."),
