@@ -2,12 +2,13 @@
  * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
  * With --check it writes nothing and fails when they are out of date.
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
+import { parseManifest } from "../src/protocol/manifest.ts";
 import { METRIC_TABLE, type MetricRow } from "../src/telemetry/metric-table.ts";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -49,6 +50,32 @@ function errorTables(): string {
     .join("\n\n");
 }
 
+const GB = 1e9;
+const gigabytes = (bytes: number | undefined): string => (bytes === undefined ? "no" : `${(bytes / GB).toFixed(1)} GB`);
+/** Sizes that cards are sold in, GB. A part of the memory is the driver's and the reserve. */
+const CARDS_GB: readonly number[] = [8, 12, 16, 24, 32, 48, 80];
+
+/** What comes with the package and is no test model: what it is for, and what a card needs. */
+async function modelsTable(): Promise<string> {
+  const folders = (await readdir(join(ROOT, "models"), { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  const paths = folders.map(({ name }) => join(ROOT, "models", name, "model.json"));
+  const manifests = await Promise.all(paths.map(async (path) => parseManifest(JSON.parse(await readFile(path, "utf8")), path)));
+  const lines = manifests
+    .filter(({ status }) => status !== "test_model")
+    .map(({ slug, tasks, memoryBytes, license }) => {
+      const uses = license.commercial ? license.id : `${license.id} (not for commercial use)`;
+      const cpu = memoryBytes.cpu === undefined ? "no" : gigabytes(memoryBytes.cpu);
+      const all = tasks.map((task) => `\`${task}\``).join(" ");
+      return `| \`${slug}\` | ${all} | ${gigabytes(memoryBytes.cuda)} | ${cardFor(memoryBytes.cuda)} | ${cpu} | ${uses} |`;
+    });
+  return ["| model | tasks | GPU memory | smallest card | on the CPU | licence |", "|---|---|---|---|---|---|", ...lines].join("\n");
+}
+
+function cardFor(bytes: number | undefined): string {
+  const card = bytes === undefined ? undefined : CARDS_GB.find((size) => size * GB >= bytes + GB);
+  return card === undefined ? "none" : `${card} GB`;
+}
+
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
@@ -65,6 +92,7 @@ function fill(path: string, document: string, [name, content]: readonly [string,
 
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "README.md": { models: await modelsTable() },
   "docs/settings.md": { settings: settingsTable() },
   "docs/metrics.md": { metrics: metricsTable() },
   "docs/errors.md": { errors: errorTables() },
