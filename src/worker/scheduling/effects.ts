@@ -25,6 +25,8 @@ export class Effects {
   readonly #context: EffectsContext;
   readonly #parts: EffectsParts;
   readonly #intents = new Map<string, Promise<boolean>>();
+  /** Runners whose start waits for its intent. One that is stopped meanwhile is not known to the pool yet, and must never start. */
+  readonly #starting = new Set<string>();
 
   constructor(context: EffectsContext, parts: EffectsParts) {
     this.#context = context;
@@ -37,6 +39,7 @@ export class Effects {
         return this.#guard(this.#start(effect));
       case "stop-runner":
         this.#context.log.info({ runner: effect.runner, reason: effect.reason }, "runner stopped");
+        this.#starting.delete(effect.runner);
         return this.#parts.pool.stop(effect.runner, RUNNER_STOP_GRACE_MS);
       case "claim":
         return this.#guard(this.#parts.serve(effect));
@@ -69,9 +72,11 @@ export class Effects {
   async #start(effect: EffectOf<"start-runner">): Promise<void> {
     const { runner, model, device } = effect;
     const found = this.#parts.devices.find((each) => each.id === device);
+    this.#starting.add(runner);
     const allowed = (await this.#intents.get(intentKey(effect))) ?? true;
     const loop = this.#parts.loop;
-    if (found !== undefined && allowed && !loop.state.draining) {
+    const wanted = this.#starting.delete(runner);
+    if (found !== undefined && allowed && wanted && !loop.state.draining) {
       this.#parts.pool.start(runner, model, found);
       return;
     }
