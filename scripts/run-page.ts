@@ -30,7 +30,8 @@ const bash = spawn("bash", ["-s"], {
 let printed: string[] = [];
 let atEnd = (): void => undefined;
 createInterface({ input: bash.stdout }).on("line", (line) => (line === "=== end of block" ? atEnd() : void printed.push(line)));
-const exited = new Promise<number | null>((resolve) => bash.once("exit", (code) => resolve(code)));
+let whenGone = (_code: number | null): void => undefined;
+bash.once("exit", (code) => whenGone(code));
 bash.stdin.write(`dryapi() { node ${JSON.stringify(join(root, "scripts", "dryapi.mjs"))} "$@"; }\n`);
 
 // The shell's group: whatever its blocks left running goes, too.
@@ -44,7 +45,7 @@ let failed = false;
 for (const { heading, script, expected } of blocks) {
   const { promise, resolve } = Promise.withResolvers<string>();
   atEnd = () => resolve("");
-  void exited.then((code) => resolve(`the shell ended with code ${code}`));
+  whenGone = (code) => resolve(`the shell ended with code ${code}`);
   const timer = setTimeout(() => resolve(`no end within ${TIMEOUT_MS / 1_000} s`), TIMEOUT_MS);
   printed = [];
   const started = performance.now();
@@ -74,12 +75,8 @@ function blocksOf(text: string): readonly Block[] {
 function difference(expected: readonly string[], lines: readonly string[]): string {
   let from = 0;
   for (const each of expected) {
-    const pattern = new RegExp(
-      `^${each
-        .split("…")
-        .map((part) => RegExp.escape(part))
-        .join(".*")}$`,
-    );
+    const literals = each.split("…").map((part) => part.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`));
+    const pattern = new RegExp(`^${literals.join(".*")}$`);
     const at = lines.findIndex((line, i) => i >= from && pattern.test(line));
     if (at < 0 && each !== "…") return `expected the line ${JSON.stringify(each)}`;
     from = Math.max(from, at + 1);
