@@ -91,7 +91,7 @@ test("every metric that a page names exists", () => {
 });
 
 test("every file of the repository that a page names exists", () => {
-  const wrong = [...found(/\b((?:scripts|deploy|test|models)\/[\w./-]*[\w])(?![-*])/g)].filter(([, path]) => {
+  const wrong = [...found(/\b((?:scripts|deploy|test|models)\/[\w./-]*[\w])(?![\w*-])/g)].filter(([, path]) => {
     const full = join(ROOT, path);
     return ![full, `${full}.ts`, `${full}.test.ts`].some((each) => existsSync(each));
   });
