@@ -8,7 +8,7 @@ import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
-import { METRIC_TABLE, type MetricRow } from "../src/telemetry/metric-table.ts";
+import { metricsTable, seriesTable } from "./metric-docs.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -25,14 +25,6 @@ function settingsTable(): string {
       return [`**${group}**`, "", "| variable | default | meaning |", "|---|---|---|", ...lines].join("\n");
     })
     .join("\n\n");
-}
-
-function metricsTable(): string {
-  const lines = Object.values(METRIC_TABLE).map(
-    ({ name, kind, labels, help }: MetricRow) =>
-      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(" ")} | ${cell(help)} |`,
-  );
-  return ["| metric | kind | labels | meaning |", "|---|---|---|---|", ...lines].join("\n");
 }
 
 /** One table for each coarse code, in the order of the code's own table. */
@@ -66,7 +58,7 @@ function fill(path: string, document: string, [name, content]: readonly [string,
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "docs/settings.md": { settings: settingsTable() },
-  "docs/metrics.md": { metrics: metricsTable() },
+  "docs/metrics.md": { metrics: metricsTable(), series: seriesTable() },
   "docs/errors.md": { errors: errorTables() },
 };
 
