@@ -24,7 +24,7 @@ test("metrics are served in the exposition format, with gauges set at the scrape
   assert.match(body, /^dryapi_jobs_total\{model="tiny",end="completed"\} 1$/m);
   assert.match(body, /^dryapi_queue_waiting\{model="tiny"\} 4$/m);
   assert.match(body, /^dryapi_build_info\{program="worker",version="1\.2\.3",.*name="w"\} 1$/m);
-  assert.match(body, /^dryapi_event_loop_delay_seconds\{quantile="0\.99"\} /m);
+  assert.match(body, /^dryapi_event_loop_delay_seconds\{at="p99"\} /m);
 });
 
 test("healthz is 200 while readyz says 503 with its reasons", async () => {

@@ -45,8 +45,8 @@ export const METRIC_TABLE = {
   eventLoopDelaySeconds: gauge(
     PROGRAMS,
     "dryapi_event_loop_delay_seconds",
-    { quantile: "any" },
-    "Delay of the process' event loop since the last scrape, at quantiles 0.5, 0.99 and 1 (the longest).",
+    { at: ["p50", "p99", "max"] },
+    "Delay of the process' event loop since the last scrape: median, 99th percentile and longest.",
   ),
   jobs: counter(
     WORKER,

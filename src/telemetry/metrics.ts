@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import { startEventLoopDelay, type EventLoopDelay } from "./event-loop-delay.ts";
 import { hasModels, initialSets, type LabelsOf, type MetricRow, type Program } from "./metric-row.ts";
@@ -78,10 +79,20 @@ export function createMetrics<const P extends Program>(options: MetricsOptions<P
     setModels: (program, slugs) => models.set(program, slugs),
     scrape: async () => {
       for (const update of updates) await runUpdate(update, onError);
-      return { contentType: registry.contentType, body: await registry.metrics() };
+      return { contentType: registry.contentType, body: await textOf(registry) };
     },
     [Symbol.dispose]: () => delay[Symbol.dispose](),
   };
+}
+
+/** The event loop turns between two metrics: hundreds of models are thousands of lines. */
+async function textOf(registry: Registry): Promise<string> {
+  const texts: string[] = [];
+  for (const { name } of registry.getMetricsAsArray()) {
+    texts.push(await registry.getSingleMetricAsString(name));
+    await nextTurn();
+  }
+  return `${texts.join("\n\n")}\n`;
 }
 
 /** Series that come with models. */
@@ -154,7 +165,7 @@ function registerHistogram(row: MetricRow, histogram: Histogram): Registered {
 
 function setDelay(set: Pick<MetricSet<Program>, "eventLoopDelaySeconds">, delay: EventLoopDelay): void {
   const seen = delay.takeSeconds();
-  set.eventLoopDelaySeconds.set({ quantile: "0.5" }, seen.p50);
-  set.eventLoopDelaySeconds.set({ quantile: "0.99" }, seen.p99);
-  set.eventLoopDelaySeconds.set({ quantile: "1" }, seen.max);
+  set.eventLoopDelaySeconds.set({ at: "p50" }, seen.p50);
+  set.eventLoopDelaySeconds.set({ at: "p99" }, seen.p99);
+  set.eventLoopDelaySeconds.set({ at: "max" }, seen.max);
 }
