@@ -1,5 +1,6 @@
 /**
- * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables,
+ * and what is made for Prometheus' operator and for Grafana.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readFile, writeFile } from "node:fs/promises";
@@ -8,7 +9,7 @@ import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
-import { metricsTable, seriesTable } from "./metric-docs.ts";
+import { METRIC_FILES, metricsTable, seriesTable } from "./metric-docs.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -55,6 +56,16 @@ function fill(path: string, document: string, [name, content]: readonly [string,
   return `${document.slice(0, from + begin.length)}\n\n${content}\n\n${document.slice(to)}`;
 }
 
+/** By document: what it becomes. */
+function filled(): Readonly<Record<string, (before: string) => string>> {
+  return Object.fromEntries(
+    Object.entries(SECTIONS).map(([name, sections]) => [
+      name,
+      (before: string) => Object.entries(sections).reduce((document, section) => fill(name, document, section), before),
+    ]),
+  );
+}
+
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "docs/settings.md": { settings: settingsTable() },
@@ -62,10 +73,10 @@ const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "docs/errors.md": { errors: errorTables() },
 };
 
-for (const [name, sections] of Object.entries(SECTIONS)) {
+for (const [name, make] of Object.entries({ ...filled(), ...METRIC_FILES })) {
   const path = join(ROOT, name);
-  const before = await readFile(path, "utf8");
-  const after = Object.entries(sections).reduce((document, section) => fill(path, document, section), before);
+  const before = await readFile(path, "utf8").catch(() => "");
+  const after = await make(before);
   if (before === after) continue;
   if (process.argv.includes("--check")) {
     process.stderr.write(`${path} is out of date; run node scripts/make-docs.ts\n`);

@@ -1,6 +1,9 @@
 /** The generated parts of docs/metrics.md: what each program exports, and how many series that is. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { initialSets, PROGRAMS, type LabelValues, type MetricRow } from "../src/telemetry/metric-row.ts";
 import { METRIC_TABLE } from "../src/telemetry/metric-table.ts";
+import { DASHBOARDS, dashboardJson } from "./dashboards/make.ts";
 
 const ROWS: readonly MetricRow[] = Object.values(METRIC_TABLE);
 
@@ -47,3 +50,26 @@ function countOf(values: LabelValues, slugs: readonly string[]): number {
   if (values === "any") return 1;
   return ("first" in values ? values.first : values).length;
 }
+
+/** The rules once more, as an object of the Prometheus operator. */
+async function prometheusRule(): Promise<string> {
+  const rules = await readFile(join(import.meta.dirname, "..", "deploy", "prometheus", "alerts.yaml"), "utf8");
+  const groups = rules.slice(rules.indexOf("\ngroups:") + 1).trimEnd();
+  return [
+    "# Made from alerts.yaml by `node scripts/make-docs.ts`: change it there. For the Prometheus operator.",
+    "apiVersion: monitoring.coreos.com/v1",
+    "kind: PrometheusRule",
+    "metadata:",
+    "  name: dryapi",
+    "  labels: { app.kubernetes.io/name: dryapi }",
+    "spec:",
+    ...groups.split("\n").map((line) => `  ${line}`.trimEnd()),
+    "",
+  ].join("\n");
+}
+
+/** Files that are made as a whole, by their path. */
+export const METRIC_FILES: Readonly<Record<string, () => string | Promise<string>>> = {
+  "deploy/prometheus/prometheus-rule.yaml": prometheusRule,
+  ...Object.fromEntries(DASHBOARDS.map((dashboard) => [`deploy/grafana/${dashboard.uid}.json`, () => dashboardJson(dashboard)])),
+};

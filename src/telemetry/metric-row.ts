@@ -87,7 +87,7 @@ export function initialSets(row: MetricRow, models: readonly string[]): readonly
   for (const [label, values] of Object.entries(row.labels)) {
     const first = firstValues(values, models);
     if (first === null) return row.sets ?? [];
-    sets = sets.flatMap((set) => first.map((value) => ({ ...set, [label]: value })));
+    sets = sets.flatMap((set) => first.map((value) => Object.fromEntries([...Object.entries(set), [label, value]])));
   }
   return sets;
 }

@@ -53,8 +53,8 @@ export interface MetricsOptions<P extends Program> {
 interface Registered {
   readonly row: MetricRow;
   readonly metric: CounterOf<MetricRow> | GaugeOf<MetricRow> | HistogramOf<MetricRow>;
-  begin(labels: Readonly<Record<string, string>>): void;
-  remove(labels: Readonly<Record<string, string>>): void;
+  readonly begin: (labels: Readonly<Record<string, string>>) => void;
+  readonly remove: (labels: Readonly<Record<string, string>>) => void;
 }
 
 /**
@@ -133,14 +133,14 @@ function register(registry: Registry, row: MetricRow): Registered {
     const counter = new Counter(common);
     return {
       row,
-      metric: counter as CounterOf<MetricRow>,
+      metric: counter,
       begin: (labels) => counter.inc(labels, 0),
       remove: (labels) => counter.remove(labels),
     };
   }
   if (row.kind === "gauge") {
     const gauge = new Gauge(common);
-    return { row, metric: gauge as GaugeOf<MetricRow>, begin: () => undefined, remove: (labels) => gauge.remove(labels) };
+    return { row, metric: gauge, begin: () => undefined, remove: (labels) => gauge.remove(labels) };
   }
   return registerHistogram(row, new Histogram({ ...common, buckets: [...(row.buckets ?? [])] }));
 }
