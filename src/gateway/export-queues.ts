@@ -17,24 +17,28 @@ const UNKNOWN_RUN_MS = 60_000;
  * Sets at a scrape how much waits for each offered model, and who serves it: gateways are there when no worker is. One trip to Redis, with
  * one command for each model and two for all. What cannot be looked at keeps its last values; `dryapi_redis_up` tells.
  */
-export function exportQueues(context: ExportContext): void {
+export function exportQueues(context: ExportContext, clock: () => number = steadyNow): void {
   let seenAt = Number.NEGATIVE_INFINITY;
   const heads = new Map<string, SeenHead | null>();
   context.metrics.onScrape(async () => {
-    if (steadyNow() - seenAt < FRESH_MS) return;
-    seenAt = steadyNow();
+    const now = clock();
+    if (now - seenAt < FRESH_MS) return;
+    seenAt = now;
     const late = (): AppError => new AppError("REDIS_UNAVAILABLE", `the queues could not be looked at within ${ANSWER_MS} ms`);
-    await within(look(context, heads), { ms: ANSWER_MS, late });
+    await within(look(context, heads, now), { ms: ANSWER_MS, late });
   });
 }
 
-async function look({ metrics, offered, queues, runTimes }: ExportContext, heads: Map<string, SeenHead | null>): Promise<void> {
+async function look(
+  { metrics, offered, queues, runTimes }: ExportContext,
+  heads: Map<string, SeenHead | null>,
+  now: number,
+): Promise<void> {
   const entries = await offered.list();
   const models = entries.map(({ slug }) => slug);
   metrics.setModels("gateway", models);
   for (const { slug, manifest } of entries) for (const task of manifest.tasks) metrics.submits.inc({ task, model: slug }, 0);
   const [peeks, times, workers] = await Promise.all([queues.peek(models), runTimes.all(), offered.workers()]);
-  const now = steadyNow();
   for (const { model, waiting, head } of peeks) {
     const seen = seeHead(heads.get(model) ?? null, head, now);
     heads.set(model, seen);

@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
 import { PROGRAMS, type MetricRow, type Program } from "../../src/telemetry/metric-row.ts";
 import { METRIC_TABLE } from "../../src/telemetry/metric-table.ts";
@@ -7,6 +11,7 @@ import { startCourier, type CourierProcess } from "../support/courier-process.ts
 import { addClient, ApiClient, endOf, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
+const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
 const ROWS: readonly MetricRow[] = Object.values(METRIC_TABLE);
 
 async function scrape(admin: string): Promise<string> {
@@ -146,6 +151,40 @@ describe("what each program exports", () => {
     assertOwn(body, ["gateway", "courier"]);
     assert.deepEqual(await promtoolCheck(body), []);
   });
+});
+
+test("`dryapi up` exports what its three programs have on one page, each series once", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "dryapi-up-metrics-"));
+  const env = {
+    PATH: process.env["PATH"] ?? "",
+    HOME: dir,
+    DRYAPI_STATE_DIR: join(dir, "state"),
+    DRYAPI_DEVICE: "cpu",
+    DRYAPI_MODELS: "fake",
+    DRYAPI_ADMIN_PORT: "0",
+    DRYAPI_HTTP_PORT: "0",
+    DRYAPI_LOG_FORMAT: "json",
+  };
+  const up = spawn(process.execPath, [CLI, "up"], { env, stdio: ["ignore", "ignore", "pipe"] });
+  const exited = new Promise<void>((resolve) => up.once("exit", () => resolve()));
+  try {
+    const { promise: admin, resolve, reject } = Promise.withResolvers<string>();
+    void exited.then(() => reject(new Error("`dryapi up` ended before its worker was ready")));
+    createInterface({ input: up.stderr }).on("line", (line) => {
+      const { msg, admin: url } = JSON.parse(line) as { readonly msg?: string; readonly admin?: string };
+      if (msg === "worker ready") resolve(String(url));
+    });
+    const body = await scrape(await admin);
+    assertOwn(body, PROGRAMS);
+    assert.deepEqual(await promtoolCheck(body), []);
+    const series = body.split("\n").flatMap((line) => (line === "" || line.startsWith("#") ? [] : [line.slice(0, line.lastIndexOf(" "))]));
+    assert.equal(new Set(series).size, series.length);
+    assert.equal(valueOf(body, "dryapi_redis_up"), 1);
+  } finally {
+    up.kill("SIGTERM");
+    await exited;
+    await rm(dir, { recursive: true, force: true });
+  }
 });
 
 test("there is a metric of each program", () => {
