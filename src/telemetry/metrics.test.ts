@@ -90,6 +90,17 @@ test("gauges of a model go with it, once no program of the process has it, thoug
   assert.match(body, /^dryapi_queue_waiting\{model="b"\} 7$/m);
 });
 
+test("a gauge that cannot be set, or not in time, costs the scrape nothing else", async () => {
+  const errors: string[] = [];
+  const onError = (thrown: unknown): void => void errors.push(String(thrown));
+  using metrics = createMetrics({ programs: ["gateway"], version: "1", name: "n", updateMs: 20, onError });
+  metrics.onScrape(() => Promise.reject(new Error("broken")));
+  metrics.onScrape(() => new Promise(() => undefined));
+  metrics.onScrape(() => metrics.sockets.set(3));
+  assert.match((await metrics.scrape()).body, /^dryapi_sockets 3$/m);
+  assert.deepEqual(errors.toSorted(), ["Error: a gauge was not set within 20 ms", "Error: broken"]);
+});
+
 test("readiness and Redis are exported as last seen, and not ready before the first look", async () => {
   using metrics = createMetrics({ programs: ["worker"], version: "1", name: "n" });
   let redis: { readonly ok: boolean } | null = null;

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import { within } from "../lib/within.ts";
 import { startEventLoopDelay, type EventLoopDelay } from "./event-loop-delay.ts";
 import { hasModels, initialSets, type LabelsOf, type MetricRow, type Program } from "./metric-row.ts";
 import { METRIC_TABLE, type MetricName } from "./metric-table.ts";
@@ -29,7 +30,10 @@ export type MetricSet<P extends Program> = { readonly [K in NamesOf<P>]: MetricO
 
 export type Metrics<P extends Program> = MetricSet<P> &
   Disposable & {
-    /** Called before each scrape, to set gauges that nobody counts along. One that throws is reported by `onError` and the scrape goes on. */
+    /**
+     * Called before each scrape, to set gauges that nobody counts along. One that throws, or takes longer than `updateMs`, is reported by
+     * `onError` and the scrape goes on.
+     */
     onScrape(update: () => void | Promise<void>): void;
     /**
      * The models of one program from now on: their counters and histograms begin at 0. Gauges of models that none of the programs has any
@@ -46,9 +50,13 @@ export interface MetricsOptions<P extends Program> {
   readonly version: string;
   /** DRYAPI_WORKER_NAME. */
   readonly name: string;
+  /** How long an update may hold up a scrape. Default 2 s: Prometheus waits for 10. */
+  readonly updateMs?: number;
   /** Told about gauges that could not be updated. */
   readonly onError?: (thrown: unknown) => void;
 }
+
+const UPDATE_MS = 2_000;
 
 interface Registered {
   readonly row: MetricRow;
@@ -62,7 +70,7 @@ interface Registered {
  * its event-loop monitor.
  */
 export function createMetrics<const P extends Program>(options: MetricsOptions<P>): Metrics<P> {
-  const { programs, version, name, onError } = options;
+  const { programs, version, name, updateMs = UPDATE_MS, onError } = options;
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const mine = Object.entries<MetricRow>(METRIC_TABLE).filter(([, row]) => row.programs.some((each) => programs.includes(each as P)));
@@ -78,7 +86,7 @@ export function createMetrics<const P extends Program>(options: MetricsOptions<P
     onScrape: (update) => void updates.push(update),
     setModels: (program, slugs) => models.set(program, slugs),
     scrape: async () => {
-      for (const update of updates) await runUpdate(update, onError);
+      await Promise.all(updates.map((update) => runUpdate(update, updateMs, onError)));
       return { contentType: registry.contentType, body: await textOf(registry) };
     },
     [Symbol.dispose]: () => delay[Symbol.dispose](),
@@ -119,9 +127,9 @@ class ModelSeries {
   }
 }
 
-async function runUpdate(update: () => void | Promise<void>, onError: MetricsOptions<Program>["onError"]): Promise<void> {
+async function runUpdate(update: () => void | Promise<void>, ms: number, onError: MetricsOptions<Program>["onError"]): Promise<void> {
   try {
-    await update();
+    await within((async () => update())(), { ms, late: () => new Error(`a gauge was not set within ${ms} ms`) });
   } catch (thrown) {
     onError?.(thrown);
   }
