@@ -10,6 +10,18 @@ const STAT_ROWS = 4;
 const LINE_ROWS = 8;
 /** Grafana's, of the version whose model this follows (10). */
 const SCHEMA_VERSION = 39;
+/** To the other dashboards, with the same time. */
+const LINK = {
+  title: "dryapi",
+  type: "dashboards",
+  tags: ["dryapi"],
+  icon: "external link",
+  tooltip: "",
+  asDropdown: false,
+  includeVars: false,
+  keepTime: true,
+  targetBlank: false,
+};
 const SOURCE = { type: "prometheus", uid: "${datasource}" };
 
 /** The file that Grafana imports. */
@@ -21,7 +33,7 @@ export function dashboardJson({ uid, title, variables, panels }: Dashboard): str
     version: 1,
     editable: true,
     tags: ["dryapi"],
-    links: [{ title: "dryapi", type: "dashboards", tags: ["dryapi"], asDropdown: false, includeVars: false, keepTime: true }],
+    links: [LINK],
     time: { from: "now-3h", to: "now" },
     refresh: "30s",
     timezone: "browser",
