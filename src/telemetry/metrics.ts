@@ -77,7 +77,10 @@ export function createMetrics<const P extends Program>(options: MetricsOptions<P
   const registered = mine.map(([key, row]) => [key, register(registry, row)] as const);
   for (const [, { row, begin }] of registered) if (!hasModels(row)) initialSets(row, []).forEach(begin);
   const set = Object.fromEntries(registered.map(([key, { metric }]) => [key, metric])) as MetricSet<Program>;
-  for (const program of programs) set.buildInfo.set({ program, version, node: process.version, name }, 1);
+  for (const program of programs) {
+    set.buildInfo.set({ program, version, node: process.version, name }, 1);
+    set.ready.set({ program }, 0);
+  }
   const delay = startEventLoopDelay();
   const models = new ModelSeries(registered.map(([, each]) => each).filter(({ row }) => hasModels(row)));
   const updates: (() => void | Promise<void>)[] = [() => setDelay(set, delay)];
