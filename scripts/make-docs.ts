@@ -1,5 +1,6 @@
 /**
- * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables,
+ * and what is made for Prometheus' operator and for Grafana.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readdir, readFile, writeFile } from "node:fs/promises";
@@ -9,7 +10,7 @@ import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
 import { parseManifest } from "../src/protocol/manifest.ts";
-import { METRIC_TABLE, type MetricRow } from "../src/telemetry/metric-table.ts";
+import { METRIC_FILES, metricsTable, seriesTable } from "./metric-docs.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -26,14 +27,6 @@ function settingsTable(): string {
       return [`**${group}**`, "", "| variable | default | meaning |", "|---|---|---|", ...lines].join("\n");
     })
     .join("\n\n");
-}
-
-function metricsTable(): string {
-  const lines = Object.values(METRIC_TABLE).map(
-    ({ name, kind, labels, help }: MetricRow) =>
-      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(" ")} | ${cell(help)} |`,
-  );
-  return ["| metric | kind | labels | meaning |", "|---|---|---|---|", ...lines].join("\n");
 }
 
 /** One table for each coarse code, in the order of the code's own table. */
@@ -90,18 +83,28 @@ function fill(path: string, document: string, [name, content]: readonly [string,
   return `${document.slice(0, from + begin.length)}\n\n${content}\n\n${document.slice(to)}`;
 }
 
+/** By document: what it becomes. */
+function filled(): Readonly<Record<string, (before: string) => string>> {
+  return Object.fromEntries(
+    Object.entries(SECTIONS).map(([name, sections]) => [
+      name,
+      (before: string) => Object.entries(sections).reduce((document, section) => fill(name, document, section), before),
+    ]),
+  );
+}
+
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "README.md": { models: await modelsTable() },
   "docs/settings.md": { settings: settingsTable() },
-  "docs/metrics.md": { metrics: metricsTable() },
+  "docs/metrics.md": { metrics: metricsTable(), series: seriesTable() },
   "docs/errors.md": { errors: errorTables() },
 };
 
-for (const [name, sections] of Object.entries(SECTIONS)) {
+for (const [name, make] of Object.entries({ ...filled(), ...METRIC_FILES })) {
   const path = join(ROOT, name);
-  const before = await readFile(path, "utf8");
-  const after = Object.entries(sections).reduce((document, section) => fill(path, document, section), before);
+  const before = await readFile(path, "utf8").catch(() => "");
+  const after = await make(before);
   if (before === after) continue;
   if (process.argv.includes("--check")) {
     process.stderr.write(`${path} is out of date; run node scripts/make-docs.ts\n`);

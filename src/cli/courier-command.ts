@@ -1,11 +1,10 @@
 import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
-import { packageVersion } from "../config/package-info.ts";
 import { runCourier } from "../courier/main.ts";
 import { AppError } from "../protocol/error.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import { createLogger } from "../telemetry/logger.ts";
-import { createMetrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
+import { openMetrics } from "./open-metrics.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -30,7 +29,7 @@ export async function runCourierCommand(env: Env): Promise<number> {
   const onSignal = (): void => stop.abort(new AppError("CANCELLED", "signalled"));
   process.once("SIGTERM", onSignal);
   process.once("SIGINT", onSignal);
-  using metrics = createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") });
+  using metrics = openMetrics(config, log, ["courier"]);
   let check: () => Promise<HealthReport> = async () => ({ ok: false, checks: { redis: { ok: false, detail: "not reached yet" } } });
   await using admin = await startAdminServer({
     host: config.adminHost,

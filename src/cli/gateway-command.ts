@@ -2,6 +2,7 @@ import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
 import { runGateway } from "../gateway/main.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { courierBeside } from "./courier-beside.ts";
+import { openMetrics } from "./open-metrics.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -19,8 +20,10 @@ export async function runGatewayCommand(env: Env): Promise<number> {
   const onSignal = (): void => stop.abort();
   process.once("SIGTERM", onSignal);
   process.once("SIGINT", onSignal);
-  const courier = courierBeside(config, { log, stop });
-  await runGateway(config, { log, signal: stop.signal, onReady: ({ context }) => courier.start(context) });
+  const withCourier = config.courier ? openMetrics(config, log, ["gateway", "courier"]) : null;
+  using metrics = withCourier ?? openMetrics(config, log, ["gateway"]);
+  const courier = courierBeside(config, { log, metrics: withCourier, stop });
+  await runGateway(config, { log, metrics, signal: stop.signal, onReady: ({ context }) => courier.start(context) });
   await courier.ended();
   return 0;
 }

@@ -8,9 +8,11 @@ import { AppError } from "../protocol/error.ts";
 import type { Clients } from "../state/open-clients.ts";
 import { startPrivateRedis } from "../state/private-redis.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { PROGRAMS } from "../telemetry/metric-row.ts";
 import { runWorker } from "../worker/main.ts";
 import { courierBeside } from "./courier-beside.ts";
 import { readLocalSystem, removeLocalSystem, writeLocalSystem } from "./local-system.ts";
+import { openMetrics } from "./open-metrics.ts";
 import type { Terminal } from "./terminal.ts";
 import { reachable, upLines } from "./up-lines.ts";
 
@@ -43,10 +45,13 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
   const redisUrl = config.redisUrl ?? redis?.url ?? "";
   const whole = { ...config, redisUrl };
   const stop = new AbortController();
-  const courier = courierBeside(whole, { log, stop });
+  const withCourier = config.courier ? openMetrics(whole, log, PROGRAMS) : null;
+  using metrics = withCourier ?? openMetrics(whole, log, ["worker", "gateway"]);
+  const courier = courierBeside(whole, { log, metrics: withCourier, stop });
   const { promise: access, resolve } = Promise.withResolvers<Access>();
   const gateway = runGateway(whole, {
     log,
+    metrics,
     signal: stop.signal,
     noAdmin: true,
     onReady: async ({ url, context }) => {
@@ -61,6 +66,7 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
     await writeLocalSystem(config.stateDir, { pid: process.pid, redisUrl, apiUrl: url, apiKey: key });
     return await runWorker(whole, {
       log,
+      metrics,
       onReady: (served) => announce({ config: whole, access: reached, served, isPrivate: redis !== null, terminal }),
     });
   } catch (thrown) {

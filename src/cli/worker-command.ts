@@ -1,6 +1,7 @@
 import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
 import { createLogger } from "../telemetry/logger.ts";
 import { runWorker, type WorkerOptions } from "../worker/main.ts";
+import { openMetrics } from "./open-metrics.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -17,7 +18,8 @@ export async function runWorkerCommand(env: Env, options: Pick<WorkerOptions, "r
     secrets: secretValues(env),
   });
   for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
-  const code = await runWorker(config, { ...options, log });
+  using metrics = openMetrics(config, log, ["worker"]);
+  const code = await runWorker(config, { ...options, log, metrics });
   // Commands that wait for a Redis that is away keep their timers for ten seconds: they have nothing to add any more.
   setTimeout(() => process.exit(code), LINGER_MS).unref();
   return code;

@@ -6,6 +6,7 @@ import type { DeliveryQueue } from "../queue/open-delivery-queue.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
 import type { RedisHealth } from "../state/redis-health.ts";
 import type { HealthReport } from "../telemetry/admin-server.ts";
+import { exportHealth } from "../telemetry/export-health.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Courier } from "./courier.ts";
 import { openCourier, type CourierOptions } from "./open-courier.ts";
@@ -27,6 +28,10 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   const { queue } = context;
   const courier = new Courier(context);
   metrics.onScrape(async () => metrics.webhooksWaiting.set(signal.aborted ? 0 : (await queue.peek()).waiting));
+  exportHealth(metrics, "courier", {
+    redis: () => health.last,
+    ready: (redis) => ({ ok: redis.ok && !signal.aborted, checks: { redis } }),
+  });
   const stop = new AbortController();
   const chore = (everyMs: number, work: () => Promise<void>): Promise<void> => repeat({ everyMs, signal: stop.signal, log }, work);
   const chores = [
@@ -35,7 +40,7 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
     chore(config.stalledIntervalMs, () => queue.recoverStalled()),
     chore(ORPHANS_EVERY_MS, () => freeOrphans(queue, log)),
     chore(SWEEP_EVERY_MS, async () => void (await queue.sweep())),
-    ...(onRedis === undefined ? [] : [health.watch(onRedis, stop.signal)]),
+    health.watch((check) => onRedis?.(check), stop.signal),
   ];
   log.info({ egressAllow: config.egressAllow }, "courier ready");
   options.onReady?.(() => readiness(health, queue, courier));

@@ -1,23 +1,25 @@
 import type { AddressInfo } from "node:net";
 import type { Config } from "../config/config.ts";
-import { packageVersion } from "../config/package-info.ts";
 import { sleep } from "../lib/backoff.ts";
 import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { openStoreSweep } from "../requests/open-store-sweep.ts";
 import { repairRequests } from "../requests/repair-requests.ts";
 import { openSweepTurn } from "../state/open-sweep-turn.ts";
-import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
+import { startAdminServer, type HealthCheck, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { createMetrics } from "../telemetry/metrics.ts";
+import { exportHealth } from "../telemetry/export-health.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import { createApp } from "./app.ts";
 import { sweepUploads } from "./body/upload-folders.ts";
+import { exportQueues } from "./export-queues.ts";
 import type { GatewayContext } from "./gateway-context.ts";
 import { openGateway } from "./open-gateway.ts";
 
 export interface GatewayOptions {
   readonly log: Logger;
+  readonly metrics: Metrics<"gateway">;
   /** Ends the gateway. */
   readonly signal: AbortSignal;
   /** No listener for metrics and health: another part of this process has one. */
@@ -34,11 +36,8 @@ const CLOSE_GRACE_MS = 10_000;
 
 /** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* | REDIS_UNAVAILABLE */
 export async function runGateway(config: Config, options: GatewayOptions): Promise<void> {
-  const { log, signal } = options;
+  const { log, metrics, signal } = options;
   await using stack = new AsyncDisposableStack();
-  const metrics = stack.use(
-    createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
-  );
   let boundUrl = "";
   const publicUrl = (): string => (config.publicUrl ?? boundUrl).replace(/\/+$/, "");
   const context = await openGateway({ config, log, metrics, publicUrl, stack });
@@ -51,11 +50,13 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
       cause: thrown,
     });
   }
+  exportQueues(context);
+  exportHealth(metrics, "gateway", { redis: () => context.health.last, ready: readiness });
   const { port } = app.server.address() as AddressInfo;
   boundUrl = `http://${config.httpHost.includes(":") ? `[${config.httpHost}]` : config.httpHost}:${port}`;
   if (options.noAdmin !== true) {
     const { adminHost: host, adminPort } = config;
-    const ready = (): Promise<HealthReport> => readiness(context);
+    const ready = async (): Promise<HealthReport> => readiness(await context.health.check());
     const health = (): HealthReport => ({ ok: true, checks: {} });
     const admin = stack.use(
       await startAdminServer({ host, port: adminPort, metrics, health, ready, onError: (err) => log.warn({ err }, "admin listener") }),
@@ -100,8 +101,7 @@ export async function runGateway(config: Config, options: GatewayOptions): Promi
   }
 }
 
-async function readiness({ health }: GatewayContext): Promise<HealthReport> {
-  const redis = await health.check();
+function readiness(redis: HealthCheck): HealthReport {
   return { ok: redis.ok, checks: { redis } };
 }
 

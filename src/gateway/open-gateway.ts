@@ -17,7 +17,7 @@ import { openOfferedModels } from "./submit/offered-models.ts";
 export interface OpenGatewayOptions {
   readonly config: Config;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"gateway">;
   readonly publicUrl: () => string;
   /** What is opened is closed through it, in reverse. */
   readonly stack: AsyncDisposableStack;

@@ -18,6 +18,8 @@ export interface RedisHealth {
   prove(): Promise<void>;
   /** As `prove`, as an answer. Looks that overlap share one. */
   check(): Promise<RedisCheck>;
+  /** What the last look found, or the admission; null before. */
+  readonly last: RedisCheck | null;
   /**
    * For the start of a program that runs on: a cause that passes by itself is waited for, up to the patience. A Redis that is away altogether
    * is none: the program starts without it. @throws AppError REDIS_UNAVAILABLE for what an operator has to change
@@ -59,6 +61,7 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
     if (found?.failure.kind === "wrong-db") throw new RedisError(WHAT, found.failure, found.error);
   };
   let looking: Promise<RedisCheck> | null = null;
+  let last: RedisCheck | null = null;
   const look = async (): Promise<RedisCheck> => {
     const startedAt = performance.now();
     try {
@@ -70,14 +73,18 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
       looking = null;
     }
   };
-  const check = (): Promise<RedisCheck> => (looking ??= look());
+  const check = async (): Promise<RedisCheck> => (last = await (looking ??= look()));
   return {
     prove,
     check,
+    get last() {
+      return last;
+    },
     admit: async ({ signal, onWait }) => {
       for (const until = performance.now() + patienceMs; !signal.aborted;) {
         try {
           await prove();
+          last = { ok: true, detail: "a test write worked at the start" };
           return;
         } catch (thrown) {
           const error = asAppError(thrown);
@@ -90,12 +97,12 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
       }
     },
     watch: async (onChange, signal) => {
-      let last: string | null = null;
+      let told: string | null = null;
       while (!signal.aborted) {
         const found = await check();
         const cause = found.ok ? null : found.detail;
-        if (cause !== last && !signal.aborted) onChange(found);
-        last = cause;
+        if (cause !== told && !signal.aborted) onChange(found);
+        told = cause;
         await sleep(watchEveryMs, signal).catch(() => undefined);
       }
     },

@@ -1,15 +1,16 @@
 import type { Config } from "../config/config.ts";
-import { packageVersion } from "../config/package-info.ts";
 import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
 import { startAdminServer } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { exportHealth } from "../telemetry/export-health.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
+import { exportGauges } from "./export-gauges.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
@@ -20,6 +21,7 @@ const GOODBYE_MS = 2_000;
 
 export interface WorkerOptions {
   readonly log: Logger;
+  readonly metrics: Metrics<"worker">;
   /** Called once jobs are being claimed; with the slugs of the models whose jobs are. */
   readonly onReady?: (served: readonly string[]) => void;
   /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
@@ -32,20 +34,18 @@ export interface WorkerOptions {
  * @throws AppError what keeps it from starting: CONFIG_INVALID, DEVICE_UNAVAILABLE, STORAGE_*, SPOOL_FULL, REDIS_UNAVAILABLE
  */
 export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
-  const { log } = options;
+  const { log, metrics } = options;
   using signals = listenForSignals(log);
   await using stack = new AsyncDisposableStack();
-  const metrics = stack.use(
-    createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
-  );
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
+  const { context, keys, blocking, health } = await openContext({ ...options, config, stack });
   await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
-  metrics.onScrape(() => setGauges(metrics, daemon));
+  exportGauges(metrics, daemon);
+  exportHealth(metrics, "worker", { redis: () => health.last, ready: (redis) => readiness(daemon, redis) });
   const admin = stack.use(
     await startAdminServer({
       host: config.adminHost,
@@ -172,15 +172,4 @@ async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSign
   signal.addEventListener("abort", () => resolve(), { once: true });
   await promise;
   clearInterval(timer);
-}
-
-function setGauges(metrics: Metrics, daemon: Daemon): void {
-  const states = { starting: daemon.pool.loading, ready: 0, busy: 0, draining: 0 };
-  for (const { process: child } of daemon.pool.up) {
-    if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
-  }
-  for (const [state, count] of Object.entries(states)) metrics.runners.set({ state }, count);
-  for (const device of daemon.loop.state.devices)
-    metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
-  metrics.uploadsWaiting.set(daemon.carrier.storing);
 }

@@ -29,7 +29,7 @@ export interface OpenedContext {
 export async function openContext(options: {
   readonly config: Config;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"worker">;
   readonly stack: AsyncDisposableStack;
   readonly runnerEntry?: string;
 }): Promise<OpenedContext> {

@@ -15,6 +15,8 @@ export interface OfferedModels {
   find(slug: string, task: Task): Promise<ModelEntry | null>;
   /** Whether its jobs can run now. */
   availability(slug: string): Promise<ModelAvailability>;
+  /** Live workers, those that drain among them, as of a moment ago. */
+  workers(): Promise<readonly WorkerAnnouncement[]>;
 }
 
 const FRESH_MS = 2_000;
@@ -66,6 +68,7 @@ export function openOfferedModels(deps: {
   return {
     list,
     find: async (slug, task) => (await list()).find((entry) => entry.slug === slug && entry.manifest.tasks.includes(task)) ?? null,
+    workers: async () => (await announced()).workers,
     availability: async (slug) => modelAvailability(slug, (await announced()).workers),
   };
 }

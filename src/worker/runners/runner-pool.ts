@@ -86,6 +86,7 @@ export class RunnerPool {
 
   async #load(id: string, model: string, device: DetectedDevice, slot: Extract<Slot, { phase: "loading" }>): Promise<void> {
     const { metrics, log } = this.#context;
+    metrics.modelLoadSeconds.begin({ model, device: device.id });
     const startedAt = performance.now();
     try {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });

@@ -42,6 +42,8 @@ export interface SpoolUsage {
   readonly usedBytes: number;
   /** On the disk that holds the spool, for this user. */
   readonly freeBytes: number;
+  /** Bytes until a limit is met; 0 once one is. */
+  readonly roomBytes: number;
   /** Why no more claims fit, null while they do. */
   readonly fullReason: string | null;
 }
@@ -161,7 +163,8 @@ export class Spool implements AsyncDisposable {
     else if (usedBytes >= maxBytes) fullReason = `spool ${this.dir} holds ${usedBytes} bytes, its limit is ${maxBytes}`;
     else if (freeBytes < minFreeBytes)
       fullReason = `the disk of spool ${this.dir} has ${freeBytes} bytes free, ${minFreeBytes} must stay free`;
-    return { usedBytes, freeBytes, fullReason };
+    const roomBytes = Math.max(0, Math.min(maxBytes - usedBytes, freeBytes - minFreeBytes));
+    return { usedBytes, freeBytes, roomBytes, fullReason };
   }
 
   /**
