@@ -99,12 +99,14 @@ function parseInstruction(path: string, line: number, text: string): Instruction
   for (;;) {
     const [whole, name, value] = /^--([\w-]+)(?:=(\S+))?\s*/.exec(rest) ?? [];
     if (whole === undefined || name === undefined) break;
-    if (!allowed.includes(name) || value === undefined) throw new Error(`${path}:${line}: ${op} --${name}: not a flag that the replay understands`);
+    if (!allowed.includes(name) || value === undefined)
+      throw new Error(`${path}:${line}: ${op} --${name}: not a flag that the replay understands`);
     flags[name] = value;
     rest = rest.slice(whole.length);
   }
   if (rest === "") throw new Error(`${path}:${line}: ${op} says nothing`);
-  if ((op === "RUN" || op === "COPY") && /(^|\s)<<-?["']?\w/.test(rest)) throw new Error(`${path}:${line}: here-documents are not understood`);
+  if ((op === "RUN" || op === "COPY") && /(^|\s)<<-?["']?\w/.test(rest))
+    throw new Error(`${path}:${line}: here-documents are not understood`);
   return { line, op, flags, rest };
 }
 
@@ -114,18 +116,21 @@ export function execForm(rest: string): readonly string[] | null {
   const words: unknown = JSON.parse(rest);
   if (!Array.isArray(words) || words.length === 0 || !words.every((word) => typeof word === "string"))
     throw new Error(`${rest}: expected a JSON array of texts`);
-  return words as string[];
+  return words;
 }
 
 /** `$name`, `${name}`, `${name:-word}` and `${name:+word}`, as FROM, COPY, ENV and the like have them. An unknown name is empty in a builder; here it is an error. */
 export function expand(text: string, variables: Variables): string {
-  return text.replace(/\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})/g, (whole, plain?: string, braced?: string, sign?: string, word?: string) => {
-    const value = variables[plain ?? braced ?? ""];
-    if (sign === "-") return value === undefined || value === "" ? (word ?? "") : value;
-    if (sign === "+") return value === undefined || value === "" ? "" : (word ?? "");
-    if (value === undefined) throw new Error(`${whole} in ${text}: no ARG or ENV of this stage has that name`);
-    return value;
-  });
+  return text.replace(
+    /\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})/g,
+    (whole, plain?: string, braced?: string, sign?: string, word?: string) => {
+      const value = variables[plain ?? braced ?? ""];
+      if (sign === "-") return value === undefined || value === "" ? (word ?? "") : value;
+      if (sign === "+") return value === undefined || value === "" ? "" : (word ?? "");
+      if (value === undefined) throw new Error(`${whole} in ${text}: no ARG or ENV of this stage has that name`);
+      return value;
+    },
+  );
 }
 
 /** `a=1 b="two words"` of ENV and LABEL. */

@@ -131,8 +131,13 @@ export async function mountSystem(root: string, binds: readonly (readonly [strin
 }
 
 /** Runs a command in a mounted root; resolves to what it printed. @throws Error with its last words */
-export async function runInside(root: string, inside: Inside, command: readonly string[]): Promise<string> {
-  const child = spawnInside(root, inside, command, { stdio: ["ignore", "pipe", "pipe"] });
+export async function runInside(
+  root: string,
+  inside: Inside,
+  command: readonly string[],
+  through: readonly string[] = [],
+): Promise<string> {
+  const child = spawnInside(root, inside, command, { stdio: ["ignore", "pipe", "pipe"] }, through);
   let said = "";
   child.stdout?.setEncoding("utf8").on("data", (text: string) => (said += text));
   child.stderr?.setEncoding("utf8").on("data", (text: string) => (said += text));
@@ -140,7 +145,7 @@ export async function runInside(root: string, inside: Inside, command: readonly 
   child.once("error", (error) => resolve(error.message));
   child.once("close", (code, signal) => resolve(code === 0 ? "" : `ended with ${signal ?? code}`));
   const ended = await promise;
-  if (ended !== "") throw new Error(`${command.join(" ")}: ${ended}: ${said.trim().split("\n").slice(-12).join("\n")}`);
+  if (ended !== "") throw new Error(`${command.join(" ")}: ${ended}: ${said.trim().split("\n").slice(-30).join("\n")}`);
   return said;
 }
 

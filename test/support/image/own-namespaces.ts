@@ -19,7 +19,10 @@ export async function inOwnNamespaces(work: (dir: string) => Promise<void>): Pro
   try {
     const [script = "", ...args] = process.argv.slice(1);
     const through = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
-    const child = spawn("unshare", [...through, process.execPath, script, ...args], { stdio: "inherit", env: { ...process.env, [MARK]: dir } });
+    const child = spawn("unshare", [...through, process.execPath, script, ...args], {
+      stdio: "inherit",
+      env: { ...process.env, [MARK]: dir },
+    });
     process.exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", (code) => resolve(code ?? 1));

@@ -67,7 +67,6 @@ export async function hostBases(layers: Layers, root: string, dir: string): Prom
       binds.push([path, path]);
     }
   }
-  const layer = await layers.base("this machine", own);
   const plain = await layers.base("this machine", own);
   const node = layers.upon(plain, await layers.base("node", withNode));
   const before = async (command: string, workdir: string): Promise<Layer | null> => {
@@ -82,7 +81,7 @@ export async function hostBases(layers: Layers, root: string, dir: string): Prom
     }
     return layers.base(`node_modules of ${workdir}`, folder);
   };
-  return { standIn: () => Promise.resolve({ layer, env: {} }), binds, before };
+  return { standIn: (image) => Promise.resolve({ layer: image.startsWith("node:") ? node : plain, env: {} }), binds, before };
 }
 
 /** The folder of npm's own package. */
@@ -110,7 +109,9 @@ export async function debianBases(layers: Layers, cache: string): Promise<Bases>
   ];
   const standIn = (image: string): Promise<StandIn> => {
     const layer = known.find(([pattern]) => pattern.test(image))?.[1];
-    return layer === undefined ? Promise.reject(new Error(`nothing stands in for the base image ${image}`)) : Promise.resolve({ layer, env: {} });
+    return layer === undefined
+      ? Promise.reject(new Error(`nothing stands in for the base image ${image}`))
+      : Promise.resolve({ layer, env: {} });
   };
   const authorities = machineAuthorities() === undefined ? {} : { NODE_EXTRA_CA_CERTS: AUTHORITIES, PIP_CERT: AUTHORITIES };
   const passed = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].flatMap((name) => {
