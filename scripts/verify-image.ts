@@ -33,7 +33,7 @@ await inOwnNamespaces(async (dir) => {
     say(`${target}: a job went through worker and gateway, both were healthy and ended with 0`);
     if (target === "cuda") {
       await refuseWithoutCuda(layers, image, join(dir, "run-refuse"));
-      say("cuda: a worker without CUDA libraries ends with 3 and names them");
+      say("cuda: without a card the worker ends with 3; the provider in /opt/ort is the one that onnxruntime takes");
     }
   }
 });
@@ -96,21 +96,27 @@ async function oneJob(client: Container, key: string): Promise<void> {
   if (kind.trim() !== "PNG") throw new Error(`${file.path} is no PNG: ${kind}`);
 }
 
-/** The stand-in of the CUDA base has no CUDA: the image must say so, and never serve on the CPU instead. */
+/** The stand-in of the CUDA base has no CUDA and no card: the worker must say so, and never serve on the CPU instead. */
 async function refuseWithoutCuda(layers: Layers, image: Image, dir: string): Promise<void> {
   await using network = await PrivateNetwork.withRedis(join(dir, "redis"));
   const env = { REDIS_URL: "redis://127.0.0.1:6379", DRYAPI_STORE: "file:///store" };
-  await Container.use(
-    layers,
-    { image, network, env, volumes: [[join(dir, "store"), "/store"]], dir: join(dir, "worker") },
-    async (container) => {
-      const worker = await container.start([]);
-      const code = await worker.exited();
-      if (code !== 3 || !/libcublasLt\.so\.13/.test(worker.said))
-        throw new Error(`a worker without CUDA ended with ${code}: ${worker.said.slice(-3_000)}`);
-    },
-  );
+  const options = { image, network, env, volumes: [[join(dir, "store"), "/store"]] as const, dir: join(dir, "worker") };
+  await Container.use(layers, options, async (container) => {
+    const worker = await container.start([]);
+    const code = await worker.exited();
+    if (code !== 3 || !worker.said.includes("device cuda was asked for"))
+      throw new Error(`a worker without CUDA ended with ${code}: ${worker.said.slice(-3_000)}`);
+    // As a runner does it: onnxruntime's own words show that it takes the runtime of /opt/ort (a link) and the provider beside it.
+    const said = await container.exec(["node", "-e", LOAD_CUDA], { LD_LIBRARY_PATH: "/opt/ort" });
+    if (!/Failed to load library \/opt\/ort\/libonnxruntime_providers_cuda\.so with error: libcu\w+\.so\.13/.test(said))
+      throw new Error(`the provider of /opt/ort was not tried: ${said}`);
+  });
 }
+
+const LOAD_CUDA = `
+require("onnxruntime-node").InferenceSession.create("/app/models/tiny-kokoro/onnx/model.onnx", { executionProviders: ["cuda"] })
+  .then(() => console.log("loaded"), (error) => console.log(error.message));
+`;
 
 async function expectFailure(what: string, work: Promise<unknown>): Promise<void> {
   const failed = await work.then(

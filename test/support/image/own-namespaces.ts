@@ -12,6 +12,8 @@ const MARK = "DRYAPI_REPLAY_DIR";
 export async function inOwnNamespaces(work: (dir: string) => Promise<void>): Promise<void> {
   const given = process.env[MARK];
   if (given !== undefined) {
+    // The first process of a namespace is spared what it does not handle.
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
     await work(given);
     return;
   }
@@ -19,10 +21,12 @@ export async function inOwnNamespaces(work: (dir: string) => Promise<void>): Pro
   try {
     const [script = "", ...args] = process.argv.slice(1);
     const through = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
-    const child = spawn("unshare", [...through, process.execPath, script, ...args], {
+    // With the outer process the inner ones go, however it ends.
+    const child = spawn("setpriv", ["--pdeathsig", "KILL", "unshare", ...through, process.execPath, script, ...args], {
       stdio: "inherit",
       env: { ...process.env, [MARK]: dir },
     });
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill("SIGKILL"));
     process.exitCode = await new Promise<number>((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", (code) => resolve(code ?? 1));
