@@ -25,16 +25,20 @@ interface Replayed {
 
 const missing = whyNoNamespaces();
 
-test("every step of Dockerfile.cuda runs, and none of its COPY lines can be left out", { skip: missing ?? false }, async () => {
-  const { stdout } = await run(process.execPath, [join(ROOT, "scripts/replay-image.ts")], { maxBuffer: 64 * 1024 * 1024 });
-  const { targets, without } = JSON.parse(stdout) as Replayed;
-  // Megabytes. Before anything was pruned the packages had 626.
-  for (const sizes of [targets.cpu, targets.cuda]) assert.ok((sizes["/app/node_modules"] ?? Infinity) < 180, JSON.stringify(sizes));
-  assert.ok(without.length >= 15, `${without.length} COPY lines`);
-  for (const { line, text, error } of without) assert.ok(error !== null, `line ${line} can be left out: ${text}`);
-  const assets = without.find(({ text }) => text.includes("copy-assets.ts"));
-  assert.match(assets?.error ?? "", /RUN npm run build.*Cannot find module '\/app\/scripts\/copy-assets\.ts'/s);
-});
+test(
+  "every step of Dockerfile.cuda runs, and none of its COPY lines can be left out",
+  { skip: missing ?? false, timeout: 700_000 },
+  async () => {
+    const { stdout } = await run(process.execPath, [join(ROOT, "scripts/replay-image.ts")], { maxBuffer: 64 * 1024 * 1024 });
+    const { targets, without } = JSON.parse(stdout) as Replayed;
+    // Megabytes. Before anything was pruned the packages had 626.
+    for (const sizes of [targets.cpu, targets.cuda]) assert.ok((sizes["/app/node_modules"] ?? Infinity) < 180, JSON.stringify(sizes));
+    assert.ok(without.length >= 15, `${without.length} COPY lines`);
+    for (const { line, text, error } of without) assert.ok(error !== null, `line ${line} can be left out: ${text}`);
+    const assets = without.find(({ text }) => text.includes("copy-assets.ts"));
+    assert.match(assets?.error ?? "", /RUN npm run build.*Cannot find module '\/app\/scripts\/copy-assets\.ts'/s);
+  },
+);
 
 /** An instruction's lines in one stage. */
 function linesOf(stage: string, op: string): string[] {
