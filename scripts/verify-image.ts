@@ -1,7 +1,7 @@
 /**
  * `scripts/verify image`: carries out Dockerfile.cuda with roots of Debian in place of the base images and with the real apt, npm and pip,
  * then runs what came of it as a container would: a worker and a gateway from each target's files, read-only, as their own user, on a real
- * Redis, one job through them, health, and an end by SIGTERM. Needs root and the network. The CUDA libraries of the real base are absent.
+ * Redis, one job through them, health, and an end by SIGTERM. Arguments are targets, default both. Needs root and the network. The CUDA libraries of the real base are absent.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,6 +18,11 @@ import { debianBases } from "../test/support/image/stand-ins.ts";
 const ROOT = join(import.meta.dirname, "..");
 const FILE = "Dockerfile.cuda";
 const MODEL = "tiny-flux-schnell";
+/** Without CUDA it says where it looked. */
+const LOAD_CUDA = `
+require("onnxruntime-node").InferenceSession.create("/app/models/tiny-kokoro/onnx/model.onnx", { executionProviders: ["cuda"] })
+  .then(() => console.log("loaded"), (error) => console.log(error.message));
+`;
 
 await inOwnNamespaces(async (dir) => {
   const layers = await Layers.open(dir);
@@ -25,7 +30,8 @@ await inOwnNamespaces(async (dir) => {
   const context = await readContext(ROOT, FILE);
   const dockerfile = parseDockerfile(FILE, await readFile(join(ROOT, FILE), "utf8"));
   const replay = new Replay({ dockerfile, context, layers, ...bases });
-  for (const target of ["cpu", "cuda"]) {
+  const wanted = process.argv.slice(2);
+  for (const target of wanted.length > 0 ? wanted : ["cpu", "cuda"]) {
     const image = await replay.image(target === "cuda" ? undefined : target);
     say(`${target}: built; megabytes: ${JSON.stringify(await checkImage(layers, bases, image, target))}`);
     say(`${target}: labels ${JSON.stringify(image.labels)}`);
@@ -112,11 +118,6 @@ async function refuseWithoutCuda(layers: Layers, image: Image, dir: string): Pro
       throw new Error(`the provider of /opt/ort was not tried: ${said}`);
   });
 }
-
-const LOAD_CUDA = `
-require("onnxruntime-node").InferenceSession.create("/app/models/tiny-kokoro/onnx/model.onnx", { executionProviders: ["cuda"] })
-  .then(() => console.log("loaded"), (error) => console.log(error.message));
-`;
 
 async function expectFailure(what: string, work: Promise<unknown>): Promise<void> {
   const failed = await work.then(
