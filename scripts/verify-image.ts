@@ -1,7 +1,8 @@
 /**
  * `scripts/verify image`: carries out Dockerfile.cuda with roots of Debian in place of the base images and with the real apt, npm and pip,
  * then runs what came of it as a container would: a worker and a gateway from each target's files, read-only, as their own user, on a real
- * Redis, one job through them, health, and an end by SIGTERM. Arguments are targets, default both. Needs root and the network. The CUDA libraries of the real base are absent.
+ * Redis, one job through them, health, and an end by SIGTERM. Needs root and the network. The CUDA
+ * libraries of the real base are absent. Arguments are targets; default: both.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
