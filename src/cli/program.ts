@@ -38,8 +38,7 @@ export function createProgram(context: ProgramContext): Command {
   addOperatorCommands(program, context);
   program.addHelpText(
     "after",
-    examples("npx dryapi up", 'npx dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" steps=4', "npx dryapi doctor") +
-      EXIT_CODES_HELP,
+    examples("dryapi up", 'dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" steps=4', "dryapi doctor") + EXIT_CODES_HELP,
   );
   return program;
 }
@@ -199,6 +198,15 @@ function addOperatorCommands(program: Command, { env, terminal, setExitCode }: P
     .action(async (options: JsonOption & { probe: boolean }) =>
       setExitCode(await (await import("./doctor-command.ts")).runDoctor(env, options, terminal)),
     );
+  program
+    .command("fetch-cuda")
+    .description(
+      "Fetch onnxruntime's CUDA provider and the CUDA libraries that it needs into the folder that workers look into (about 2.3 GB).",
+    )
+    .argument("[options...]", "--into DIR, --from PATH, --provider-only")
+    .helpOption(false)
+    .allowUnknownOption()
+    .action(async (args: string[]) => setExitCode(await (await import("./fetch-cuda-command.ts")).runFetchCuda(env, args)));
   program
     .command("config")
     .description("Print every setting with its present value, default and meaning; secrets are hidden. Fails when one is invalid.")
