@@ -3,8 +3,10 @@ import { readConfig } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { duration, integer, type Parser } from "../config/parsers.ts";
 import type { Program } from "../config/setting.ts";
+import { DEVICE_KINDS } from "../protocol/manifest.ts";
 import { TASK_NAMES } from "../protocol/task.ts";
 import type { AddClientOptions } from "./clients-command.ts";
+import type { VerifyOptions } from "./models-command.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 import { settingsHelp } from "./settings-help.ts";
 import type { SubmitOptions } from "./submit-report.ts";
@@ -174,12 +176,15 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
     );
   models
     .command("verify")
-    .description("Hash every pinned file of the named models (of all without a name).")
+    .description(
+      "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
+    )
     .argument("[slugs...]", "models")
+    .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
     .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell"))
-    .action(async (slugs: string[], options: JsonOption) => {
-      setExitCode(await (await import("./models-command.ts")).runModelsVerify(readConfig(env), slugs, options, terminal));
+    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda"))
+    .action(async (slugs: string[], options: VerifyOptions) => {
+      setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
     });
   models
     .command("schema")
