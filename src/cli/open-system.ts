@@ -45,7 +45,7 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
   const redisUrl = await redisUrlOf(config);
   await using stack = new AsyncDisposableStack();
   const store = stack.use(await openStore(config));
-  const state = openState({ settings: { ...config, redisUrl }, role: "producer", stack });
+  const state = openState({ settings: { ...config, redisUrl }, role: "producer", queueRole: "adder", stack });
   await state.health.prove();
   const { redis, keys } = state;
   const subscriber = state.connect("subscriber");
