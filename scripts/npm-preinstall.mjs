@@ -4,7 +4,7 @@
  * of a CUDA version of its choice; `dryapi fetch-cuda` brings ours. npm runs all preinstall scripts before the first postinstall script,
  * so this one makes the other skip unless somebody asks for it (ONNXRUNTIME_NODE_INSTALL). It never fails an installation.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -36,6 +36,9 @@ function guard() {
 function projectUsesIt() {
   const prefix = process.env.npm_config_local_prefix;
   if (prefix === undefined || process.env.npm_config_global === "true") return false;
-  const project = JSON.parse(readFileSync(join(prefix, "package.json"), "utf8"));
+  const path = join(prefix, "package.json");
+  // In an empty folder npm writes one only at the end.
+  if (!existsSync(path)) return false;
+  const project = JSON.parse(readFileSync(path, "utf8"));
   return ["dependencies", "devDependencies", "optionalDependencies"].some((kind) => "onnxruntime-node" in (project[kind] ?? {}));
 }

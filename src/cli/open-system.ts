@@ -86,7 +86,7 @@ export async function readRedisFacts(url: string, namespace: string): Promise<Re
       async (thrown: unknown) => {
         const failure = redisFailure(thrown);
         if (failure !== null && WRITE_FAILURES.has(failure.kind)) return failure;
-        return await refuse(redis, thrown);
+        return refuse(redis, thrown);
       },
     );
     const started = performance.now();

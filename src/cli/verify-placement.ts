@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
 import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { ModelEntry } from "../models/scan-models.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
@@ -25,7 +25,7 @@ const STOP_GRACE_MS = 10_000;
 export interface ModelPlacement {
   readonly device: string;
   readonly loadMs: number;
-  /** Paths are relative to the model's folder. None for a family without native code. */
+  /** None for a family without native code. */
   readonly graphs: readonly GraphPlacement[];
 }
 
@@ -47,7 +47,7 @@ export async function placeModel(model: ModelEntry, device: DetectedDevice, env:
   });
   const reader = new PlacementReader();
   for await (const line of createInterface({ input: createReadStream(log) })) reader.read(line);
-  const graphs = reader.graphs().map((graph) => ({ ...graph, path: relative(model.dir, graph.path) }));
+  const graphs = reader.graphs(model.dir);
   if (graphs.length === 0 && model.manifest.family !== "fake") {
     throw new AppError("INTERNAL", `onnxruntime's log does not say where the nodes of model ${model.slug} are; this is a bug`);
   }

@@ -67,7 +67,13 @@ const ROWS = [
     words: "Redis has no database of that number",
     advice: "set a database below the server's `databases` (16) at the end of REDIS_URL, or none",
   },
-  ...CERTIFICATE_TROUBLES.map((trouble) => ({ ...trouble, kind: `tls-${trouble.kind}` as const, passing: false })),
+  ...CERTIFICATE_TROUBLES.map(({ kind, matches, words, advice }) => ({
+    kind: `tls-${kind}` as const,
+    matches,
+    passing: false,
+    words,
+    advice,
+  })),
   {
     kind: "tls",
     matches: /SSL routines|wrong version number|packet length too long|ERR_SSL|ERR_TLS|EPROTO|certificate|CERT_/,

@@ -17,6 +17,8 @@ import { startRedisServer } from "../support/redis-server.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const CLI = join(ROOT, "src", "cli.ts");
+/** By name: it is looked for in the PATH. */
+const REDIS_SERVER = "redis-server";
 const exec = promisify(execFile);
 
 interface Check {
@@ -30,7 +32,7 @@ type Env = Readonly<Record<string, string>>;
 
 /** What `dryapi doctor` finds, whatever its exit code; `wrap` is a command in front of it. */
 async function doctor(dir: string, env: Env, wrap: readonly string[] = []): Promise<readonly Check[]> {
-  const [file = process.execPath, ...args] = [...wrap, process.execPath, CLI, "doctor", "--json", "--no-probe"];
+  const [file, ...args] = [...wrap, process.execPath, CLI, "doctor", "--json", "--no-probe"] as [string, ...string[]];
   const options = {
     env: { PATH: process.env["PATH"] ?? "", HOME: dir, DRYAPI_STATE_DIR: join(dir, "state"), DRYAPI_DEVICE: "cpu", ...env },
   };
@@ -179,7 +181,7 @@ describe("dryapi doctor", () => {
     const redis = new Redis(server.url.replace(/^unix:/, ""));
     t.after(() => redis.disconnect());
     await redis.cluster("ADDSLOTSRANGE", 0, 16_383);
-    await until("the cluster", async () => String(await redis.cluster("INFO")).includes("cluster_state:ok"));
+    await until("the cluster", async () => (await redis.cluster("INFO")).includes("cluster_state:ok"));
     const found = about(await doctor(dir, { REDIS_URL: server.url }), "redis");
     assert.ok(levels(found).includes("redis write: ok"), JSON.stringify(found));
     const cluster = found.find(({ check }) => check === "redis cluster");
@@ -191,7 +193,7 @@ describe("dryapi doctor", () => {
     const port = await freePort();
     const config = join(dir, "sentinel.conf");
     await writeFile(config, `port ${port}\nbind 127.0.0.1\ndir ${dir}\nsentinel monitor main 127.0.0.1 1 1\n`);
-    const sentinel = spawn("redis-server", [config, "--sentinel"], { stdio: ["ignore", "pipe", "inherit"] });
+    const sentinel = spawn(REDIS_SERVER, [config, "--sentinel"], { stdio: ["ignore", "pipe", "inherit"] });
     t.after(() => sentinel.kill("SIGKILL"));
     const lines = createInterface({ input: sentinel.stdout });
     for await (const line of lines) if (line.includes("+monitor master main")) break;

@@ -1,6 +1,8 @@
+import { relative } from "node:path";
+
 /** Nodes of one graph as onnxruntime runs it: after its own optimizations, those inside of If, Loop and Scan included. */
 export interface GraphPlacement {
-  /** As the session was opened. */
+  /** Relative to the model's folder. */
   readonly path: string;
   /** Nodes by execution provider, copies not counted. */
   readonly nodes: Readonly<Record<string, number>>;
@@ -59,8 +61,8 @@ export class PlacementReader {
     operators[operator] = (operators[operator] ?? 0) + 1;
   }
 
-  /** In the order in which they were opened. */
-  graphs(): readonly GraphPlacement[] {
-    return [...this.#graphs].map(([path, { nodes, operators, copies }]) => ({ path, nodes, operators, copies }));
+  /** In the order in which they were opened. Their paths are relative to `dir`. */
+  graphs(dir: string): readonly GraphPlacement[] {
+    return [...this.#graphs].map(([path, { nodes, operators, copies }]) => ({ path: relative(dir, path), nodes, operators, copies }));
   }
 }
