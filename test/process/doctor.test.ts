@@ -30,9 +30,9 @@ interface Check {
 
 type Env = Readonly<Record<string, string>>;
 
-/** What `dryapi doctor` finds, whatever its exit code; `wrap` is a command in front of it. */
-async function doctor(dir: string, env: Env, wrap: readonly string[] = []): Promise<readonly Check[]> {
-  const [file, ...args] = [...wrap, process.execPath, CLI, "doctor", "--json", "--no-probe"] as [string, ...string[]];
+/** What `dryapi doctor` finds, whatever its exit code; `wrap` is a command in front of it, by default one that does nothing. */
+async function doctor(dir: string, env: Env, wrap: readonly [string, ...string[]] = ["env"]): Promise<readonly Check[]> {
+  const [file, ...args] = [...wrap, process.execPath, CLI, "doctor", "--json", "--no-probe"];
   const options = {
     env: { PATH: process.env["PATH"] ?? "", HOME: dir, DRYAPI_STATE_DIR: join(dir, "state"), DRYAPI_DEVICE: "cpu", ...env },
   };
@@ -164,7 +164,14 @@ describe("dryapi doctor", () => {
   test("a folder on a read-only file system", { skip: process.getuid?.() === 0 ? false : "only root can mount one" }, async () => {
     const store = join(dir, "read-only");
     await mkdir(store);
-    const mounted = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"', store];
+    const mounted: readonly [string, ...string[]] = [
+      "unshare",
+      "--mount",
+      "sh",
+      "-c",
+      'mount -t tmpfs -o ro tmpfs "$0" && exec "$@"',
+      store,
+    ];
     const found = about(await doctor(dir, { DRYAPI_STORE: `file://${store}` }, mounted), "object store");
     assert.deepEqual(levels(found), ["object store, write: fail"]);
     assert.match(
