@@ -1,4 +1,5 @@
 import { readConfig, secretValues, type Config } from "../config/config.ts";
+import { redisFailure } from "../core/redis-failure.ts";
 import { createRedactor } from "../protocol/redact.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
@@ -66,8 +67,16 @@ async function checkRedis(config: Config): Promise<readonly Finding[]> {
   try {
     return checkRedisFacts(await readRedisFacts(redisUrl, config.namespace));
   } catch (thrown) {
-    return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
+    return [unreachable(thrown)];
   }
+}
+
+/** Its advice stands on a line of its own. */
+function unreachable(thrown: unknown): Finding {
+  const { message } = asAppError(thrown);
+  const advice = redisFailure(thrown)?.advice;
+  if (advice === undefined) return fail("redis", message, "start redis-server, or check REDIS_URL");
+  return fail("redis", message.replace(`; ${advice}`, ""), advice);
 }
 
 /** The smallest usable model with native code: its runner proves the device. */

@@ -1,12 +1,17 @@
-import type { Config } from "../config/config.ts";
+import { readConfig, type Config } from "../config/config.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import { modelFiles } from "../models/model-files.ts";
 import { openModels, type Models } from "../models/open-models.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
-import { AppError } from "../protocol/error.ts";
+import type { VerifyReport } from "../models/open-models.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import type { DeviceKind } from "../protocol/manifest.ts";
 import { manifestJsonSchema } from "../protocol/manifest-json-schema.ts";
 import { EXIT } from "./exit-codes.ts";
 import { formatBytes, formatTable, type Terminal } from "./terminal.ts";
+import { firstDevice, placeModel, printPlacement } from "./verify-placement.ts";
+
+type Env = Readonly<Record<string, string | undefined>>;
 
 export async function openConfiguredModels(config: Config, onNote?: (note: string) => void): Promise<Models> {
   return openModels({
@@ -56,16 +61,21 @@ function isAbsent(entry: ModelEntry | undefined): boolean {
   return entry.state === "missing" && entry.problems.length === modelFiles(entry.manifest).length;
 }
 
-/** `dryapi models verify`: hashes every pinned file. Fails when a file is missing or damaged. */
-export async function runModelsVerify(
-  config: Config,
-  slugs: readonly string[],
-  options: { readonly json: boolean },
-  terminal: Terminal,
-): Promise<number> {
-  const models = await openConfiguredModels(config);
+export interface VerifyOptions {
+  readonly json: boolean;
+  /** Whole models are also loaded on the first device of this kind. */
+  readonly device?: DeviceKind;
+}
+
+/**
+ * `dryapi models verify`: hashes every pinned file; with a device also loads each model there and tells which nodes run where. Fails when
+ * a file is missing or damaged, or a model cannot be loaded.
+ */
+export async function runModelsVerify(env: Env, slugs: readonly string[], options: VerifyOptions, terminal: Terminal): Promise<number> {
+  const models = await openConfiguredModels(readConfig(env));
+  const device = options.device === undefined ? null : await firstDevice(options.device, env);
   const chosen = slugs.length > 0 ? slugs : models.list().map(({ slug }) => slug);
-  const reports = [];
+  const reports: object[] = [];
   const absent: string[] = [];
   let failed = slugs.length === 0 && models.invalid().length > 0;
   for (const slug of chosen) {
@@ -75,19 +85,31 @@ export async function runModelsVerify(
       continue;
     }
     const report = await models.verify(slug);
-    reports.push(report);
     failed ||= report.problems.length > 0;
+    if (!options.json) printReport(report, terminal);
+    if (device === null || report.problems.length > 0) {
+      reports.push(report);
+      continue;
+    }
+    const placed = await placeModel(models.require(slug), device, env).catch((thrown: unknown) => asAppError(thrown));
+    failed ||= placed instanceof AppError;
+    reports.push({ ...report, placement: placed instanceof AppError ? { device: device.id, error: placed.message } : placed });
     if (options.json) continue;
-    const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
-    terminal.out(
-      `${report.problems.length === 0 ? "ok  " : "fail"}  ${slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
-    );
-    for (const problem of report.problems) terminal.out(`      ${problem.message}`);
+    if (placed instanceof AppError) terminal.out(`fail  ${slug} on ${device.id}: ${placed.message}`);
+    else printPlacement(slug, placed, device.kind, terminal);
   }
   const invalid = slugs.length === 0 ? models.invalid().map(({ error }) => error.message) : [];
   if (options.json) terminal.out(JSON.stringify({ reports, absent, invalid }, null, 2));
   else for (const message of invalid) terminal.out(`fail  ${message}`);
   return failed ? EXIT.failed : EXIT.ok;
+}
+
+function printReport(report: VerifyReport, terminal: Terminal): void {
+  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
+  terminal.out(
+    `${report.problems.length === 0 ? "ok  " : "fail"}  ${report.slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
+  );
+  for (const problem of report.problems) terminal.out(`      ${problem.message}`);
 }
 
 /** `dryapi models schema`: the JSON Schema of model.json, for editors and for whoever writes one. */

@@ -14,6 +14,7 @@ import { courierBeside } from "./courier-beside.ts";
 import { readLocalSystem, removeLocalSystem, writeLocalSystem } from "./local-system.ts";
 import { openMetrics } from "./open-metrics.ts";
 import type { Terminal } from "./terminal.ts";
+import { ownCommand } from "./own-command.ts";
 import { reachable, upLines } from "./up-lines.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -120,6 +121,7 @@ function announce(up: {
       appKey: config.appKey,
       served: access.models.list().flatMap(({ slug, manifest }) => (up.served.includes(slug) ? [manifest] : [])),
       stateDir: process.env["DRYAPI_STATE_DIR"] === undefined ? null : config.stateDir,
+      command: ownCommand(process.env),
     }),
     ...(isPrivate ? [`redis    ${config.redisUrl} (private to this command)`] : []),
     `store    ${config.storeUrl}`,

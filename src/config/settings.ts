@@ -211,7 +211,7 @@ export const SETTINGS = {
     env: "DRYAPI_ORT_DIR",
     group: "Devices",
     parser: path,
-    fallbackText: ".dryapi/cuda in the package's folder, where scripts/fetch-cuda.sh puts them",
+    fallbackText: ".dryapi/cuda in the package's folder, where `dryapi fetch-cuda` puts them",
     meaning: "Folder with onnxruntime's GPU libraries (libonnxruntime.so.1, libonnxruntime_providers_cuda.so).",
     programs: RUN,
   }),

@@ -55,6 +55,8 @@ export interface LoadCommand {
   readonly previews: boolean;
   /** Bytes for the prompt-embedding cache. */
   readonly embeddingCacheBytes: number;
+  /** Sessions say on stderr which execution provider got which nodes. */
+  readonly logPlacement?: boolean;
 }
 
 /** One job of a batch, inputs already on local disk. */

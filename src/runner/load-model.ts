@@ -34,11 +34,12 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
 
 async function openNative({
   device,
+  logPlacement = false,
 }: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: Readonly<Record<string, number>> }> {
   // The only import of onnxruntime in the whole program, and only once it is needed.
   const { openOrtBackend } = await import("./ort-backend.ts");
   const providers = await probeProviders(device, openOrtBackend);
-  return { backend: openOrtBackend({ device }), providers };
+  return { backend: openOrtBackend({ device, logPlacement }), providers };
 }
 
 const NO_BACKEND: Backend = {

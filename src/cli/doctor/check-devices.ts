@@ -15,7 +15,7 @@ export interface DeviceCheck {
   readonly probe: ModelEntry | null;
 }
 
-const CUDA_FIX = "install what is named (scripts/fetch-cuda.sh brings onnxruntime's GPU libraries), or set DRYAPI_DEVICE=cpu";
+const CUDA_FIX = "install what is named (`dryapi fetch-cuda` brings onnxruntime's GPU libraries), or set DRYAPI_DEVICE=cpu";
 
 /** Which devices there are, and for each whether a real runner really runs there: a library that is missing shows itself only then. */
 export async function checkDevices({ env, config, probe }: DeviceCheck): Promise<readonly Finding[]> {

@@ -17,7 +17,7 @@ export function checkNode(version: string): Finding {
   return fail(
     "node",
     `${version} is older than ${NEEDED_NODE_MAJOR}`,
-    `run with Node ${NEEDED_NODE_MAJOR}; in a checkout scripts/setup brings it`,
+    `run with Node ${NEEDED_NODE_MAJOR}, or start it with the dryapi command, which finds the one that came with the package`,
   );
 }
 

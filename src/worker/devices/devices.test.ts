@@ -93,7 +93,7 @@ describe("asking for cuda without it", () => {
   it("names the provider's files and the folder that was looked in", () =>
     refused(
       { files: ["libonnxruntime.so.1"] },
-      /providers_shared\.so, libonnxruntime_providers_cuda\.so not found: run scripts\/fetch-cuda\.sh.*\/opt\/cuda-ort/,
+      /providers_shared\.so, libonnxruntime_providers_cuda\.so not found: run `dryapi fetch-cuda`.*\/opt\/cuda-ort/,
     ));
 
   it("looks beside the package's own library when the folder has none", () =>

@@ -22,7 +22,8 @@ export async function forkRunner(options: RunnerOptions): Promise<ChildProcess> 
       : { execPath: setpriv, execArgv: ["--pdeathsig", "KILL", "--", process.execPath], env };
   try {
     // stdout carries nothing of ours; a library that writes there must not end up between the daemon's JSON log lines.
-    return fork(options.entry ?? ENTRY, [], { ...launch, serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    const stderr = options.placementLogFd ?? "pipe";
+    return fork(options.entry ?? ENTRY, [], { ...launch, serialization: "advanced", stdio: ["ignore", "ignore", stderr, "ipc"] });
   } catch (cause) {
     throw new AppError("RUNNER_CRASHED", `no process could be started for model ${options.manifest.slug}: ${String(cause)}`, { cause });
   }
