@@ -98,6 +98,12 @@ export class Daemon {
     return servedModels(this.#context);
   }
 
+  /** Pinned models that cannot be served now. */
+  get unservedPins(): readonly string[] {
+    const { served } = this;
+    return (this.#context.config.pinnedModels ?? []).filter((slug) => !served.includes(slug));
+  }
+
   get draining(): boolean {
     return this.loop.state.draining;
   }

@@ -21,7 +21,7 @@ export function readiness(daemon: Daemon, redis: HealthCheck, now: number = stea
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis,
-    models: { ok: daemon.served.length > 0, detail: daemon.served.join(", ") || "no model is complete on disk: see dryapi models list" },
+    models: models(daemon),
     devices: {
       ok: quarantined.length < devices.length,
       detail: quarantined.length === 0 ? devices.map((device) => device.id).join(", ") : `out of service: ${quarantined.join(", ")}`,
@@ -38,6 +38,13 @@ export function readiness(daemon: Daemon, redis: HealthCheck, now: number = stea
       ...(paused.length > 0 && { detail: `paused: ${paused.join(", ")}` }),
     },
   });
+}
+
+/** A pin is the operator's word that this host serves the model: without it the host is not what was asked for. */
+function models({ served, unservedPins }: Daemon): HealthCheck {
+  if (served.length === 0) return { ok: false, detail: "no model that is asked for is complete on disk: see dryapi models list" };
+  if (unservedPins.length > 0) return { ok: false, detail: `pinned and not served: ${unservedPins.join(", ")}; the log says why` };
+  return { ok: true, detail: served.join(", ") };
 }
 
 function report(checks: Readonly<Record<string, HealthCheck>>): HealthReport {
