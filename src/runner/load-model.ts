@@ -3,7 +3,7 @@ import type { Backend } from "../pipelines/backend.ts";
 import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
-import type { LoadCommand } from "../protocol/ipc.ts";
+import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
 import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
@@ -32,13 +32,21 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
   return { pipeline, providers };
 }
 
-async function openNative({
-  device,
-}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: Readonly<Record<string, number>> }> {
-  // The only import of onnxruntime in the whole program, and only once it is needed.
-  const { openOrtBackend } = await import("./ort-backend.ts");
-  const providers = await probeProviders(device, openOrtBackend);
+/** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
+export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["providers"]> {
+  const { openOrtBackend } = await importBackend();
+  return probeProviders(device, openOrtBackend);
+}
+
+async function openNative({ device }: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
+  const providers = await proveDevice(device);
+  const { openOrtBackend } = await importBackend();
   return { backend: openOrtBackend({ device }), providers };
+}
+
+/** The only import of onnxruntime in the whole program, and only once it is needed. */
+function importBackend(): Promise<typeof import("./ort-backend.ts")> {
+  return import("./ort-backend.ts");
 }
 
 const NO_BACKEND: Backend = {

@@ -10,6 +10,7 @@ import { tellRedis } from "../telemetry/tell-redis.ts";
 import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
+import { anyProved, beginProofs } from "./devices/first-proofs.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
@@ -38,12 +39,12 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const metrics = stack.use(
     createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
   );
-  const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
-  const allowed = config.devices;
-  const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
+  const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
+  const proofs = beginProofs(used, { log, stack, signal: signals.ending, entry: options.runnerEntry });
   const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
   await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
-  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
+  await Promise.race([anyProved(proofs), signals.first]);
+  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   metrics.onScrape(() => setGauges(metrics, daemon));
   const admin = stack.use(
@@ -75,7 +76,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
   });
-  await Promise.race([recovered, signals.first]);
+  await Promise.race([Promise.allSettled([recovered, ...proofs.values()]), signals.first]);
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
@@ -180,7 +181,6 @@ function setGauges(metrics: Metrics, daemon: Daemon): void {
     if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
   }
   for (const [state, count] of Object.entries(states)) metrics.runners.set({ state }, count);
-  for (const device of daemon.loop.state.devices)
-    metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
+  for (const device of daemon.loop.state.devices) metrics.deviceQuarantined.set({ device: device.id }, device.inService ? 0 : 1);
   metrics.uploadsWaiting.set(daemon.carrier.storing);
 }

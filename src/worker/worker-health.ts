@@ -15,17 +15,13 @@ export function liveness(daemon: Daemon, now: number = steadyNow()): HealthRepor
 
 /** Able to take work now. `redis`: whether a write to it works, which claims need. */
 export function readiness(daemon: Daemon, redis: HealthCheck, now: number = steadyNow()): HealthReport {
-  const { devices, paused } = daemon.loop.state;
-  const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);
+  const { paused } = daemon.loop.state;
   const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis,
     models: models(daemon),
-    devices: {
-      ok: quarantined.length < devices.length,
-      detail: quarantined.length === 0 ? devices.map((device) => device.id).join(", ") : `out of service: ${quarantined.join(", ")}`,
-    },
+    devices: daemon.care.report(),
     runners: {
       ok: stale.length === 0,
       detail:

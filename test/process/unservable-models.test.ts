@@ -62,7 +62,10 @@ describe("a model that no live worker can load", () => {
     const worker = await system.startWorker(NEVER);
     const id = await submitted("wrong-graph");
     const status = await waitsFor(id, "MODEL_UNSUPPORTED");
-    assert.equal(status["waiting_message"], "No worker can load the model: the model's files, or the programs that it needs, do not fit this worker.");
+    assert.equal(
+      status["waiting_message"],
+      "No worker can load the model: the model's files, or the programs that it needs, do not fit this worker.",
+    );
     const listed = ((await api.get("/api/v1/client/requests")).body.data as unknown as readonly Status[]).find(
       (row) => row["request_id"] === id,
     );
