@@ -15,6 +15,7 @@ import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
 import { liveness, readiness } from "./worker-health.ts";
+import { wrongPlaces } from "./wrong-places.ts";
 
 /** Longest wait for words to Redis that nobody's job depends on. */
 const GOODBYE_MS = 2_000;
@@ -39,6 +40,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const metrics = stack.use(
     createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
   );
+  for (const problem of await wrongPlaces(config)) log.warn({ problem }, "a setting leads nowhere");
   const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
   const proofs = beginProofs(used, { log, stack, signal: signals.ending, entry: options.runnerEntry });
   const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
@@ -80,7 +82,9 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-    await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+    await systemd.ready(
+      `serving ${daemon.served.length} models on ${used.flatMap(({ id }) => (daemon.care.isInService(id) ? [id] : [])).join(", ")}`,
+    );
     options.onReady?.(daemon.served);
   }
 

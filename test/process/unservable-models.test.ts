@@ -108,7 +108,7 @@ describe("a model that no live worker can load", () => {
     const broken = join(system.dir, "broken-models");
     await addModel(broken, "half-good");
     await rm(join(broken, "half-good/transformer/model.onnx"));
-    const bad = await system.startWorker({ ...AT_ONCE, ...own("bad"), DRYAPI_MODELS_DIR: broken });
+    const bad = await system.startWorker({ ...AT_ONCE, ...own("bad"), DRYAPI_MODELS: "half-good", DRYAPI_MODELS_DIR: broken });
     const registry = openRegistry({ redis: system.client, keys: system.keys });
     await system.until("the report of the bad worker", async () =>
       (await registry.list()).some(({ unusable }) => unusable?.some(({ model }) => model === "half-good")) ? true : undefined,
