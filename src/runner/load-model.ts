@@ -12,6 +12,8 @@ export interface LoadedModel {
   readonly providers: Readonly<Record<string, number>>;
 }
 
+type OpenBackend = (options: { readonly device: DeviceSpec; readonly profileDir?: string }) => Backend;
+
 /** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
 export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
   const { manifest, modelDir, device, previews, embeddingCacheBytes } = command;
@@ -34,19 +36,18 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
 export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["providers"]> {
-  const { openOrtBackend } = await importBackend();
-  return probeProviders(device, openOrtBackend);
+  return probeProviders(device, await importBackend());
 }
 
 async function openNative({ device }: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
-  const { openOrtBackend } = await importBackend();
-  return { backend: openOrtBackend({ device }), providers };
+  const open = await importBackend();
+  return { backend: open({ device }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */
-function importBackend(): Promise<typeof import("./ort-backend.ts")> {
-  return import("./ort-backend.ts");
+async function importBackend(): Promise<OpenBackend> {
+  return (await import("./ort-backend.ts")).openOrtBackend;
 }
 
 const NO_BACKEND: Backend = {

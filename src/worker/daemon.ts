@@ -247,10 +247,12 @@ export class Daemon {
       prove: async (id, signal) => {
         const device = this.devices.find((each) => each.id === id);
         if (device === undefined) return;
-        await proveDevice(device, { log, signal, ...(runnerEntry !== undefined && { entry: runnerEntry }) }).finally(() =>
+        try {
+          await proveDevice(device, { log, signal, ...(runnerEntry !== undefined && { entry: runnerEntry }) });
+        } finally {
           // What the proof held may have been measured as somebody else's.
-          this.#effects.measure(id),
-        );
+          await this.#effects.measure(id);
+        }
       },
       watch: this.#watch,
       isUsed: (id) => this.pool.isUsed(id),

@@ -57,7 +57,8 @@ export class DeviceCare {
 
   /** Whether the driver told how much of the device is in use. */
   measured(device: string, isTold: boolean): void {
-    if (this.#options.devices.find(({ id }) => id === device)?.uuid == null) return;
+    // Only GPUs of NVIDIA's driver are told of at all.
+    if (this.#options.devices.find(({ id }) => id === device)?.uuid === null) return;
     const count = isTold ? 0 : (this.#unmeasured.get(device) ?? 0) + 1;
     this.#unmeasured.set(device, count);
     if (count !== UNMEASURED_LIMIT) return;

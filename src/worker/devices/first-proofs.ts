@@ -40,7 +40,7 @@ export function beginProofs(
 export async function anyProved(proofs: Proofs): Promise<void> {
   const failures = await Promise.any(proofs.values()).then(
     () => null,
-    (thrown: unknown) => (thrown instanceof AggregateError ? thrown.errors : [thrown]),
+    (thrown: unknown) => (thrown instanceof AggregateError ? (thrown.errors as readonly unknown[]) : [thrown]),
   );
   if (failures === null) return;
   const lines = [...proofs.keys()].map((device, index) => `${device}: ${asAppError(failures[index]).message}`);

@@ -44,28 +44,19 @@ export async function proveDevice(device: DeviceSpec & { readonly id: string }, 
   };
   const stopTimers: (() => void)[] = [];
   const handle = (message: RunnerMessage | null): void => {
-    switch (message?.type) {
-      case "hello": {
-        const { kind, index, threads } = device;
-        if (message.version === IPC_VERSION) return process.send({ type: "prove", device: { kind, index, threads } });
-        return fail(
-          new AppError(
-            "IPC_MISMATCH",
-            `the runner speaks IPC version ${message.version}, this daemon ${IPC_VERSION}: install dryapi-worker again`,
-          ),
-        );
-      }
-      case "ready":
-        ready = message;
-        return process.kill();
-      case "fatal":
-        failure ??= fromErrorData({ ...message.error, code: isErrorCode(message.error.code) ? message.error.code : "INTERNAL" });
-        // It exits by itself, with the rest of its stderr written.
-        stopTimers.push(schedule(() => process.kill(), FATAL_WAIT_MS));
-        return;
-      default:
-        return fail(unavailable(`the process that proves device ${device.id} sent what it should not`));
+    if (message?.type === "hello") {
+      const { kind, index, threads } = device;
+      if (message.version === IPC_VERSION) return process.send({ type: "prove", device: { kind, index, threads } });
+      return fail(mismatch(message.version));
     }
+    if (message?.type === "ready") {
+      ready = message;
+      return process.kill();
+    }
+    if (message?.type !== "fatal") return fail(unavailable(`the process that proves device ${device.id} sent what it should not`));
+    failure ??= fromErrorData({ ...message.error, code: isErrorCode(message.error.code) ? message.error.code : "INTERNAL" });
+    // It exits by itself, with the rest of its stderr written.
+    stopTimers.push(schedule(() => process.kill(), FATAL_WAIT_MS));
   };
   const process = new RunnerChild(child, {
     schedule,
@@ -86,6 +77,11 @@ export async function proveDevice(device: DeviceSpec & { readonly id: string }, 
 
 function proofOf({ loadMs, providers }: ReadyMessage): DeviceProof {
   return { proofMs: Math.round(loadMs), providers };
+}
+
+function mismatch(version: number): AppError {
+  const text = `the runner speaks IPC version ${version}, this daemon ${IPC_VERSION}: files of two versions are mixed, install dryapi-worker again and restart`;
+  return new AppError("IPC_MISMATCH", text);
 }
 
 function unavailable(message: string): AppError {
