@@ -134,8 +134,7 @@ function shown(setting: Setting<unknown>, raw: string): string {
 }
 
 function crossCheck(config: Config): string[] {
-  const problems: string[] = [];
-  problems.push(...checkDevices(config));
+  const problems = [...checkDevices(config)];
   if (config.models !== null) {
     for (const slug of config.pinnedModels ?? []) {
       if (!config.models.includes(slug)) problems.push(`DRYAPI_PINNED_MODELS names ${slug}, expected only models that DRYAPI_MODELS lists`);
