@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { childrenOf, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
+import { childrenOf, gone, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
 const SICK_WORKER = join(import.meta.dirname, "..", "fixtures", "sick-worker.ts");
 const PROVIDER = ["libonnxruntime.so.1", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so", "libcudnn.so.9"];
@@ -92,6 +92,23 @@ describe("a device that fails", () => {
     assert.equal(await new Promise((resolve) => child.once("close", resolve)), 3, JSON.stringify(lines));
     assert.match(stderr, /no device works:\n  cpu:0: CUDA failure 999: unknown error/);
     await rm(sick);
+  });
+
+  test("that answers nothing: SIGTERM ends the start, and blames no device", async () => {
+    const hung = join(system.env["TMPDIR"] ?? "", "hung");
+    await writeFile(hung, "");
+    const worker = system.spawnWorker();
+    const [proof] = await system.until("the proof to run", async () => {
+      const children = await childrenOf(worker.pid);
+      return children.length > 0 ? children : undefined;
+    });
+    assert.equal(await worker.stop(), 0, JSON.stringify(worker.lines));
+    await gone(proof ?? 0);
+    assert.deepEqual(
+      worker.lines.filter(({ level, msg }) => level === "error" || msg === "worker ready"),
+      [],
+    );
+    await rm(hung);
   });
 
   test("later: out of service, not ready, nothing claimed, and told what happened and not that jobs failed", async () => {

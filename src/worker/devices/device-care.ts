@@ -80,12 +80,15 @@ export class DeviceCare {
   }
 
   async #careFor(device: string, signal: AbortSignal): Promise<void> {
+    const { promise: over, resolve } = Promise.withResolvers<null>();
+    signal.addEventListener("abort", () => resolve(null), { once: true });
     let proof = this.#options.proofs.get(device) ?? Promise.resolve();
     while (!signal.aborted) {
-      const failure = await proof.then(
+      const outcome = proof.then(
         () => null,
         (thrown: unknown) => asAppError(thrown),
       );
+      const failure = await Promise.race([outcome, over]);
       if (signal.aborted) return;
       this.#take(device, failure);
       await this.#untilDue(device, signal);

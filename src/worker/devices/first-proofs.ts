@@ -5,7 +5,10 @@ import { proveDevice, type DeviceProof } from "./prove-device.ts";
 
 type Proofs = ReadonlyMap<string, Promise<DeviceProof>>;
 
-/** Proves all devices at once, beside the rest of the start. Ends with the signal, and with what is opened for the start. */
+/**
+ * Proves all devices at once, beside the rest of the start. Their processes end with the signal, and with what is opened for the start; a
+ * proof that was cut short so says nothing about its device, and never settles.
+ */
 export function beginProofs(
   devices: readonly DetectedDevice[],
   options: {
@@ -21,7 +24,10 @@ export function beginProofs(
   const { log, entry } = options;
   return new Map(
     devices.map((device) => {
-      const proof = proveDevice(device, { log, signal, ...(entry !== undefined && { entry }) });
+      const proof = proveDevice(device, { log, signal, ...(entry !== undefined && { entry }) }).catch((thrown: unknown) => {
+        if (signal.aborted) return Promise.withResolvers<DeviceProof>().promise;
+        throw thrown;
+      });
       // Waited for by whoever needs it.
       proof.then(
         ({ proofMs, providers }) => log.debug({ device: device.id, proofMs, providers }, "device works"),
