@@ -1,9 +1,9 @@
 import { readConfig, type Config } from "../config/config.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
-import { modelFiles } from "../models/model-files.ts";
-import { openModels, type Models } from "../models/open-models.ts";
-import type { ModelEntry } from "../models/scan-models.ts";
-import type { VerifyReport } from "../models/open-models.ts";
+import { isAskedFor } from "../models/asked-for.ts";
+import { openHelperPrograms } from "../models/helper-programs.ts";
+import { openModels, type Models, type ModelsOptions, type VerifyReport } from "../models/open-models.ts";
+import { isAbsent } from "../models/scan-models.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeviceKind } from "../protocol/manifest.ts";
 import { manifestJsonSchema } from "../protocol/manifest-json-schema.ts";
@@ -13,18 +13,24 @@ import { firstDevice, placeModel, printPlacement } from "./verify-placement.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-export async function openConfiguredModels(config: Config, onNote?: (note: string) => void): Promise<Models> {
+export async function openConfiguredModels(
+  config: Config,
+  options: Pick<ModelsOptions, "onNote" | "missingPrograms"> = {},
+): Promise<Models> {
   return openModels({
     modelDirs: config.modelsDirs,
     shippedDir: SHIPPED_MODELS_DIR,
     stateDir: config.stateDir,
-    ...(onNote === undefined ? {} : { onNote }),
+    ...options,
   });
 }
 
 /** `dryapi models list`: what is on this machine and whether it can be used. */
 export async function runModelsList(config: Config, options: { readonly json: boolean }, terminal: Terminal): Promise<number> {
-  const models = await openConfiguredModels(config, (note) => terminal.err(`note  ${note}`));
+  const models = await openConfiguredModels(config, {
+    onNote: (note) => terminal.err(`note  ${note}`),
+    missingPrograms: openHelperPrograms({ env: process.env, ffmpegDir: config.ffmpegDir }),
+  });
   if (options.json) {
     const rows = models.list().map((model) => ({
       slug: model.slug,
@@ -32,6 +38,7 @@ export async function runModelsList(config: Config, options: { readonly json: bo
       family: model.manifest.family,
       tasks: model.manifest.tasks,
       state: model.state,
+      asked_for: isAskedFor(model.manifest, config),
       shipped: model.shipped,
       dir: model.dir,
       memory_bytes: model.manifest.memoryBytes,
@@ -43,7 +50,8 @@ export async function runModelsList(config: Config, options: { readonly json: bo
   }
   const rows = models.list().map((model) => {
     const needs = Object.entries(model.manifest.memoryBytes).map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`);
-    return [model.slug, model.state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
+    const state = isAskedFor(model.manifest, config) ? model.state : `${model.state}, not asked for`;
+    return [model.slug, state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
   });
   terminal.out(formatTable([["MODEL", "STATE", "TASKS", "NEEDS", "FOLDER"], ...rows]));
   for (const { slug, state, problems } of models.list()) {
@@ -53,12 +61,6 @@ export async function runModelsList(config: Config, options: { readonly json: bo
   }
   for (const { error } of models.invalid()) terminal.err(`invalid  ${error.message}`);
   return EXIT.ok;
-}
-
-/** A manifest that came with the package, and not one file of the model: nobody has fetched it. A part of them would be a broken fetch. */
-function isAbsent(entry: ModelEntry | undefined): boolean {
-  if (entry?.shipped !== true) return false;
-  return entry.state === "missing" && entry.problems.length === modelFiles(entry.manifest).length;
 }
 
 export interface VerifyOptions {
@@ -79,7 +81,8 @@ export async function runModelsVerify(env: Env, slugs: readonly string[], option
   const absent: string[] = [];
   let failed = slugs.length === 0 && models.invalid().length > 0;
   for (const slug of chosen) {
-    if (slugs.length === 0 && isAbsent(models.get(slug))) {
+    const entry = models.get(slug);
+    if (slugs.length === 0 && entry !== undefined && isAbsent(entry)) {
       absent.push(slug);
       if (!options.json) terminal.out(`skip  ${slug}: not on this machine`);
       continue;

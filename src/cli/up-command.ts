@@ -30,7 +30,9 @@ interface Access {
 
 /** `dryapi up`: a private Redis unless REDIS_URL names one, the gateway with its courier and the worker, in one process that ends as one. */
 export async function runUpCommand(env: Env, terminal: Terminal): Promise<number> {
-  const config = readConfig(env);
+  // Whoever tries the system out has no other models yet.
+  const testModels = env["DRYAPI_TEST_MODELS"]?.trim() ?? "";
+  const config = readConfig({ ...env, DRYAPI_TEST_MODELS: testModels === "" ? "on" : testModels });
   await mkdir(config.stateDir, { recursive: true });
   const running = await readLocalSystem(config.stateDir);
   if (running !== null) {

@@ -23,7 +23,7 @@ import type { Task } from "./task.ts";
  *     | <------------------- ack ---- |  outputs of that job are recorded
  *     | -- batch-done ------------->  |  after all of the above: the runner is free again
  */
-export const IPC_VERSION = 1;
+export const IPC_VERSION = 2;
 export const MAX_IPC_BYTES: number = 64 * 1024;
 
 /**
@@ -59,6 +59,12 @@ export interface LoadCommand {
   readonly logPlacement?: boolean;
 }
 
+/** In place of `load`: proves the device and answers `ready`, with no model. The daemon ends the process then. */
+export interface ProveCommand {
+  readonly type: "prove";
+  readonly device: DeviceSpec;
+}
+
 /** One job of a batch, inputs already on local disk. */
 export interface RunnerJob {
   readonly id: string;
@@ -71,6 +77,7 @@ export interface RunnerJob {
 
 export type RunnerCommand =
   | LoadCommand
+  | ProveCommand
   | { readonly type: "run"; readonly batch: string; readonly jobs: readonly RunnerJob[] }
   | { readonly type: "cancel"; readonly id: string }
   | { readonly type: "ack"; readonly id: string }

@@ -10,8 +10,7 @@ export function exportGauges(metrics: Metrics<"worker">, daemon: Daemon): void {
       if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
     }
     for (const state of ["starting", "ready", "busy", "draining"] as const) metrics.runners.set({ state }, states[state]);
-    for (const device of daemon.loop.state.devices)
-      metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
+    for (const device of daemon.loop.state.devices) metrics.deviceQuarantined.set({ device: device.id }, device.inService ? 0 : 1);
     metrics.uploadsWaiting.set(daemon.carrier.storing);
   });
 }

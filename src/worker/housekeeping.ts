@@ -81,7 +81,10 @@ export async function announce(context: WorkerContext, daemon: Daemon, unusable:
 }
 
 export function tellUnserved(context: WorkerContext): void {
-  for (const problem of unservedModels(context)) context.log.warn({ problem }, "a model is not served");
+  for (const { message: problem, isPinned } of unservedModels(context)) {
+    if (isPinned) context.log.error({ problem }, "a pinned model is not served: this worker is not ready");
+    else context.log.warn({ problem }, "a model is not served");
+  }
 }
 
 /** Looks at the models on disk and tells the daemon what changed; the others hear it with the next announcement. */

@@ -11,10 +11,12 @@ import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { exportGauges } from "./export-gauges.ts";
+import { anyProved, beginProofs } from "./devices/first-proofs.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
 import { liveness, readiness } from "./worker-health.ts";
+import { wrongPlaces } from "./wrong-places.ts";
 
 /** Longest wait for words to Redis that nobody's job depends on. */
 const GOODBYE_MS = 2_000;
@@ -37,12 +39,13 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const { log, metrics } = options;
   using signals = listenForSignals(log);
   await using stack = new AsyncDisposableStack();
-  const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
-  const allowed = config.devices;
-  const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
+  for (const problem of await wrongPlaces(config)) log.warn({ problem }, "a setting leads nowhere");
+  const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
+  const proofs = beginProofs(used, { log, stack, signal: signals.ending, entry: options.runnerEntry });
   const { context, keys, blocking, health } = await openContext({ ...options, config, stack });
   await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
-  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
+  await Promise.race([anyProved(proofs), signals.first]);
+  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   exportGauges(metrics, daemon);
   exportHealth(metrics, "worker", { redis: () => health.last, ready: (redis) => readiness(daemon, redis) });
@@ -75,11 +78,13 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
   });
-  await Promise.race([recovered, signals.first]);
+  await Promise.race([Promise.allSettled([recovered, ...proofs.values()]), signals.first]);
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-    await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+    await systemd.ready(
+      `serving ${daemon.served.length} models on ${used.flatMap(({ id }) => (daemon.care.isInService(id) ? [id] : [])).join(", ")}`,
+    );
     options.onReady?.(daemon.served);
   }
 

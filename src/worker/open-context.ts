@@ -1,6 +1,9 @@
 import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
+import { isAskedFor } from "../models/asked-for.ts";
+import { checkNamedModels } from "../models/check-named-models.ts";
+import { openHelperPrograms, type FindMissingPrograms } from "../models/helper-programs.ts";
 import { openModels } from "../models/open-models.ts";
 import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { Keys } from "../protocol/keys.ts";
@@ -25,6 +28,12 @@ export interface OpenedContext {
   readonly health: SharedState["health"];
 }
 
+/** What a model lacks that nobody asked for is no news. */
+function programsOfAskedFor(config: Config): FindMissingPrograms {
+  const find = openHelperPrograms({ env: process.env, ffmpegDir: config.ffmpegDir });
+  return async (manifest) => (isAskedFor(manifest, config) ? find(manifest) : []);
+}
+
 /** Opens all that the daemon works with; what was opened is closed through `stack`, in reverse. @throws AppError CONFIG_INVALID | STORAGE_* | SPOOL_FULL */
 export async function openContext(options: {
   readonly config: Config;
@@ -39,7 +48,9 @@ export async function openContext(options: {
     modelDirs: config.modelsDirs,
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
+    missingPrograms: programsOfAskedFor(config),
   });
+  checkNamedModels(config, models);
   const spool = stack.use(
     await openSpool(config.spoolDir, {
       maxBytes: config.spoolMaxBytes,

@@ -50,6 +50,8 @@ describe("a worker that cannot start", () => {
       DRYAPI_STATE_DIR: join(dir, "state"),
       DRYAPI_STORE: pathToFileURL(join(dir, "objects")).href,
       DRYAPI_DEVICE: "cpu",
+      // One that serves nothing has no queue to look at.
+      DRYAPI_MODELS: "fake",
       DRYAPI_ADMIN_PORT: "0",
       DRYAPI_LOG_LEVEL: "trace",
       DRYAPI_SPOOL_MIN_FREE_BYTES: "0",

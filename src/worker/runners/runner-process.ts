@@ -15,7 +15,7 @@ const FATAL_WAIT_MS = 2_000;
 
 /** Starts the child and returns at once; `ready` tells how the load went. @throws AppError RUNNER_CRASHED when no process can be made. */
 export async function startRunner(options: RunnerOptions): Promise<RunnerProcess> {
-  return new RunnerProcess(options, await forkRunner(options));
+  return new RunnerProcess(options, await forkRunner({ ...options, purpose: `model ${options.manifest.slug}` }));
 }
 
 /**

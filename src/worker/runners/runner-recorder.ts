@@ -11,10 +11,10 @@ export class RunnerRecorder {
   step: number | undefined;
   rssBytes = 0;
   deviceBytes: number | null = null;
-  readonly #subject: { readonly model: string; readonly device: string };
+  readonly #subject: { readonly model?: string; readonly device: string };
   #tail = "";
 
-  constructor(subject: { readonly model: string; readonly device: string }) {
+  constructor(subject: { readonly model?: string; readonly device: string }) {
     this.#subject = subject;
   }
 

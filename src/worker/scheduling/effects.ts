@@ -18,6 +18,8 @@ export interface EffectsParts {
   readonly devices: readonly DetectedDevice[];
   /** Runs a batch on a runner, from the claims to its end; holds no job when it throws. */
   readonly serve: (effect: EffectOf<"claim">) => Promise<void>;
+  /** Told after each measurement whether the driver answered. */
+  readonly onMeasured?: (device: string, isTold: boolean) => void;
 }
 
 /** Carries out what the scheduler decides. None of it holds a job: an effect that throws is a bug that costs nobody's work. */
@@ -62,6 +64,7 @@ export class Effects {
     const { deviceMemoryBytes } = this.#context.metrics;
     if (device !== undefined) deviceMemoryBytes.set({ device: id, kind: "total" }, device.memoryBytes);
     if (usage !== null) deviceMemoryBytes.set({ device: id, kind: "used" }, usage.usedBytes);
+    this.#parts.onMeasured?.(id, usage !== null);
     this.#parts.loop.tell({ type: "device-measured", device: id, freeBytes: usage?.freeBytes ?? null });
   }
 
