@@ -4,7 +4,7 @@ import type { Keys } from "../protocol/keys.ts";
 import { SIGNERS, WEBHOOK_EVENTS, type Signer, type WebhookEventName } from "../protocol/webhook.ts";
 import { isUnreadable, orUnreadable, readStored, storedJson, storedNumber, unixMs, type Unreadable } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
-import { hashFromPairs, RedisScript } from "./redis-script.ts";
+import { hashFromPairs, RedisScript } from "../lib/redis-script.ts";
 
 export interface DeliveryAttempt {
   /** Counted over redeliveries, from 1. */
