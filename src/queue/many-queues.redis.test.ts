@@ -23,9 +23,9 @@ interface Fleet {
 }
 
 /** Queues in all states that a look can meet. */
-async function fleet(retentionMs = 60_000): Promise<Fleet> {
+async function fleet(): Promise<Fleet> {
   const keys = rig.namespace();
-  const queues = await rig.queues(keys, { retentionMs });
+  const queues = await rig.queues(keys);
   await queues.peek(NAMES);
   let count = 0;
   const add = async (model: string): Promise<void> => {
@@ -116,15 +116,17 @@ test("the check for stalled jobs goes through queues with active jobs alone, at 
 });
 
 test("a sweep removes what ended before the retention and tells the watchers of no other queue", async () => {
-  const all = await fleet(0);
+  const all = await fleet();
   const { queues } = all;
+  const soon = await rig.queues(all.keys, { retentionMs: 0 });
+  await soon.peek(NAMES);
   const ended = await claimed(queues, "waits");
   await queues.complete(ended, jobResult(ended.claim));
   await queues.fail(await claimed(queues, "recovered"), ERROR);
   const told = await eventsOf(all);
   let removed = 0;
   await until("the retention of 0 ms", async () => {
-    const count = await queues.sweep();
+    const count = await soon.sweep();
     removed += count;
     return removed === 2;
   });
@@ -132,6 +134,6 @@ test("a sweep removes what ended before the retention and tells the watchers of 
     (await eventsOf(all)).map((length, index) => length - (told[index] ?? 0)),
     NAMES.map((name) => (name === "waits" || name === "recovered" ? 1 : 0)),
   );
-  assert.equal(await queues.sweep(), 0);
+  assert.equal(await soon.sweep(), 0);
   assert.equal(await queues.job("waits", ended.id), null);
 });
