@@ -48,6 +48,11 @@ export async function idleLoad(system: TestSystem, seconds: number): Promise<Idl
   };
 }
 
+/** Commands that Redis has carried out, those that scripts call included. */
+export async function commandsSoFar(redis: Redis): Promise<number> {
+  return Number(/total_commands_processed:(\d+)/.exec(await redis.info("stats"))?.[1] ?? NaN);
+}
+
 interface Counters {
   readonly at: number;
   readonly commands: number;
@@ -73,7 +78,7 @@ async function counters(redis: Redis, pid: number): Promise<Counters> {
 }
 
 /** User and system time of a process, in seconds. */
-export async function cpuSeconds(pid: number): Promise<number> {
+async function cpuSeconds(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
