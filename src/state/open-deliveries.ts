@@ -165,7 +165,7 @@ function toHash(delivery: NewDelivery): Hash {
   };
 }
 
-const attemptSchema = z.object({
+export const attemptSchema: z.ZodType<Omit<DeliveryAttempt, "number">> = z.object({
   at: unixMs,
   durationMs: z.number(),
   status: z.number().nullable(),
@@ -175,7 +175,7 @@ const attemptSchema = z.object({
   signedWith: z.enum(SIGNERS).nullable().default(null),
 });
 
-const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
+export const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
   id: z.string(),
   requestId: z.string().min(1),
   client: z.string().min(1),
