@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { startMixedFleet, VERSIONS, type MixedFleet, type Side } from "../test/support/mixed-fleet.ts";
 import { checkOut, previousRef } from "../test/support/old-version.ts";
-import { bothWays, drained, fromTheFuture, killed, records, replaced, sideOf } from "../test/upgrade/upgrade-steps.ts";
+import { bothWays, drained, fromTheFuture, inPlace, killed, records, replaced, sideOf } from "../test/upgrade/upgrade-steps.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const REQUESTS = 40;
@@ -31,6 +31,9 @@ test("a rolling upgrade and the way back", async (t) => {
         drained(fleet, sides, { from, count: REQUESTS }),
       );
       await t.test(`round ${round}: the ${from} worker dies in the middle of a job`, () => killed(fleet, sides, from));
+      await t.test(`round ${round}: the other version starts in the place of the ${from} worker that died`, () =>
+        inPlace(fleet, sides, from),
+      );
       await t.test(`round ${round}: the ${from} worker leaves while both work`, () => replaced(fleet, sides, { from, count: REQUESTS }));
     }
   }

@@ -50,11 +50,10 @@ export class MixedFleet implements AsyncDisposable {
     return { version, gateway, api: new ApiClient(gateway.url, this.#key), updates: await subscribeUpdates(socket) };
   }
 
-  /** Each has a name and a folder of its own. */
-  async worker(version: Version): Promise<WorkerProcess> {
-    this.#names += 1;
-    const name = `${version}-${this.#names}`;
-    return this.system.startWorker({ DRYAPI_WORKER_NAME: name, DRYAPI_STATE_DIR: join(this.system.dir, name) }, this.#programs[version]);
+  /** `name`: of a worker that was there before, whose place and folder it takes; else each has its own. */
+  async worker(version: Version, name: string = this.#newName(version)): Promise<WorkerProcess & { readonly name: string }> {
+    const env = { DRYAPI_WORKER_NAME: name, DRYAPI_STATE_DIR: join(this.system.dir, name) };
+    return { ...(await this.system.startWorker(env, this.#programs[version])), name };
   }
 
   /** A request whose end is told by webhook. */
@@ -72,9 +71,8 @@ export class MixedFleet implements AsyncDisposable {
   }
 
   /** Resolves once this request's run has begun. */
-  async running(id: string): Promise<string> {
-    const event = await this.system.event((each) => each.id === id && each.type === "processing");
-    return `${event.claim}`;
+  async running(id: string): Promise<void> {
+    await this.system.event((each) => each.id === id && each.type === "processing");
   }
 
   /**
@@ -94,6 +92,11 @@ export class MixedFleet implements AsyncDisposable {
       for (const side of sides) await this.#toldOnce(id, side);
       await this.#deliveredOnce(id);
     }
+  }
+
+  #newName(version: Version): string {
+    this.#names += 1;
+    return `${version}-${this.#names}`;
   }
 
   async #file(api: ApiClient, id: string): Promise<Buffer> {

@@ -52,6 +52,26 @@ export async function killed(fleet: MixedFleet, sides: readonly Side[], from: Ve
   }
 }
 
+/** A worker of one version dies, and the other version starts in its place: it takes up the claim from the spool, and the lock goes on. */
+export async function inPlace(fleet: MixedFleet, sides: readonly Side[], from: Version): Promise<void> {
+  using gate = fleet.system.gate();
+  const worker = await fleet.worker(from);
+  const held = await fleet.submit(sideOf(sides, from), { fault: { ...gate.fault, step: 2 } });
+  await fleet.running(held);
+  await worker.kill9();
+  gate.open();
+  const next = await fleet.worker(other(from), worker.name);
+  const { claim } = await fleet.system.ended("fake", held);
+  await fleet.endedOnce([held], sides, claim);
+  // It runs on under its claim, or is handed back at once; its lock, which outlasts the test, is not waited for.
+  assert.ok(claim <= 2, `claimed ${claim} times`);
+  assert.deepEqual(
+    next.lines.filter(({ msg }) => /was not taken up|no longer ours/.test(msg)),
+    [],
+  );
+  await next.stop();
+}
+
 /** What one version's gateway took is cancelled, listed and told by the other's. */
 export async function records(fleet: MixedFleet, sides: readonly Side[]): Promise<void> {
   for (const version of VERSIONS) {
