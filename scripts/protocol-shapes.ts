@@ -43,11 +43,11 @@ function declared(file: string, ...names: readonly string[]): Json {
   const each = names.map((name): [string, Json] => {
     const body = new RegExp(`(?:interface|type) ${name}\\b[^{=]*[{=]([\\s\\S]*?)\\n(?:}|$)`).exec(source)?.[1];
     if (body === undefined) throw new Error(`protocol-shapes: ${file} declares no ${name}`);
-    const fields = [...body.matchAll(/readonly (\w+)(\??): ([^;]+);/g)].map(([, field = "", optional, type = ""]): [string, Json] => [
+    const fields = [...body.matchAll(/readonly (\w+)(\??): ([^;]+);/g)].map(([, field = "", optional, type = ""]): [string, string] => [
       field,
       `${optional ?? ""}${type.replaceAll(/\s+/g, " ").trim()}`,
     ]);
-    const required = fields.filter(([, type]) => !String(type).startsWith("?")).map(([field]) => field);
+    const required = fields.filter(([, type]) => !type.startsWith("?")).map(([field]) => field);
     return [name, { properties: Object.fromEntries(fields), required }];
   });
   return Object.fromEntries(each);
