@@ -166,7 +166,7 @@ const info = z
   .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
   .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);
 
-const messageSchema = z.discriminatedUnion("type", [
+export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
   z.object({ type: z.literal("stage"), stage: name, deadlineMs: z.number().positive().optional() }),
   z.object({

@@ -6,13 +6,13 @@ import { storedJson } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
 import type { Registry, WorkerAnnouncement } from "./state-types.ts";
 
-interface Entry {
+export interface Entry {
   readonly expiresAt: number;
   readonly worker: WorkerAnnouncement;
 }
 
 /** Fields that a newer worker adds are kept. */
-const entrySchema: z.ZodType<Entry> = z.looseObject({
+export const entrySchema: z.ZodType<Entry> = z.looseObject({
   expiresAt: z.number(),
   worker: z.looseObject({
     worker: z.string(),

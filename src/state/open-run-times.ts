@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 /** How long a job of a model takes from its start to its end, learned from those that ended: for estimates. */
 export interface RunTimes {

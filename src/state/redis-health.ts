@@ -4,7 +4,7 @@ import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 export interface RedisCheck {
   readonly ok: boolean;

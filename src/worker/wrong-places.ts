@@ -11,7 +11,7 @@ export async function wrongPlaces({ device, ortDir, cudaLibs, ffmpegDir }: Place
   const needsCuda = device === "cuda" || device === "auto";
   if (needsCuda && ortDir !== null && !(await exists(join(ortDir, "libonnxruntime.so.1"))))
     problems.push(
-      `DRYAPI_ORT_DIR is ${ortDir}, which holds no libonnxruntime.so.1: `dryapi fetch-cuda` puts it there, or leave the setting out`,
+      `DRYAPI_ORT_DIR is ${ortDir}, which holds no libonnxruntime.so.1: \`dryapi fetch-cuda\` puts it there, or leave the setting out`,
     );
   for (const folder of needsCuda ? (cudaLibs ?? "").split(":").filter(Boolean) : []) {
     if (!(await exists(folder)))
