@@ -1,6 +1,8 @@
 import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
 import { runGateway } from "../gateway/main.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { openSdNotify } from "../telemetry/sd-notify.ts";
+import { openServiceUnit } from "../telemetry/service-unit.ts";
 import { courierBeside } from "./courier-beside.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -15,12 +17,22 @@ export async function runGatewayCommand(env: Env): Promise<number> {
     secrets: secretValues(env),
   });
   for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
+  using unit = openServiceUnit(openSdNotify(env, { onError: (err) => log.warn({ err }, "systemd was not notified") }));
+  unit.starting("opening store and Redis");
   const stop = new AbortController();
+  stop.signal.addEventListener("abort", () => void unit.stopping("ending: requests under way get 10 s"), { once: true });
   const onSignal = (): void => stop.abort();
   process.once("SIGTERM", onSignal);
   process.once("SIGINT", onSignal);
   const courier = courierBeside(config, { log, stop });
-  await runGateway(config, { log, signal: stop.signal, onReady: ({ context }) => courier.start(context) });
+  await runGateway(config, {
+    log,
+    signal: stop.signal,
+    onReady: async ({ url, context }) => {
+      courier.start(context);
+      await unit.ready(`listening on ${url}`);
+    },
+  });
   await courier.ended();
   return 0;
 }

@@ -54,8 +54,10 @@ test("ready, watchdog and stopping arrive at the service manager's socket", asyn
   assert.equal(await nextState(manager), "READY=1\nSTATUS=serving 2 models on cpu");
   await notify.watchdog();
   assert.equal(await nextState(manager), "WATCHDOG=1");
-  await notify.stopping("draining");
-  assert.equal(await nextState(manager), "STOPPING=1\nSTATUS=draining");
+  await notify.extend(30_000.4);
+  assert.equal(await nextState(manager), "EXTEND_TIMEOUT_USEC=30000400");
+  await notify.stopping("draining", 20_000);
+  assert.equal(await nextState(manager), "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=20000000");
 });
 
 test("outside systemd nothing is started", async () => {
@@ -63,6 +65,15 @@ test("outside systemd nothing is started", async () => {
   await notify.ready("x");
   assert.equal(notify.enabled, false);
   assert.equal(notify.watchdogIntervalMs, null);
+});
+
+test("the notifier is found with a PATH that has Node's folder alone", async (t) => {
+  const manager = await startManager(t);
+  const path = process.env["PATH"];
+  process.env["PATH"] = "/nonexistent";
+  t.after(() => (process.env["PATH"] = path));
+  await openSdNotify({ NOTIFY_SOCKET: manager.socket }, { onError: (thrown) => assert.fail(String(thrown)) }).status("found");
+  assert.equal(await nextState(manager), "STATUS=found");
 });
 
 test("the watchdog's interval is half of systemd's, and only for our own process", () => {

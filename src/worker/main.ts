@@ -7,7 +7,8 @@ import { startAdminServer } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
-import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
+import { openSdNotify } from "../telemetry/sd-notify.ts";
+import { openServiceUnit } from "../telemetry/service-unit.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
@@ -34,13 +35,16 @@ export interface WorkerOptions {
 export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
   const { log } = options;
   using signals = listenForSignals(log);
+  using unit = openServiceUnit(openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") }));
   await using stack = new AsyncDisposableStack();
   const metrics = stack.use(
     createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
   );
+  unit.starting("looking for devices");
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
+  unit.starting("opening spool, store and Redis");
   const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
   await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
@@ -56,7 +60,6 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       onError: (err) => log.warn({ err }, "admin listener"),
     }),
   );
-  const systemd = openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") });
   const stop = new AbortController();
   const running = [
     daemon.run(stop.signal),
@@ -68,10 +71,10 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       onWake: (model, isAdded) => daemon.woken(model, isAdded),
       signal: stop.signal,
     }),
-    feedWatchdog(systemd, daemon, stop.signal),
     health.watch(tellRedis(log), stop.signal),
   ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
   signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
+  unit.starting("taking up what an earlier daemon left");
   const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
   });
@@ -79,14 +82,14 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-    await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+    await unit.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`, () => liveness(daemon).ok);
     options.onReady?.(daemon.served);
   }
 
   await signals.first;
   log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
   metrics.draining.set(1);
-  await systemd.stopping("draining");
+  await unit.stopping(`draining: ${daemon.keeper.jobs.length} jobs have up to ${Math.ceil(config.shutdownGraceMs / 1_000)} s`);
   const announced = announce(context, daemon).catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
   await endedWithin(GOODBYE_MS, announced);
@@ -160,18 +163,6 @@ function listenForSignals(log: Logger): Signals {
 function failed(thrown: unknown, log: Logger, signals: Signals): void {
   log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
   signals.fail();
-}
-
-async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSignal): Promise<void> {
-  const intervalMs = systemd.watchdogIntervalMs;
-  if (intervalMs === null) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setInterval(() => {
-    if (liveness(daemon).ok) void systemd.watchdog();
-  }, intervalMs);
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  clearInterval(timer);
 }
 
 function setGauges(metrics: Metrics, daemon: Daemon): void {
