@@ -50,7 +50,7 @@ typescript_client() {
 }
 
 packages=(redis-server chromium curl ffmpeg espeak-ng python3-venv memcached swift swift-proxy swift-account swift-container swift-object
-  prometheus systemd-container debootstrap)
+  prometheus systemd-container debootstrap iproute2)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")

@@ -14,11 +14,10 @@ export async function whyNotMade(path: string): Promise<string | null> {
     return null;
   } catch (thrown) {
     const errno = errnoOf(thrown);
-    if (errno === "EROFS")
-      return `it does not exist and cannot be made, since ${above} is read-only for this process; a systemd unit may write only in its StateDirectory: name a folder there (file:///var/lib/dryapi/objects in the shipped units), or give the unit ReadWritePaths=${path} and make the folder`;
-    if (errno === "EACCES")
-      return `it does not exist and cannot be made, since user ${process.getuid?.() ?? "of this process"} may not write in ${above}; make it and give it to that user`;
-    return null;
+    if (errno !== "EROFS" && errno !== "EACCES") return null;
+    const user = process.getuid?.() ?? "of this process";
+    const what = errno === "EROFS" ? `${above} is read-only here` : `user ${user} may not write in ${above}`;
+    return `it does not exist and cannot be made: ${what}; make it and give it to user ${user}. A systemd unit may write only in its StateDirectory (file:///var/lib/dryapi/objects of the shipped units) and in what ReadWritePaths= names`;
   }
 }
 
