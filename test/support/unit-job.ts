@@ -42,12 +42,14 @@ export async function jobStatus(api: string, key: string, id: string): Promise<{
 
 /** Waits until it has ended, and fetches its result. */
 export async function jobEnd(api: string, key: string, id: string): Promise<JobEnd> {
-  for (const until = performance.now() + WAIT_MS; performance.now() < until; await wait(200)) {
+  for (const until = performance.now() + WAIT_MS; performance.now() < until;) {
     const data = await jobStatus(api, key, id);
     if (data.status === "error") return { id, status: JSON.stringify(data), resultType: null };
-    if (data.status !== "done" || data.result_url === null) continue;
-    const result = await fetch(data.result_url.replace(PROMISED, api));
-    return { id, status: "done", resultType: result.headers.get("content-type") };
+    if (data.status === "done" && data.result_url !== null) {
+      const result = await fetch(data.result_url.replace(PROMISED, api));
+      return { id, status: "done", resultType: result.headers.get("content-type") };
+    }
+    await wait(200);
   }
   throw new Error(`request ${id} has not ended after ${WAIT_MS} ms`);
 }
