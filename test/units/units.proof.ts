@@ -22,14 +22,20 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   async function follow(part: string): Promise<string> {
     let printed = "";
     for (const command of await pageCommands(part)) {
-      const network = /^(apt-get|npm) /.test(command) ? "host" : "own";
+      const network = /^(apt-get|(PATH=\S+ )?npm) /.test(command) ? "host" : "own";
       printed = await host.sh(command, { network });
     }
     return printed;
   }
 
   const isActive = async (unit: string): Promise<boolean> => (await host.property(unit, "ActiveState")) === "active";
-  const pidOf = (unit: string): Promise<string> => host.property(unit, "MainPID");
+  /** Never 0, which `kill` takes for everybody. */
+  async function pidOf(unit: string): Promise<string> {
+    const pid = await host.property(unit, "MainPID");
+    assert.ok(Number(pid) > 1, `${unit} does not run:\n${await host.journal(unit)}`);
+    return pid;
+  }
+
   const restartsOf = async (unit: string): Promise<number> => Number(await host.property(unit, "NRestarts"));
 
   /** systemd has heard of the watchdog three times, and has not restarted the unit. */
@@ -164,14 +170,14 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   });
 
   test("without Node 24 anywhere the log says where it was looked for; a drop-in with its PATH mends it", async () => {
-    await host.sh(`systemctl stop dryapi-worker; mv /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE} /opt/node24`);
+    await host.sh(`systemctl stop dryapi-worker; mv /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE} /opt/hidden-node`);
     await assert.rejects(host.sh("systemctl start dryapi-worker"), "systemctl start tells that it failed, at once");
     assert.match(await host.journal("dryapi-worker"), /no Node 24 or newer: \/usr\/bin\/node is v\d+\.\S+; looked in PATH=/);
-    await host.edit("dryapi-worker", "Environment=PATH=/opt/node24/bin:/usr/bin:/bin");
+    await host.edit("dryapi-worker", "Environment=PATH=/opt/hidden-node/bin:/usr/bin:/bin");
     await host.until("the worker has come up by itself", async () => isActive("dryapi-worker"));
     await host.edit("dryapi-worker");
     await host.sh(
-      `systemctl stop dryapi-worker; mv /opt/node24 /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE}; systemctl start dryapi-worker`,
+      `systemctl stop dryapi-worker; mv /opt/hidden-node /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE}; systemctl start dryapi-worker`,
     );
   });
 
