@@ -23,11 +23,10 @@ case "${1:-}" in
       pause=$longest
       [ "$count" -le 6 ] && pause=$((1 << (count - 1)))
       echo "dryapi: failed $count times in a row, the next start is in $pause s; systemctl restart starts at once" >&2
-      # A stop meanwhile is no failure.
-      trap 'kill "$sleeping"; exit 0' TERM
+      # A stop meanwhile is no failure; systemd ends the sleep that is left.
+      trap 'exit 0' TERM
       sleep "$pause" &
-      sleeping=$!
-      wait "$sleeping"
+      wait
       read -r uptime _ </proc/uptime
       now=${uptime%.*}
     fi

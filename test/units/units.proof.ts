@@ -102,7 +102,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
 
   for (const unit of PAIR)
     test(`${unit}: the watchdog ends one that does not move, and starts it again`, async () => {
-      await host.edit(unit, "WatchdogSec=5");
+      await host.edit(unit, "WatchdogSec=10");
       await host.sh(`systemctl restart ${unit}`);
       await isFed(unit);
       await host.sh(`kill -STOP ${await pidOf(unit)}`);
@@ -121,7 +121,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
     });
 
   test("a drain may be longer than TimeoutStopSec: the job that runs ends whole", async () => {
-    await host.edit("dryapi-worker", "TimeoutStopSec=5", "Environment=DRYAPI_SHUTDOWN_GRACE_MS=200s");
+    await host.edit("dryapi-worker", "TimeoutStopSec=10", "Environment=DRYAPI_SHUTDOWN_GRACE_MS=200s");
     await host.sh("systemctl restart dryapi-worker");
     const id = JSON.parse(await host.client("slow", key, "45")) as string;
     await host.until("the job runs", async () => (await host.client("status", key, id)) === '"processing"');
@@ -135,8 +135,8 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   });
 
   test("a start may be longer than TimeoutStartSec", async () => {
-    await host.sh("printf '#!/bin/sh\\nsleep 12\\nexit 9\\n' >/usr/local/bin/nvidia-smi; chmod 755 /usr/local/bin/nvidia-smi");
-    await host.edit("dryapi-worker", "TimeoutStartSec=3", "EnvironmentFile=", "EnvironmentFile=/etc/dryapi/auto.env");
+    await host.sh("printf '#!/bin/sh\\nsleep 14\\nexit 9\\n' >/usr/local/bin/nvidia-smi; chmod 755 /usr/local/bin/nvidia-smi");
+    await host.edit("dryapi-worker", "TimeoutStartSec=10", "EnvironmentFile=", "EnvironmentFile=/etc/dryapi/auto.env");
     await host.sh("sed 's/^DRYAPI_DEVICE=.*/DRYAPI_DEVICE=auto/' /etc/dryapi/worker.env >/etc/dryapi/auto.env");
     await host.sh("systemctl start --no-block dryapi-worker");
     await host.until("what it does is told", async () => (await host.property("dryapi-worker", "StatusText")) === "looking for devices");
@@ -154,7 +154,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
       const old = `/opt/node${major}/node_modules/${NODE_PACKAGE}/bin`;
       const path = `Environment=PATH=${old}:/usr/bin:/bin`;
       for (const start of [[], ["ExecStart=", "ExecStart=/usr/bin/env node /opt/dryapi-worker/scripts/dryapi.mjs worker"]]) {
-        await host.edit("dryapi-worker", path, "WatchdogSec=4", ...start);
+        await host.edit("dryapi-worker", path, "WatchdogSec=10", ...start);
         await host.sh("systemctl restart dryapi-worker");
         await isFed("dryapi-worker");
         if (start.length === 0) assert.match(await host.sh(`readlink /proc/${await pidOf("dryapi-worker")}/exe`), /opt\/dryapi-0\.1\.0/);
@@ -206,18 +206,18 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
     );
     await host.sh("redis-cli -a right config set requirepass ''");
     await host.sh("systemctl restart dryapi-worker");
-    const said = await host.journal("dryapi-worker");
-    assert.doesNotMatch(said.slice(said.lastIndexOf("the next start is in 16 s")), /the next start is in (16|32)[^]*the next start/);
+    const [, after = ""] = (await host.journal("dryapi-worker")).split(/the next start is in 16 s(?![^]*the next start is in 16 s)/);
+    assert.doesNotMatch(after, /the next start is in/);
     assert.ok(await isActive("dryapi-worker"));
   });
 
   test("a taken port is waited for as well", async () => {
-    await host.sh("systemctl stop dryapi-gateway; systemd-run --quiet --unit=thief redis-server --port 8080 --save ''");
-    await host.until("the port is taken", async () => (await host.sh("redis-cli -p 8080 ping || true")) === "PONG");
-    await host.sh("systemctl start --no-block dryapi-gateway");
-    await host.until("it was tried twice", async () => (await restartsOf("dryapi-gateway")) >= 2);
+    await host.sh("systemctl stop dryapi-worker; systemd-run --quiet --unit=thief redis-server --port 9464 --save ''");
+    await host.until("the port is taken", async () => (await host.sh("redis-cli -p 9464 ping || true")) === "PONG");
+    await host.sh("systemctl start --no-block dryapi-worker");
+    await host.until("it was tried twice", async () => (await restartsOf("dryapi-worker")) >= 2);
     await host.sh("systemctl stop thief");
-    await host.until("the gateway has come up by itself", async () => isActive("dryapi-gateway"));
+    await host.until("the worker has come up by itself", async () => isActive("dryapi-worker"));
   });
 
   test("one daemon per GPU, and the courier apart from the gateway", async () => {
