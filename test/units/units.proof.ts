@@ -52,8 +52,10 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   test("docs/systemd.md installs it on a bare Debian, and systemctl start returns with the units ready", async (t) => {
     await follow("install");
     await follow("cpu");
-    // What an operator edits is edited; the tests' models are asked for.
-    await host.sh("for name in worker gateway; do echo DRYAPI_TEST_MODELS=on >>/etc/dryapi/$name.env; done");
+    // What an operator edits is edited; the tests' models are asked for, that of the fake family by name.
+    await host.sh(
+      "for name in worker gateway; do printf 'DRYAPI_TEST_MODELS=on\\nDRYAPI_MODELS=fake,tiny-flux-dev\\n' >>/etc/dryapi/$name.env; done",
+    );
     const status = await follow("start");
     t.diagnostic(await host.sh("systemctl --version | head -n 1"));
     for (const unit of PAIR) assert.ok(await isActive(unit), await host.journal(unit));
@@ -138,7 +140,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
     await host.sh("printf '#!/bin/sh\\nsleep 14\\nexit 9\\n' >/usr/local/bin/nvidia-smi; chmod 755 /usr/local/bin/nvidia-smi");
     await host.edit("dryapi-worker", "TimeoutStartSec=10", "EnvironmentFile=", "EnvironmentFile=/etc/dryapi/auto.env");
     await host.sh("sed 's/^DRYAPI_DEVICE=.*/DRYAPI_DEVICE=auto/' /etc/dryapi/worker.env >/etc/dryapi/auto.env");
-    await host.sh("systemctl start --no-block dryapi-worker");
+    await host.sh("systemctl restart --no-block dryapi-worker");
     await host.until("what it does is told", async () => (await host.property("dryapi-worker", "StatusText")) === "looking for devices");
     await host.until("the worker is ready", async () => isActive("dryapi-worker"));
     assert.equal(await restartsOf("dryapi-worker"), 0, await host.journal("dryapi-worker"));
