@@ -25,13 +25,12 @@ interface ShellOptions {
 /** A Debian of its own with systemd as PID 1, in a container of systemd-nspawn. Needs root, debootstrap and systemd-container. */
 export class UnitHost implements AsyncDisposable {
   readonly #dir: string;
-  readonly #nspawn: ChildProcess;
-  readonly #console: string[];
+  readonly #console: string[] = [];
+  #nspawn: ChildProcess;
 
-  private constructor(dir: string, nspawn: ChildProcess, console: string[]) {
+  private constructor(dir: string) {
     this.#dir = dir;
-    this.#nspawn = nspawn;
-    this.#console = console;
+    this.#nspawn = this.#start();
   }
 
   /** Boots a copy of a cached root of that Debian release. */
@@ -42,28 +41,7 @@ export class UnitHost implements AsyncDisposable {
     await mkdir(join(CACHE, "npm"), { recursive: true });
     // Where this machine's way out has a certificate of its own, the container's registries are behind it too.
     if (existsSync(CERTIFICATES)) await copyFile(CERTIFICATES, join(dir, CERTIFICATES));
-    const args = [
-      "--quiet",
-      // A host that runs no systemd itself has nobody to register with.
-      "--register=no",
-      "--keep-unit",
-      "--link-journal=no",
-      "--boot",
-      `--directory=${dir}`,
-      `--machine=dryapi-units-${process.pid}`,
-      "--private-network",
-      "--resolv-conf=copy-host",
-      `--bind=${join(CACHE, "apt")}:/var/cache/apt/archives`,
-      `--bind=${join(CACHE, "npm")}:/root/.npm`,
-      "--console=pipe",
-      "--kill-signal=SIGRTMIN+3",
-      // From 256 on systemd boots on cgroup v1, which some hosts still have, only when it is told to.
-      "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
-    ];
-    const nspawn = spawn("systemd-nspawn", args, { stdio: ["ignore", "pipe", "pipe"] });
-    const console: string[] = [];
-    for (const stream of [nspawn.stdout, nspawn.stderr]) stream.setEncoding("utf8").on("data", (text: string) => console.push(text));
-    const host = new UnitHost(dir, nspawn, console);
+    const host = new UnitHost(dir);
     try {
       await host.booted();
       return host;
@@ -71,6 +49,15 @@ export class UnitHost implements AsyncDisposable {
       await host[Symbol.asyncDispose]();
       throw thrown;
     }
+  }
+
+  /** As `systemctl reboot`: the container ends, and what is enabled comes up in a new one on the same files. */
+  async reboot(): Promise<void> {
+    const ended = once(this.#nspawn, "exit");
+    await this.sh("systemctl --no-block reboot");
+    await ended;
+    this.#nspawn = this.#start();
+    await this.booted();
   }
 
   /** Resolves once systemd has started all that is enabled. */
@@ -149,6 +136,30 @@ export class UnitHost implements AsyncDisposable {
       clearTimeout(late);
     }
     await rm(this.#dir, { recursive: true, force: true });
+  }
+
+  #start(): ChildProcess {
+    const args = [
+      "--quiet",
+      // A host that runs no systemd itself has nobody to register with.
+      "--register=no",
+      "--keep-unit",
+      "--link-journal=no",
+      "--boot",
+      `--directory=${this.#dir}`,
+      `--machine=dryapi-units-${process.pid}`,
+      "--private-network",
+      "--resolv-conf=copy-host",
+      `--bind=${join(CACHE, "apt")}:/var/cache/apt/archives`,
+      `--bind=${join(CACHE, "npm")}:/root/.npm`,
+      "--console=pipe",
+      "--kill-signal=SIGRTMIN+3",
+      // From 256 on systemd boots on cgroup v1, which some hosts still have, only when it is told to.
+      "SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1",
+    ];
+    const nspawn = spawn("systemd-nspawn", args, { stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [nspawn.stdout, nspawn.stderr]) stream.setEncoding("utf8").on("data", (text: string) => this.#console.push(text));
+    return nspawn;
   }
 
   /** PID 1 of the container, as this machine counts. Another one after a reboot. */

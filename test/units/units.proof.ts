@@ -250,14 +250,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   });
 
   test("after a reboot all of it is there again", async () => {
-    const boot = await host.sh("cat /proc/sys/kernel/random/boot_id; systemctl show --property=UserspaceTimestamp --value");
-    await host.sh("systemctl reboot").catch(() => undefined);
-    await host.until("it boots anew", async () => {
-      const now = await host
-        .sh("cat /proc/sys/kernel/random/boot_id; systemctl show --property=UserspaceTimestamp --value")
-        .catch(() => boot);
-      return now !== boot;
-    });
+    await host.reboot();
     for (const unit of PAIR) await host.until(`${unit} is up`, async () => isActive(unit).catch(() => false));
     assert.match(await host.client("picture", key), /"status":"done"/);
   });
