@@ -3,6 +3,8 @@ import { runCourier } from "../courier/main.ts";
 import { AppError } from "../protocol/error.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import { createLogger } from "../telemetry/logger.ts";
+import { openSdNotify } from "../telemetry/sd-notify.ts";
+import { openServiceUnit } from "../telemetry/service-unit.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import { openMetrics } from "./open-metrics.ts";
 
@@ -25,7 +27,10 @@ export async function runCourierCommand(env: Env): Promise<number> {
     secrets: secretValues(env),
   });
   for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
+  using unit = openServiceUnit(openSdNotify(env, { onError: (err) => log.warn({ err }, "systemd was not notified") }));
+  unit.starting("opening store and Redis");
   const stop = new AbortController();
+  stop.signal.addEventListener("abort", () => void unit.stopping("ending: deliveries under way get 5 s"), { once: true });
   const onSignal = (): void => stop.abort(new AppError("CANCELLED", "signalled"));
   process.once("SIGTERM", onSignal);
   process.once("SIGINT", onSignal);
@@ -46,7 +51,10 @@ export async function runCourierCommand(env: Env): Promise<number> {
     signal: stop.signal,
     publicUrl: () => publicUrl.replace(/\/+$/, ""),
     onRedis: tellRedis(log),
-    onReady: (ready) => (check = ready),
+    onReady: (ready) => {
+      check = ready;
+      void unit.ready("delivering webhooks");
+    },
   });
   return 0;
 }

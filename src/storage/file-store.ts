@@ -18,6 +18,7 @@ import { getToFile } from "./get-to-file.ts";
 import { checkKey, checkPrefix } from "./object-key.ts";
 import { decodeMetadata, encodeMetadata } from "./object-metadata.ts";
 import { openSource } from "./open-source.ts";
+import { whyNotMade } from "./why-not-made.ts";
 import type {
   ByteRange,
   CallOptions,
@@ -43,7 +44,8 @@ export async function openFileStore(url: URL): Promise<ObjectStore> {
     await mkdir(path, { recursive: true });
     return new FileStore(await realpath(path));
   } catch (cause) {
-    throw new AppError("CONFIG_INVALID", `object store folder ${path} cannot be used: ${String(cause)}`, { cause });
+    const why = (await whyNotMade(path)) ?? String(cause);
+    throw new AppError("CONFIG_INVALID", `object store folder ${path} cannot be used: ${why}`, { cause });
   }
 }
 

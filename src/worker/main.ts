@@ -7,7 +7,8 @@ import type { Logger } from "../telemetry/logger.ts";
 import { exportHealth } from "../telemetry/export-health.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
-import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
+import { openSdNotify } from "../telemetry/sd-notify.ts";
+import { openServiceUnit } from "../telemetry/service-unit.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { exportGauges } from "./export-gauges.ts";
@@ -38,10 +39,13 @@ export interface WorkerOptions {
 export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
   const { log, metrics } = options;
   using signals = listenForSignals(log);
+  using unit = openServiceUnit(openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") }));
   await using stack = new AsyncDisposableStack();
   for (const problem of await wrongPlaces(config)) log.warn({ problem }, "a setting leads nowhere");
+  unit.starting("looking for devices");
   const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
   const proofs = beginProofs(used, { log, stack, signal: signals.ending, entry: options.runnerEntry });
+  unit.starting("opening spool, store and Redis");
   const { context, keys, blocking, health } = await openContext({ ...options, config, stack });
   await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
   await Promise.race([anyProved(proofs), signals.first]);
@@ -59,7 +63,6 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       onError: (err) => log.warn({ err }, "admin listener"),
     }),
   );
-  const systemd = openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") });
   const stop = new AbortController();
   const running = [
     daemon.run(stop.signal),
@@ -71,10 +74,10 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       onWake: (model, isAdded) => daemon.woken(model, isAdded),
       signal: stop.signal,
     }),
-    feedWatchdog(systemd, daemon, stop.signal),
     health.watch(tellRedis(log), stop.signal),
   ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
   signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
+  unit.starting("taking up what an earlier daemon left");
   const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
   });
@@ -82,16 +85,15 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   if (!signals.ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-    await systemd.ready(
-      `serving ${daemon.served.length} models on ${used.flatMap(({ id }) => (daemon.care.isInService(id) ? [id] : [])).join(", ")}`,
-    );
+    const working = used.flatMap(({ id }) => (daemon.care.isInService(id) ? [id] : []));
+    await unit.ready(`serving ${daemon.served.length} models on ${working.join(", ")}`, () => liveness(daemon).ok);
     options.onReady?.(daemon.served);
   }
 
   await signals.first;
   log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
   metrics.draining.set(1);
-  await systemd.stopping("draining");
+  await unit.stopping(`draining: ${daemon.keeper.jobs.length} jobs have up to ${Math.ceil(config.shutdownGraceMs / 1_000)} s`);
   const announced = announce(context, daemon).catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
   await endedWithin(GOODBYE_MS, announced);
@@ -165,16 +167,4 @@ function listenForSignals(log: Logger): Signals {
 function failed(thrown: unknown, log: Logger, signals: Signals): void {
   log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
   signals.fail();
-}
-
-async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSignal): Promise<void> {
-  const intervalMs = systemd.watchdogIntervalMs;
-  if (intervalMs === null) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setInterval(() => {
-    if (liveness(daemon).ok) void systemd.watchdog();
-  }, intervalMs);
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  clearInterval(timer);
 }
