@@ -83,6 +83,13 @@ const ROWS = [
     advice: "use Redis 6.2 or newer, with no command renamed",
   },
   {
+    kind: "no-redis",
+    matches: /Unknown RESP type|Protocol error, got/,
+    passing: false,
+    words: "what answers there does not speak Redis' protocol",
+    advice: "set host and port of REDIS_URL to a Redis (an HTTP server or a TLS port answers otherwise)",
+  },
+  {
     kind: "loading",
     matches: /LOADING/,
     passing: true,

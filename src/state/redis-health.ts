@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import { RedisError, redisFailure, type RedisFailure } from "../core/redis-failure.ts";
 import { sleep } from "../lib/backoff.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
@@ -77,9 +78,10 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
     admit: async ({ signal, onWait }) => {
       for (const until = performance.now() + patienceMs; !signal.aborted;) {
         try {
-          await prove();
+          await Promise.race([prove(), untilAborted(signal)]);
           return;
         } catch (thrown) {
+          if (signal.aborted) return;
           const error = asAppError(thrown);
           const failure = redisFailure(error);
           if (failure?.kind === "away") return;
@@ -138,8 +140,8 @@ function explained(redis: Redis, trouble: Trouble | null, thrown: unknown): Erro
   const error = asAppError(thrown);
   if (redisFailure(error)?.kind !== "away") return error;
   if (trouble !== null) return new RedisError(WHAT, trouble.failure, trouble.error);
-  // Connected and never ready: ioredis waits for a server that is loading, and says nothing.
-  const loading = redis.status === "connect" ? redisFailure("LOADING") : null;
+  // Connected and never ready: ioredis waits for a server that is loading, and says nothing. One that has said nothing at all is frozen.
+  const loading = redis.status === "connect" && redis.stream.bytesRead > 0 ? redisFailure("LOADING") : null;
   return loading === null ? error : new RedisError(WHAT, loading, error.cause);
 }
 

@@ -11,6 +11,7 @@ import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { openObjectStore } from "../storage/object-store.ts";
+import { openStoreHealth, type StoreHealth } from "../storage/store-health.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { openSpool } from "./spool/spool.ts";
@@ -23,6 +24,7 @@ export interface OpenedContext {
   readonly keys: Keys;
   readonly blocking: SharedState["redis"];
   readonly health: SharedState["health"];
+  readonly storeHealth: StoreHealth;
 }
 
 /** Opens all that the daemon works with; what was opened is closed through `stack`, in reverse. @throws AppError CONFIG_INVALID | STORAGE_* | SPOOL_FULL */
@@ -48,6 +50,7 @@ export async function openContext(options: {
     }),
   );
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
+  const storeHealth = openStoreHealth({ store });
   const onError = (err: Error, role: string): void => log.debug({ err, role }, "Redis connection");
   const state = openState({ settings: config, role: "worker", stack, onError });
   const { redis, keys, connect, health, queues, requests, emitter, registry, runTimes } = state;
@@ -57,8 +60,10 @@ export async function openContext(options: {
     onFailure: ({ key, error, attempt, retryInMs }) => {
       metrics.uploadRetries.inc({ code: error.code });
       log.warn({ key, err: error, attempt, retryInMs }, "upload failed; tried again");
+      storeHealth.doubt();
     },
     onUploaded: ({ sizeBytes, seconds }) => {
+      storeHealth.proven();
       metrics.uploadBytes.inc(sizeBytes);
       metrics.uploadSeconds.observe(seconds);
     },
@@ -87,5 +92,5 @@ export async function openContext(options: {
     ),
     ...(runnerEntry !== undefined && { runnerEntry }),
   };
-  return { context, keys, blocking: connect("blocking"), health };
+  return { context, keys, blocking: connect("blocking"), health, storeHealth };
 }
