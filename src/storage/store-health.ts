@@ -48,6 +48,8 @@ export const LOOK_BACKOFF: BackoffPolicy = { firstMs: 2_000, factor: 2, maxMs: 6
 const DOUBT_MS = 10_000;
 /** The S3 client itself waits for a connection for 5 s and tries three times. */
 const LOOK_TIMEOUT_MS = 20_000;
+/** A refusal comes at once, and what an earlier daemon left in the spool should not wait for an outage to show itself. */
+const ADMIT_TIMEOUT_MS = 5_000;
 
 export function openStoreHealth(options: StoreHealthOptions): StoreHealth {
   const { store, everyMs = LOOK_EVERY_MS, backoff = LOOK_BACKOFF, doubtMs = DOUBT_MS, now = () => performance.now() } = options;
@@ -62,16 +64,16 @@ export function openStoreHealth(options: StoreHealthOptions): StoreHealth {
     failures = check.ok ? 0 : failures + 1;
     if (check.ok) provenAt = now();
   };
-  const look = async (signal: AbortSignal): Promise<AppError | null> => {
+  const look = async (signal: AbortSignal, timeoutMs: number = LOOK_TIMEOUT_MS): Promise<AppError | null> => {
     const startedAt = now();
     isDoubted = false;
     try {
-      await store.check({ signal: AbortSignal.any([signal, AbortSignal.timeout(LOOK_TIMEOUT_MS)]) });
+      await store.check({ signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]) });
       found({ ok: true, lasting: false, detail: `${store.label}: a test object took ${Math.ceil(now() - startedAt)} ms` });
       return null;
     } catch (thrown) {
       if (signal.aborted) return null;
-      const error = explained(store.label, thrown);
+      const error = explained(store.label, thrown, timeoutMs);
       found({ ok: false, lasting: error.code !== "STORAGE_UNAVAILABLE", detail: error.message });
       return error;
     }
@@ -82,7 +84,7 @@ export function openStoreHealth(options: StoreHealthOptions): StoreHealth {
       return last;
     },
     admit: async (signal) => {
-      const error = await look(signal);
+      const error = await look(signal, ADMIT_TIMEOUT_MS);
       if (error !== null && last.lasting) throw error;
     },
     doubt: () => {
@@ -111,11 +113,11 @@ export function openStoreHealth(options: StoreHealthOptions): StoreHealth {
   };
 }
 
-function explained(label: string, thrown: unknown): AppError {
+function explained(label: string, thrown: unknown, timeoutMs: number): AppError {
   if (thrown instanceof DOMException && thrown.name === "TimeoutError")
     return new AppError(
       "STORAGE_UNAVAILABLE",
-      `${label}: no answer within ${LOOK_TIMEOUT_MS / 1_000} s; look at its server and the network`,
+      `${label}: no answer within ${timeoutMs / 1_000} s; look at its server and the network`,
     );
   const error = asAppError(thrown);
   if (error.code === "CONFIG_INVALID") return error;
