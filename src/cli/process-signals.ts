@@ -34,7 +34,7 @@ interface Asking {
 }
 
 /** npm and our launcher pass signals on that a terminal has sent to us already: such echoes come within milliseconds. */
-const ECHO_MS = 300;
+export const ECHO_MS = 300;
 
 /**
  * The only owner of this process's signals, from its first moment on: as PID 1 of a container a process without a handler cannot be ended
