@@ -1,9 +1,10 @@
 /**
- * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, docs/exit-codes.md, the codes of docs/errors.md) from the code's own tables.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
@@ -49,6 +50,19 @@ function errorTables(): string {
     .join("\n\n");
 }
 
+function exitCodeTables(): string {
+  const table = (head: string, rows: readonly (readonly (string | number)[])[]): string =>
+    [head, head.replaceAll(/[^|]+/g, "---"), ...rows.map((row) => `| ${row.join(" | ")} |`)].join("\n");
+  const services = EXIT_CODES.flatMap(({ code, service, restart }) => (service === null ? [] : [[code, cell(service), cell(restart)]]));
+  const commands = EXIT_CODES.flatMap(({ code, command }) => (command === null ? [] : [[code, cell(command)]]));
+  return [
+    "**`dryapi worker`, `gateway`, `courier`, `up`**",
+    table("| code | means | restart it? |", services),
+    "**All other commands**",
+    table("| code | means |", commands),
+  ].join("\n\n");
+}
+
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
@@ -67,6 +81,7 @@ function fill(path: string, document: string, [name, content]: readonly [string,
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "docs/settings.md": { settings: settingsTable() },
   "docs/metrics.md": { metrics: metricsTable() },
+  "docs/exit-codes.md": { "exit codes": exitCodeTables() },
   "docs/errors.md": { errors: errorTables() },
 };
 

@@ -21,7 +21,10 @@ function rig(options: Pick<ProcessSignalsOptions, "hasTerminal"> = {}) {
 }
 
 test("while no command asks, the first signal ends the process with 128 + its number", () => {
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+  for (const [signal, code] of [
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const) {
     const { exits, send, signals } = rig();
     send(signal);
     assert.deepEqual(exits, [code]);

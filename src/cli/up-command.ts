@@ -48,7 +48,7 @@ export async function runUpCommand(env: Env, terminal: Terminal): Promise<number
       await using stack = new BoundedStack({ ms: REDIS_STOP_MS, onProblem: (err) => log.warn({ err }, "closing") });
       const redis = config.redisUrl === null ? stack.use(await startPrivateRedis({ dir: join(config.stateDir, "redis") })) : null;
       const whole = { ...config, redisUrl: config.redisUrl ?? redis?.url ?? "" };
-      return runTogether(whole, { ...service, terminal, isPrivate: redis !== null });
+      return await runTogether(whole, { ...service, terminal, isPrivate: redis !== null });
     },
   );
 }

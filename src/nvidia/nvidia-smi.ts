@@ -7,11 +7,12 @@ export type NvidiaSmi = (args: readonly string[]) => Promise<readonly (readonly 
 
 /** nvidia-smi as a child process: NVML without a native dependency. About 20 to 500 ms, off the event loop. */
 export const nvidiaSmi: NvidiaSmi = (args) =>
-  new Promise((resolve) => {
+  new Promise<readonly (readonly string[])[] | null>((resolve) => {
     execFile("nvidia-smi", [...args, "--format=csv,noheader,nounits"], { timeout: TIMEOUT_MS, killSignal: "SIGKILL" }, (error, stdout) => {
       resolve(error === null ? parseCsv(stdout) : null);
     });
-  });
+    // Some failures to start it are thrown (a file in the PATH where a folder should be), most come as the error above.
+  }).catch(() => null);
 
 function parseCsv(text: string): string[][] {
   const lines = text.split("\n").filter((line) => line.trim() !== "");

@@ -46,7 +46,10 @@ test("a start: a refusal ends it and says what to do, an outage does not, and a 
   const signal = new AbortController().signal;
   await assert.rejects(
     rig([REFUSED]).health.admit(signal),
-    (thrown) => thrown instanceof AppError && thrown.code === "STORAGE_REJECTED" && /test store takes no writes: .*AccessDenied; give this program the right/.test(thrown.message),
+    (thrown) =>
+      thrown instanceof AppError &&
+      thrown.code === "STORAGE_REJECTED" &&
+      /test store takes no writes: .*AccessDenied; give this program the right/.test(thrown.message),
   );
   const away = rig([AWAY]);
   await away.health.admit(signal);
@@ -92,7 +95,10 @@ test("a failed transfer makes a look, unless one has just found all well", async
   health.doubt();
   await looked(2);
   await heard(2);
-  assert.deepEqual(told.map(({ ok }) => ok), [true, false]);
+  assert.deepEqual(
+    told.map(({ ok }) => ok),
+    [true, false],
+  );
   stop();
   await watching;
 });

@@ -115,10 +115,7 @@ export function openStoreHealth(options: StoreHealthOptions): StoreHealth {
 
 function explained(label: string, thrown: unknown, timeoutMs: number): AppError {
   if (thrown instanceof DOMException && thrown.name === "TimeoutError")
-    return new AppError(
-      "STORAGE_UNAVAILABLE",
-      `${label}: no answer within ${timeoutMs / 1_000} s; look at its server and the network`,
-    );
+    return new AppError("STORAGE_UNAVAILABLE", `${label}: no answer within ${timeoutMs / 1_000} s; look at its server and the network`);
   const error = asAppError(thrown);
   if (error.code === "CONFIG_INVALID") return error;
   const code = error.code === "STORAGE_REJECTED" ? "STORAGE_REJECTED" : "STORAGE_UNAVAILABLE";

@@ -65,7 +65,10 @@ test("it announces itself every ten seconds, and at once when something changed"
   assert.equal(await rig.after(1_000), 1);
   const [first, ...more] = rig.announced;
   assert.ok(first?.instance !== undefined && first.instance.length > 10);
-  assert.ok(more.every(({ instance }) => instance === first.instance), "one instance for one daemon");
+  assert.ok(
+    more.every(({ instance }) => instance === first.instance),
+    "one instance for one daemon",
+  );
 });
 
 test("a daemon that lost its name claims nothing, says so once, and goes on when the name is free", async () => {
@@ -76,7 +79,10 @@ test("a daemon that lost its name claims nothing, says so once, and goes on when
   assert.deepEqual([...rig.paused], ["name"]);
   assert.equal(await rig.after(4_999), 0, "it does not ask all the time");
   assert.equal(await rig.after(1), 1);
-  assert.deepEqual(rig.lines.map((line) => line.slice(0, 25)), ["no more jobs are claimed:"]);
+  assert.deepEqual(
+    rig.lines.map((line) => line.slice(0, 25)),
+    ["no more jobs are claimed:"],
+  );
   rig.holder = null;
   await rig.after(5_000);
   assert.deepEqual([...rig.paused], []);

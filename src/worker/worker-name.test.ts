@@ -44,7 +44,8 @@ async function take(turns: readonly (NameHolder | null | AppError)[], judged: Ju
   return { taken, waits, replaced };
 }
 
-const refused = /DRYAPI_WORKER_NAME is "vm", which is the name of a daemon on host gpu-7 \(pid 4711, since 2026-01-02T00:00:00.000Z\), expected a name of its own/;
+const refused =
+  /DRYAPI_WORKER_NAME is "vm", which is the name of a daemon on host gpu-7 \(pid 4711, since 2026-01-02T00:00:00.000Z\), expected a name of its own/;
 
 function isRefusal(thrown: unknown): boolean {
   return thrown instanceof AppError && thrown.code === "CONFIG_INVALID" && refused.test(thrown.message);

@@ -65,7 +65,10 @@ describe("a worker's name", () => {
     const { code, said } = await ended(spawn());
     assert.equal(code, 2, said);
     assert.match(said, /DRYAPI_WORKER_NAME is "gpu-7", which is the name of a daemon on host /);
-    assert.match(said, new RegExp(`\\(pid ${first.pid}, since 20\\d\\d-.*Z\\), expected a name of its own for each daemon; set DRYAPI_WORKER_NAME`));
+    assert.match(
+      said,
+      new RegExp(`\\(pid ${first.pid}, since 20\\d\\d-.*Z\\), expected a name of its own for each daemon; set DRYAPI_WORKER_NAME`),
+    );
     await first.kill9();
     const next = spawn();
     await next.line(isReady);
@@ -110,7 +113,10 @@ describe("a worker's name", () => {
     assert.match(await ready.text(), /paused: name/);
     const id = await system.submit({ model: "fake", params: { steps: 1 } });
     const metrics = async (): Promise<string> => (await fetch(`${String(admin)}/metrics`)).text();
-    await system.until("the worker's look at the job", async () => /dryapi_queue_waiting\{model="fake"\} 1/.test(await metrics()) || undefined);
+    await system.until(
+      "the worker's look at the job",
+      async () => /dryapi_queue_waiting\{model="fake"\} 1/.test(await metrics()) || undefined,
+    );
     assert.equal(await system.state("fake", id), "waiting");
     await system.client.hdel(system.keys.workers, NAME);
     await worker.line(({ msg }) => msg === "the worker's name is free again");
