@@ -146,6 +146,13 @@ const ROWS = [
     advice: "raise maxclients, or close other clients",
   },
   {
+    kind: "silent",
+    matches: /^SILENT$/,
+    passing: true,
+    words: "what is there accepts connections and says nothing: Redis is loading its data from disk, or it is frozen",
+    advice: "wait, and look at its process, its machine and what stands between",
+  },
+  {
     kind: "away",
     matches:
       /Connection is closed|Stream isn't writeable|max retries per request|aborted due to connection close|All sentinels are unreachable|ECONNREFUSED|ECONNRESET|ENOENT|EACCES|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|Command timed out|Blocking timeout|no Redis for/,

@@ -26,17 +26,8 @@ const entrySchema: z.ZodType<Entry> = z.looseObject({
   }),
 });
 
-const holderSchema = z.object({
-  worker: z.object({
-    instance: z.string().nullable().catch(null),
-    host: z.string().catch("unknown"),
-    pid: z.number().nullable().catch(null),
-    since: z.number().nullable().catch(null),
-    draining: z.boolean().catch(false),
-    process: z.object({ pid: z.number(), startTicks: z.string(), bootId: z.string(), pidNamespace: z.string() }).nullable().catch(null),
-  }),
-});
-const UNREADABLE: Omit<NameHolder, "text"> = { instance: null, host: "unknown", pid: null, since: null, draining: false, process: null };
+const anyEntrySchema = z.object({ worker: z.record(z.string(), z.unknown()) });
+const processSchema = z.object({ pid: z.number(), startTicks: z.string(), bootId: z.string(), pidNamespace: z.string() });
 
 /** Long dead entries are removed by whoever reads them. */
 const KEEP_EXPIRED_MS = 600_000;
@@ -105,8 +96,18 @@ export function openRegistry(options: {
   };
 }
 
-/** Of an entry of whatever version: what it does not say is left out. */
+/** Of an entry of whatever version: what it does not say, or says wrongly, is null. */
 function holderOf(text: string): NameHolder {
-  const parsed = holderSchema.safeParse(storedJson(text));
-  return { text, ...(parsed.success ? parsed.data.worker : UNREADABLE) };
+  const entry = anyEntrySchema.safeParse(storedJson(text));
+  const { instance, host, pid, since, draining, process } = entry.success ? entry.data.worker : {};
+  const found = processSchema.safeParse(process);
+  return {
+    text,
+    instance: typeof instance === "string" ? instance : null,
+    host: typeof host === "string" ? host : "unknown",
+    pid: typeof pid === "number" ? pid : null,
+    since: typeof since === "number" ? since : null,
+    process: found.success ? found.data : null,
+    draining: draining === true,
+  };
 }

@@ -84,7 +84,7 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
           if (signal.aborted) return;
           const error = asAppError(thrown);
           const failure = redisFailure(error);
-          if (failure?.kind === "away") return;
+          if (failure?.kind === "away" || failure?.kind === "silent") return;
           if (failure?.passing !== true || performance.now() >= until) throw error;
           onWait({ ok: false, detail: error.message });
         }
@@ -140,9 +140,9 @@ function explained(redis: Redis, trouble: Trouble | null, thrown: unknown): Erro
   const error = asAppError(thrown);
   if (redisFailure(error)?.kind !== "away") return error;
   if (trouble !== null) return new RedisError(WHAT, trouble.failure, trouble.error);
-  // Connected and never ready: ioredis waits for a server that is loading, and says nothing. One that has said nothing at all is frozen.
-  const loading = redis.status === "connect" && redis.stream.bytesRead > 0 ? redisFailure("LOADING") : null;
-  return loading === null ? error : new RedisError(WHAT, loading, error.cause);
+  // Connected and never ready: ioredis waits for a server that says it is loading, and for one that says nothing, and tells neither.
+  const waitsFor = redis.status === "connect" ? redisFailure(redis.stream.bytesRead > 0 ? "LOADING" : "SILENT") : null;
+  return waitsFor === null ? error : new RedisError(WHAT, waitsFor, error.cause);
 }
 
 /** Commands may wait for a connection longer than whoever asks for our health. */

@@ -15,7 +15,7 @@ class Rig {
   readonly withdrawn: (string | undefined)[] = [];
   readonly paused = new Set<string>();
   readonly lines: string[] = [];
-  served: readonly string[] = ["fake"];
+  readonly served: string[] = ["fake"];
   readonly announcer: Announcer;
 
   constructor() {
@@ -27,11 +27,8 @@ class Rig {
       withdraw: async (_worker, instance) => void this.withdrawn.push(instance),
       list: async () => [],
     };
-    const rig = this;
     const daemon: AnnouncedDaemon = {
-      get served() {
-        return rig.served;
-      },
+      served: this.served,
       draining: false,
       devices: [],
       isPaused: (reason) => this.paused.has(reason),
@@ -61,7 +58,7 @@ test("it announces itself every ten seconds, and at once when something changed"
   assert.equal(await rig.after(0), 1);
   assert.equal(await rig.after(9_999), 0);
   assert.equal(await rig.after(1), 1);
-  rig.served = ["fake", "fake-b"];
+  rig.served.push("fake-b");
   assert.equal(await rig.after(1_000), 1);
   const [first, ...more] = rig.announced;
   assert.ok(first?.instance !== undefined && first.instance.length > 10);

@@ -5,7 +5,7 @@ import { untilAborted } from "../lib/until-aborted.ts";
 import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
-import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
+import { startAdminServer, type AdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
@@ -62,18 +62,8 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const metrics = stack.use(
     createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
   );
-  // Up before anything is waited for: whoever supervises us asks it, and an address that is taken is told at once.
   const probes: Probes = { health: () => ({ ok: true, checks: {} }), ready: async () => STARTING };
-  const admin = stack.use(
-    await startAdminServer({
-      host: config.adminHost,
-      port: config.adminPort,
-      metrics,
-      health: () => probes.health(),
-      ready: () => probes.ready(),
-      onError: (err) => log.warn({ err }, "admin listener"),
-    }),
-  );
+  const admin = stack.use(await listen(config, { log, metrics, probes }));
   const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
   const allowed = config.devices;
   const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
@@ -83,11 +73,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   const announcer = await openAnnouncer(context, daemon);
-  const onWait = (message: string): void => {
-    log.warn({ message }, "waiting for the worker's name");
-    void systemd.status(message);
-  };
-  await announcer.start({ signal: ending, onWait });
+  await announcer.start({ signal: ending, onWait: tellWait(log, systemd) });
   if (ending.aborted) return 0;
   metrics.onScrape(() => setGauges(metrics, daemon));
   probes.health = () => liveness(daemon);
@@ -107,13 +93,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
     }),
     feedWatchdog(systemd, daemon, stop.signal),
     health.watch(tellRedis(log), stop.signal),
-  ].map((service) =>
-    service.catch((thrown: unknown) => {
-      // Its jobs go back, and whoever supervises us starts us anew.
-      log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
-      failure.abort();
-    }),
-  );
+  ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, failure)));
   reload = () => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed"));
   const recovered = daemon.recover(ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
@@ -141,9 +121,37 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   return failure.signal.aborted ? 1 : 0;
 }
 
+/** A service of the daemon ended with an error: its jobs go back, and whoever supervises us starts us anew. */
+function failed(thrown: unknown, log: Logger, failure: AbortController): void {
+  log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
+  failure.abort();
+}
+
+function tellWait(log: Logger, systemd: SdNotify): (message: string) => void {
+  return (message) => {
+    log.warn({ message }, "waiting for the worker's name");
+    void systemd.status(message);
+  };
+}
+
 interface Probes {
   health: () => HealthReport;
   ready: () => Promise<HealthReport>;
+}
+
+/** Up before anything is waited for: whoever supervises us asks it, and an address that is taken is told at once. */
+async function listen(
+  { adminHost: host, adminPort: port }: Config,
+  { log, metrics, probes }: { readonly log: Logger; readonly metrics: Metrics; readonly probes: Probes },
+): Promise<AdminServer> {
+  return startAdminServer({
+    host,
+    port,
+    metrics,
+    health: () => probes.health(),
+    ready: () => probes.ready(),
+    onError: (err) => log.warn({ err }, "admin listener"),
+  });
 }
 
 async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSignal): Promise<void> {

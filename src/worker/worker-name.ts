@@ -28,7 +28,8 @@ export class WorkerName {
   async announce(): Promise<NameHolder | null> {
     const { announce, own, judge = judgeProcess } = this.#options;
     const holder = await announce();
-    if (holder?.process == null || (await judge(holder.process, own)) !== "gone") return holder;
+    const process = holder?.process ?? null;
+    if (holder === null || process === null || (await judge(process, own)) !== "gone") return holder;
     // Killed on this very machine: nobody needs to wait for its entry's end.
     return announce(holder.text);
   }
