@@ -1,10 +1,11 @@
 /**
- * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables,
- * and what is made for Prometheus' operator and for Grafana.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, docs/exit-codes.md, the codes of docs/errors.md, README's
+ * models) from the code's own tables, and what is made for Prometheus' operator and for Grafana.
  * With --check it writes nothing and fails when they are out of date.
  */
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
@@ -69,6 +70,19 @@ function cardFor(bytes: number | undefined): string {
   return card === undefined ? "none" : `${card} GB`;
 }
 
+function exitCodeTables(): string {
+  const table = (head: string, rows: readonly (readonly (string | number)[])[]): string =>
+    [head, head.replaceAll(/[^|]+/g, "---"), ...rows.map((row) => `| ${row.join(" | ")} |`)].join("\n");
+  const services = EXIT_CODES.flatMap(({ code, service, restart }) => (service === null ? [] : [[code, cell(service), cell(restart)]]));
+  const commands = EXIT_CODES.flatMap(({ code, command }) => (command === null ? [] : [[code, cell(command)]]));
+  return [
+    "**`dryapi worker`, `gateway`, `courier`, `up`**",
+    table("| code | means | restart it? |", services),
+    "**All other commands**",
+    table("| code | means |", commands),
+  ].join("\n\n");
+}
+
 function cell(text: string): string {
   return text.replaceAll("|", "\\|");
 }
@@ -98,6 +112,7 @@ const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   "README.md": { models: await modelsTable() },
   "docs/settings.md": { settings: settingsTable() },
   "docs/metrics.md": { metrics: metricsTable(), series: seriesTable() },
+  "docs/exit-codes.md": { "exit codes": exitCodeTables() },
   "docs/errors.md": { errors: errorTables() },
 };
 

@@ -7,6 +7,8 @@ import type { Logger } from "../telemetry/logger.ts";
 /** The courier in the process of a gateway (DRYAPI_COURIER). */
 export interface CourierBeside {
   readonly start: (gateway: Pick<GatewayContext, "publicUrl">) => void;
+  /** Aborted by the options' signal, and when the courier failed: what runs beside it must end, too. */
+  readonly ending: AbortSignal;
   /** Resolves when it has ended, at once when it never ran. @throws what made it fail, so that the program's exit code tells */
   readonly ended: () => Promise<void>;
 }
@@ -15,18 +17,21 @@ export interface CourierBesideOptions {
   readonly log: Logger;
   /** Null: this process has no courier. */
   readonly metrics: CourierMetrics | null;
-  readonly stop: AbortController;
+  /** Ends the courier. */
+  readonly signal: AbortSignal;
 }
 
-/** `stop` ends the courier; one that fails ends whatever else waits for `stop`. */
-export function courierBeside(config: Config, { log, metrics, stop }: CourierBesideOptions): CourierBeside {
+export function courierBeside(config: Config, { log, metrics, signal }: CourierBesideOptions): CourierBeside {
+  const failed = new AbortController();
+  const ending = AbortSignal.any([signal, failed.signal]);
   let running = Promise.resolve();
   return {
+    ending,
     start: ({ publicUrl }) => {
       if (metrics === null) return;
-      running = runCourier(config, { log, metrics, publicUrl, signal: stop.signal }).catch((thrown: unknown) => {
+      running = runCourier(config, { log, metrics, publicUrl, signal: ending }).catch((thrown: unknown) => {
         log.fatal({ err: thrown }, "the courier failed");
-        stop.abort();
+        failed.abort();
         throw thrown;
       });
       // Whoever waits for its end hears of it.

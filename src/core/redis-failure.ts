@@ -89,6 +89,13 @@ const ROWS = [
     advice: "use Redis 6.2 or newer, with no command renamed",
   },
   {
+    kind: "no-redis",
+    matches: /Unknown RESP type|Protocol error, got/,
+    passing: false,
+    words: "what answers there does not speak Redis' protocol",
+    advice: "set host and port of REDIS_URL to a Redis (an HTTP server or a TLS port answers otherwise)",
+  },
+  {
     kind: "loading",
     matches: /LOADING/,
     passing: true,
@@ -143,6 +150,13 @@ const ROWS = [
     passing: true,
     words: "Redis takes no more connections",
     advice: "raise maxclients, or close other clients",
+  },
+  {
+    kind: "silent",
+    matches: /^SILENT$/,
+    passing: true,
+    words: "what is there accepts connections and says nothing: Redis is loading its data from disk, or it is frozen",
+    advice: "wait, and look at its process, its machine and what stands between",
   },
   {
     kind: "away",

@@ -1,5 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { sleep } from "../lib/backoff.ts";
+import { BoundedStack } from "../lib/bounded-stack.ts";
+import { endedWithin } from "../lib/within.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { DELIVERY_QUEUE } from "../queue/delivery-job.ts";
 import type { DeliveryQueue } from "../queue/open-delivery-queue.ts";
@@ -14,6 +16,10 @@ import { openCourier, type CourierOptions } from "./open-courier.ts";
 const ORPHANS_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 60_000;
 const DRAIN_MS = 5_000;
+/** For chores that were under way, and for connections. */
+const CLOSE_MS = 1_000;
+/** How long the whole end may take. */
+export const COURIER_END_MS: number = DRAIN_MS + 10_000;
 
 /**
  * The courier from start to end: delivers webhooks until the signal aborts. State lives in Redis alone; any number may run. A Redis that is
@@ -21,7 +27,7 @@ const DRAIN_MS = 5_000;
  */
 export async function runCourier(config: Config, options: CourierOptions): Promise<void> {
   const { log, metrics, signal, onRedis } = options;
-  await using stack = new AsyncDisposableStack();
+  await using stack = new BoundedStack({ ms: CLOSE_MS, onProblem: (err) => log.warn({ err }, "closing") });
   const parts = await openCourier(config, options, stack);
   if (parts === null) return;
   const { context, keys, blocking, health } = parts;
@@ -47,7 +53,7 @@ export async function runCourier(config: Config, options: CourierOptions): Promi
   await courier.run(signal);
   await courier.drain(DRAIN_MS);
   stop.abort(new AppError("CANCELLED", "the courier ends"));
-  await Promise.allSettled(chores);
+  await endedWithin(CLOSE_MS, Promise.allSettled(chores));
   log.info("courier ended");
 }
 

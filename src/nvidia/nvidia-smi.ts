@@ -11,12 +11,16 @@ export type NvidiaSmi = (args: readonly string[], onFailure?: (words: string) =>
 
 /** nvidia-smi as a child process: NVML without a native dependency. About 20 to 500 ms, off the event loop. */
 export const nvidiaSmi: NvidiaSmi = (args, onFailure) =>
-  new Promise((resolve) => {
+  new Promise<readonly (readonly string[])[] | null>((resolve) => {
     const limits = { timeout: TIMEOUT_MS, killSignal: "SIGKILL" } as const;
     execFile("nvidia-smi", [...args, "--format=csv,noheader,nounits"], limits, (error, stdout, stderr) => {
       if (error !== null) onFailure?.(failureOf(error, `${stdout} ${stderr}`));
       resolve(error === null ? parseCsv(stdout) : null);
     });
+    // Some failures to start it are thrown (a file in the PATH where a folder should be), most come as the error above.
+  }).catch((thrown: unknown) => {
+    onFailure?.(`nvidia-smi could not be started (${String(thrown)})`);
+    return null;
   });
 
 function failureOf(error: ExecFileException, output: string): string {

@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import { RedisError, redisFailure, type RedisFailure } from "../core/redis-failure.ts";
 import { sleep } from "../lib/backoff.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
@@ -83,13 +84,15 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
     admit: async ({ signal, onWait }) => {
       for (const until = performance.now() + patienceMs; !signal.aborted;) {
         try {
-          await prove();
+          await Promise.race([prove(), untilAborted(signal)]);
+          if (signal.aborted) return;
           last = { ok: true, detail: "a test write worked at the start" };
           return;
         } catch (thrown) {
+          if (signal.aborted) return;
           const error = asAppError(thrown);
           const failure = redisFailure(error);
-          if (failure?.kind === "away") return;
+          if (failure?.kind === "away" || failure?.kind === "silent") return;
           if (failure?.passing !== true || performance.now() >= until) throw error;
           onWait({ ok: false, detail: error.message });
         }
@@ -145,9 +148,9 @@ function explained(redis: Redis, trouble: Trouble | null, thrown: unknown): Erro
   const error = asAppError(thrown);
   if (redisFailure(error)?.kind !== "away") return error;
   if (trouble !== null) return new RedisError(WHAT, trouble.failure, trouble.error);
-  // Connected and never ready: ioredis waits for a server that is loading, and says nothing.
-  const loading = redis.status === "connect" ? redisFailure("LOADING") : null;
-  return loading === null ? error : new RedisError(WHAT, loading, error.cause);
+  // Connected and never ready: ioredis waits for a server that says it is loading, and for one that says nothing, and tells neither.
+  const waitsFor = redis.status === "connect" ? redisFailure(redis.stream.bytesRead > 0 ? "LOADING" : "SILENT") : null;
+  return waitsFor === null ? error : new RedisError(WHAT, waitsFor, error.cause);
 }
 
 /** Commands may wait for a connection longer than whoever asks for our health. */

@@ -1,10 +1,11 @@
 import { constants, type BigIntStats } from "node:fs";
-import { mkdir, open, readFile, realpath, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
+import { open, readFile, realpath, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { allDone } from "../lib/all-done.ts";
 import { isMissing } from "../lib/errno.ts";
+import { makeFolders } from "../lib/make-folders.ts";
 import { partialPath, syncDir } from "../lib/write-atomic.ts";
 import { AppError } from "../protocol/error.ts";
 import { checkRange } from "./byte-range.ts";
@@ -34,18 +35,23 @@ import type {
 
 const MAX_FOLDER_TRIES = 50;
 
-/** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID */
+/** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID | STORAGE_REJECTED */
 export async function openFileStore(url: URL): Promise<ObjectStore> {
   if (url.search !== "" || (url.host !== "" && url.host !== "localhost")) {
     throw new AppError("CONFIG_INVALID", `object store URL ${url.href}: expected file:///absolute/folder and nothing else`);
   }
   const path = fileURLToPath(url);
   try {
-    await mkdir(path, { recursive: true });
+    await makeFolders(path);
     return new FileStore(await realpath(path));
   } catch (cause) {
     const why = (await whyNotMade(path)) ?? String(cause);
-    throw new AppError("CONFIG_INVALID", `object store folder ${path} cannot be used: ${why}`, { cause });
+    // Not the setting alone: the disk may not be mounted yet, or its permissions may be wrong.
+    throw new AppError(
+      "STORAGE_REJECTED",
+      `object store folder ${path} cannot be used: ${why}; give this user a folder that it may write there, or set DRYAPI_STORE to another`,
+      { cause },
+    );
   }
 }
 

@@ -14,6 +14,7 @@ import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { openObjectStore } from "../storage/object-store.ts";
+import { openStoreHealth, type StoreHealth } from "../storage/store-health.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { openSpool } from "./spool/spool.ts";
@@ -26,6 +27,7 @@ export interface OpenedContext {
   readonly keys: Keys;
   readonly blocking: SharedState["redis"];
   readonly health: SharedState["health"];
+  readonly storeHealth: StoreHealth;
 }
 
 /** What a model lacks that nobody asked for is no news. */
@@ -59,6 +61,7 @@ export async function openContext(options: {
     }),
   );
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
+  const storeHealth = openStoreHealth({ store });
   const onError = (err: Error, role: string): void => log.debug({ err, role }, "Redis connection");
   const state = openState({ settings: config, role: "worker", stack, onError });
   const { redis, keys, connect, health, queues, requests, emitter, registry, runTimes } = state;
@@ -68,8 +71,10 @@ export async function openContext(options: {
     onFailure: ({ key, error, attempt, retryInMs }) => {
       metrics.uploadRetries.inc({ code: error.code });
       log.warn({ key, err: error, attempt, retryInMs }, "upload failed; tried again");
+      storeHealth.doubt();
     },
     onUploaded: ({ sizeBytes, seconds }) => {
+      storeHealth.proven();
       metrics.uploadBytes.inc(sizeBytes);
       metrics.uploadSeconds.observe(seconds);
     },
@@ -98,5 +103,5 @@ export async function openContext(options: {
     ),
     ...(runnerEntry !== undefined && { runnerEntry }),
   };
-  return { context, keys, blocking: connect("blocking"), health };
+  return { context, keys, blocking: connect("blocking"), health, storeHealth };
 }

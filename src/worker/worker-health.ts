@@ -13,13 +13,21 @@ export function liveness(daemon: Daemon, now: number = steadyNow()): HealthRepor
   return report({ loop: { ok: silentMs < LOOP_SILENCE_MS, detail: `last event ${silentMs} ms ago` } });
 }
 
-/** Able to take work now. `redis`: whether a write to it works, which claims need. */
-export function readiness(daemon: Daemon, redis: HealthCheck, now: number = steadyNow()): HealthReport {
+/** The answer until the start is over. */
+export const STARTING: HealthReport = { ok: false, checks: { start: { ok: false, detail: "the worker is starting" } } };
+
+/** Able to take work now. `redis` and `store`: whether writes to them work, which claims and results need. */
+export function readiness(
+  daemon: Daemon,
+  { redis, store }: { readonly redis: HealthCheck; readonly store: HealthCheck },
+  now: number = steadyNow(),
+): HealthReport {
   const { paused } = daemon.loop.state;
   const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis,
+    store: { ok: store.ok, ...(store.detail !== undefined && { detail: store.detail }) },
     models: models(daemon),
     devices: daemon.care.report(),
     runners: {
@@ -30,7 +38,7 @@ export function readiness(daemon: Daemon, redis: HealthCheck, now: number = stea
           : `no device operation for a minute: ${stale.map(({ id }) => id).join(", ")}`,
     },
     claims: {
-      ok: paused.filter((reason) => reason !== "redis").length === 0,
+      ok: paused.filter((reason) => reason !== "redis" && reason !== "store").length === 0,
       ...(paused.length > 0 && { detail: `paused: ${paused.join(", ")}` }),
     },
   });

@@ -82,10 +82,10 @@ describe("a worker that cannot start", () => {
       /REDIS_URL is "http:\/\/user:\[redacted\]@host", expected /,
     ));
 
-  test("a store that cannot be written: exit 2, names the folder", async () => {
+  test("a store that cannot be written: exit 3, names the folder", async () => {
     await writeFile(join(dir, "a-file"), "no folder");
     const folder = join(dir, "a-file/objects");
-    await refuses({ DRYAPI_STORE: pathToFileURL(folder).href }, 2, new RegExp(`object store folder ${folder} cannot be used: .*ENOTDIR`));
+    await refuses({ DRYAPI_STORE: pathToFileURL(folder).href }, 3, new RegExp(`object store folder ${folder} cannot be used: .*ENOTDIR`));
   });
 
   test("a spool that cannot be written: exit 2, names the folder", async () => {

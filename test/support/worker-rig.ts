@@ -209,7 +209,7 @@ export class WorkerRig implements AsyncDisposable {
       return { worker, host: "h", pid: 1, models: ["fake"], devices: [], draining: false, at: 1 };
     };
     const registry: Registry = {
-      announce: async () => undefined,
+      announce: async () => null,
       withdraw: async () => undefined,
       list: async () => ["me", ...this.others].map(announced),
     };

@@ -1,7 +1,8 @@
 import { constants } from "node:fs";
-import { access, mkdir, statfs } from "node:fs/promises";
+import { access, statfs } from "node:fs/promises";
 import { unknownSettings, type Config } from "../../config/config.ts";
 import { findProgram, pathFolders } from "../../lib/find-program.ts";
+import { makeFolders } from "../../lib/make-folders.ts";
 import { formatBytes } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
@@ -92,7 +93,7 @@ export async function checkDisk(
 
 async function checkFolder(check: string, dir: string): Promise<Finding> {
   try {
-    await mkdir(dir, { recursive: true });
+    await makeFolders(dir);
   } catch (thrown) {
     return fail(check, `${dir} cannot be made: ${String(thrown)}`, "make it, owned by the user that runs dryapi");
   }

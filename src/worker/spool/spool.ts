@@ -2,6 +2,7 @@ import { mkdir, readdir, rm, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { allDone } from "../../lib/all-done.ts";
 import { isNoSpace } from "../../lib/errno.ts";
+import { makeFolders } from "../../lib/make-folders.ts";
 import { AppError } from "../../protocol/error.ts";
 import { REQUEST_ID } from "../../protocol/job.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
@@ -64,7 +65,7 @@ const CLAIM_DIR = /^[1-9][0-9]{0,9}$/;
 /** Creates and locks the folder. @throws AppError CONFIG_INVALID (locked, not writable) | SPOOL_FULL */
 export async function openSpool(dir: string, options: SpoolOptions): Promise<Spool> {
   try {
-    await mkdir(dir, { recursive: true });
+    await makeFolders(dir);
     return new Spool(dir, options, await lockSpool(dir));
   } catch (thrown) {
     if (thrown instanceof AppError) throw thrown;
