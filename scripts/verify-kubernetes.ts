@@ -122,7 +122,7 @@ async function verifyMaintenance(node: string): Promise<void> {
   await label("true");
   await until("the worker's end", async () => (await here()).some(({ metadata }) => metadata.deletionGracePeriodSeconds === 300));
   await settled("the fleet without the node", hosts - 1);
-  assert.deepEqual(await here(), []);
+  await until("the end of the drain", async () => (await here()).length === 0);
   await label(null);
   await settled("the fleet with the node again", hosts);
   assert.equal((await here()).length, 1);
@@ -154,7 +154,7 @@ async function settled(what: string, wanted: number): Promise<{ readonly least: 
 }
 
 async function until(what: string, reached: () => Promise<boolean>): Promise<void> {
-  for (const end = performance.now() + PATIENCE_MS; !(await reached()); await wait(500)) {
+  for (const end = performance.now() + PATIENCE_MS; !(await reached()); void (await wait(500))) {
     if (performance.now() > end)
       throw new Error(`${what} did not come within ${PATIENCE_MS / 1_000} s: ${JSON.stringify((await workers()).status)}`);
   }

@@ -87,7 +87,7 @@ export async function startControlPlane(): Promise<ControlPlane> {
     }
   };
   try {
-    for (const until = performance.now() + 120_000; ; await wait(250)) {
+    for (const until = performance.now() + 120_000; ; void (await wait(250))) {
       const ready = await send(agent, { method: "GET", url: `${server}/readyz`, body: undefined }).catch(() => null);
       if (ready?.status === 200) break;
       if (performance.now() > until) throw new Error(`the API server did not start; see ${folder}/kube-apiserver.log`);
@@ -119,20 +119,26 @@ function send<T>(
   { method, url, body }: { readonly method: string; readonly url: string; readonly body: unknown },
 ): Promise<Answer<T>> {
   const patch = Array.isArray(body) ? "application/json-patch+json" : "application/strategic-merge-patch+json";
-  const headers = { authorization: `Bearer ${TOKEN}`, "content-type": method === "PATCH" ? patch : "application/json" };
+  const text = body === undefined ? "" : JSON.stringify(body);
+  const headers = {
+    authorization: `Bearer ${TOKEN}`,
+    "content-type": method === "PATCH" ? patch : "application/json",
+    // By itself Node frames no body of a DELETE.
+    "content-length": Buffer.byteLength(text),
+  };
   return new Promise((resolve, reject) => {
     const outgoing = request(url, { method, agent, headers }, (response) => {
       const chunks: Buffer[] = [];
       response.on("data", (chunk: Buffer) => chunks.push(chunk));
       response.on("error", reject);
       response.on("end", () => {
-        const text = Buffer.concat(chunks).toString("utf8");
+        const answer = Buffer.concat(chunks).toString("utf8");
         const isJson = response.headers["content-type"]?.includes("json") === true;
-        resolve({ status: response.statusCode ?? 0, body: (isJson ? JSON.parse(text) : text) as T });
+        resolve({ status: response.statusCode ?? 0, body: (isJson ? JSON.parse(answer) : answer) as T });
       });
     });
     outgoing.on("error", reject);
-    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+    outgoing.end(text);
   });
 }
 

@@ -53,9 +53,10 @@ async function run(plane: ControlPlane, { namespace, drainMs, startMs, brokenTag
       if (dying) {
         if (ready.has(uid) && (await tell(name, "False", {}))) ready.delete(uid);
         if (after >= drainMs) await plane.call("DELETE", `${pods}/${name}`, { gracePeriodSeconds: 0 });
-      } else if (!ready.has(uid) && after >= startMs && !spec.containers.some(({ image }) => image.endsWith(brokenTag))) {
-        if (await tell(name, "True", { phase: "Running" })) ready.add(uid);
+        continue;
       }
+      const starts = !ready.has(uid) && after >= startMs && !spec.containers.some(({ image }) => image.endsWith(brokenTag));
+      if (starts && (await tell(name, "True", { phase: "Running" }))) ready.add(uid);
     }
     await wait(300, undefined, { signal }).catch(() => undefined);
   }
