@@ -117,7 +117,7 @@ export const METRIC_TABLE = {
     WORKER,
     "dryapi_device_quarantined",
     { device: "any" },
-    "1 while a device is taken out of service after faults of different jobs.",
+    "1 while a device is out of service: not proved yet, a proof, ping or load failed, or different jobs met faults on it.",
   ),
   lockLosses: counter(WORKER, "dryapi_lock_losses_total", { model: "model" }, "Claims whose lock was lost to another worker or to expiry."),
   jobRetries: counter(

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { packageVersion } from "../../src/config/package-info.ts";
 import { pageCommands, packPackage, UnitHost } from "./unit-host.ts";
 
 /** The Debian release to prove it on: bookworm has systemd 252, trixie 257. */
 const SUITE = process.env["UNITS_SUITE"] ?? "bookworm";
+/** As docs/systemd.md says. */
+const INSTALLED = `/opt/dryapi-${packageVersion()}`;
 const NODE_PACKAGE = `node-linux-${process.arch}`;
 const PAIR = ["dryapi-worker", "dryapi-gateway"] as const;
 
@@ -15,7 +18,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   before(async () => {
     const archive = await packPackage();
     host = await UnitHost.boot(SUITE);
-    await host.put(archive, "dryapi-worker-0.1.0.tgz");
+    await host.put(archive, `dryapi-worker-${packageVersion()}.tgz`);
   });
   after(() => host[Symbol.asyncDispose]());
 
@@ -174,14 +177,14 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   });
 
   test("without Node 24 anywhere the log says where it was looked for; a drop-in with its PATH mends it", async () => {
-    await host.sh(`systemctl stop dryapi-worker; mv /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE} /opt/hidden-node`);
+    await host.sh(`systemctl stop dryapi-worker; mv ${INSTALLED}/node_modules/${NODE_PACKAGE} /opt/hidden-node`);
     await assert.rejects(host.sh("systemctl start dryapi-worker"), "systemctl start tells that it failed, at once");
     assert.match(await host.journal("dryapi-worker"), /no Node 24 or newer: \/usr\/bin\/node is v\d+\.\S+; looked in PATH=/);
     await host.edit("dryapi-worker", "Environment=PATH=/opt/hidden-node/bin:/usr/bin:/bin");
     await host.until("the worker has come up by itself", async () => isActive("dryapi-worker"));
     await host.edit("dryapi-worker");
     await host.sh(
-      `systemctl stop dryapi-worker; mv /opt/hidden-node /opt/dryapi-0.1.0/node_modules/${NODE_PACKAGE}; systemctl start dryapi-worker`,
+      `systemctl stop dryapi-worker; mv /opt/hidden-node ${INSTALLED}/node_modules/${NODE_PACKAGE}; systemctl start dryapi-worker`,
     );
   });
 
@@ -241,7 +244,7 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   });
 
   test("an upgrade is a link: what runs stays in its version until it is restarted", async () => {
-    await host.sh("cp -a /opt/dryapi-0.1.0 /opt/dryapi-0.1.1; ln -sfnT /opt/dryapi-0.1.1/node_modules/dryapi-worker /opt/dryapi-worker");
+    await host.sh(`cp -a ${INSTALLED} /opt/dryapi-next; ln -sfnT /opt/dryapi-next/node_modules/dryapi-worker /opt/dryapi-worker`);
     const runs = async (): Promise<string> => host.sh(`tr '\\0' ' ' </proc/${await pidOf("dryapi-worker")}/cmdline`);
     assert.match(await runs(), /\/opt\/dryapi-0\.1\.0\//);
     assert.match(await host.client("picture", key), /"status":"done"/);
