@@ -154,9 +154,11 @@ async function settled(what: string, wanted: number): Promise<{ readonly least: 
 }
 
 async function until(what: string, reached: () => Promise<boolean>): Promise<void> {
-  for (const end = performance.now() + PATIENCE_MS; !(await reached()); void (await wait(500))) {
+  const end = performance.now() + PATIENCE_MS;
+  while (!(await reached())) {
     if (performance.now() > end)
       throw new Error(`${what} did not come within ${PATIENCE_MS / 1_000} s: ${JSON.stringify((await workers()).status)}`);
+    await wait(500);
   }
 }
 

@@ -87,10 +87,10 @@ export async function startControlPlane(): Promise<ControlPlane> {
     }
   };
   try {
-    for (const until = performance.now() + 120_000; ; void (await wait(250))) {
-      const ready = await send(agent, { method: "GET", url: `${server}/readyz`, body: undefined }).catch(() => null);
-      if (ready?.status === 200) break;
+    const until = performance.now() + 120_000;
+    while ((await send(agent, { method: "GET", url: `${server}/readyz`, body: undefined }).catch(() => null))?.status !== 200) {
       if (performance.now() > until) throw new Error(`the API server did not start; see ${folder}/kube-apiserver.log`);
+      await wait(250);
     }
   } catch (thrown) {
     await end(children);
