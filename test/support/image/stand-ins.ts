@@ -20,6 +20,13 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   npm: `
 case "$1" in
   ci) for file in package.json package-lock.json .npmrc; do [ -f "$file" ] || { echo "npm ci: no $file in $PWD" >&2; exit 1; }; done
+      # As npm does: the project's own scripts run unless they are told not to.
+      case " $* " in *" --ignore-scripts "*) ;; *)
+        for script in preinstall install postinstall prepare; do
+          command=$(node -p "require('./package.json').scripts?.$script ?? ''")
+          [ -z "$command" ] || sh -c "$command" || exit 1
+        done ;;
+      esac
       [ -d node_modules ] ;;
   *) exec node ${NPM}/bin/npm-cli.js "$@" ;;
 esac`,
