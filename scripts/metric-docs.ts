@@ -56,7 +56,7 @@ async function prometheusRule(): Promise<string> {
   const rules = await readFile(join(import.meta.dirname, "..", "deploy", "prometheus", "alerts.yaml"), "utf8");
   const groups = rules.slice(rules.indexOf("\ngroups:") + 1).trimEnd();
   return [
-    "# Made from alerts.yaml by `node scripts/make-docs.ts`: change it there. For the Prometheus operator.",
+    "# Made from alerts.yaml by `make-docs`: change it there. For the Prometheus operator.",
     "apiVersion: monitoring.coreos.com/v1",
     "kind: PrometheusRule",
     "metadata:",

@@ -98,7 +98,8 @@ test("gateways read the manifests that a ConfigMap brings, as the kubelet lays t
   for (const slug of await readdir(join(mounted, "..data"))) await symlink(`..data/${slug}`, join(mounted, slug));
 
   const { models, invalid, notes } = await scanModels({ modelDirs: [mounted], shippedDir: join(folder.path, "manifests") });
-  assert.deepEqual([invalid, notes], [[], []]);
+  // The folder that stands in for the package's has none, and that is told, too.
+  assert.deepEqual([invalid, notes.filter((note) => note.includes(mounted))], [[], []]);
   const slugs = (await readdir(MODELS, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => name);
   assert.deepEqual([...models.keys()].toSorted(), slugs.toSorted());
 });

@@ -85,7 +85,7 @@ describe("every unit with its env file, in what the unit makes of the file syste
   test("a store where the unit may not write is told as that, at once", () => {
     for (const [name, run] of Object.entries(report.elsewhere)) {
       assert.equal(run.ready, null, name);
-      assert.equal(run.exitCode, 2, run.output);
+      assert.equal(run.exitCode, 3, run.output);
       assert.match(
         run.output,
         /object store folder \/var\/lib\/elsewhere\/objects cannot be used: .* \/var\/lib; make it .*StateDirectory/,

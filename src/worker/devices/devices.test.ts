@@ -91,7 +91,7 @@ describe("auto beside a GPU that it cannot use", () => {
     assert.equal(notes.length, 1);
     assert.match(
       notes[0] ?? "",
-      /^warn device auto is cpu although there is a GPU: .*run scripts\/fetch-cuda\.sh.*or set DRYAPI_DEVICE=cpu/,
+      /^warn device auto is cpu although there is a GPU: .*run `dryapi fetch-cuda`.*or set DRYAPI_DEVICE=cpu/,
     );
   });
 
@@ -126,7 +126,7 @@ describe("GPUs that are named", () => {
 
   it("are asked for: without any GPU, driver or library auto is no way out", async () => {
     await refused(named([0, 1], { gpus: null }), /DRYAPI_DEVICES=0,1 asks for GPUs, but nvidia-smi is missing/);
-    await refused(named([0], { files: [] }), /DRYAPI_DEVICES=0 asks for GPUs, but .*run scripts\/fetch-cuda\.sh/);
+    await refused(named([0], { files: [] }), /DRYAPI_DEVICES=0 asks for GPUs, but .*run `dryapi fetch-cuda`/);
   });
 
   it("must all be there: the missing ones and those that exist are named", async () => {
