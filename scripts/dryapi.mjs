@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
- * The `dryapi` command on whatever Node >= 20 started it. Node 24 runs the program in this process; an older one starts the Node 24 that
- * came as an npm package and is transparent from there: same stdio, signals passed on, same exit code or death by signal.
+ * The `dryapi` command on whatever Node >= 20 started it. Node 24 runs the program in this process. An older one becomes the Node 24 that
+ * came as an npm package; where it cannot (before 22.15) it starts that as a child and is transparent from there: same stdio, signals passed
+ * on, same exit code or death by signal.
  */
 import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync } from "node:fs";
@@ -45,15 +46,19 @@ function findNode() {
 
 /** @param {string} node @param {string} script */
 function runWith(node, script) {
+  const command = [node, script, ...process.argv.slice(2)];
+  if (typeof process.execve === "function" && process.platform !== "win32") {
+    process.execve(node, command);
+    return;
+  }
   // With setpriv the program also gets SIGTERM when this process is killed with -9: it never runs on without the one that started it.
   const setpriv = (process.env.PATH ?? "")
     .split(delimiter)
     .map((dir) => join(dir, "setpriv"))
     .find(isExecutable);
-  const command = [node, script, ...process.argv.slice(2)];
   const [file = node, ...args] =
     process.platform === "linux" && setpriv !== undefined ? [setpriv, "--pdeathsig", "TERM", ...command] : command;
-  const child = spawn(file, args, { stdio: "inherit" });
+  const child = spawn(file, args, { stdio: "inherit", env: watchedEnvironment() });
   // A terminal sends Ctrl-C to the child as well: the program counts signals that come within a moment of each other as one.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR2"]) process.on(signal, () => child.kill(signal));
   child.once("error", (error) => fail(`dryapi: cannot start ${file}: ${error.message}`));
@@ -65,6 +70,12 @@ function runWith(node, script) {
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   });
+}
+
+/** systemd's watchdog names this process, and the child is the one that can tell how it is: without the name it is meant. */
+function watchedEnvironment() {
+  const { WATCHDOG_PID: watched, ...others } = process.env;
+  return watched === String(process.pid) ? others : process.env;
 }
 
 /** @param {string} path */

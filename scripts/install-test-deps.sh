@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside npm's packages: redis-server and OpenStack Swift (the S3 server), ffmpeg and espeak-ng, chromium to look at
-# the console, prometheus (with promtool) for alerts and dashboards, systemd-nspawn and debootstrap for units and image,
+# the console, prometheus (with promtool) for alerts and dashboards, nginx as a proxy, systemd-nspawn and debootstrap for units and image,
 # the Python clients of test/clients/requirements.txt in a virtual environment of their own, and
 # the maker of TypeScript clients in a folder of its own, and kubectl, which renders the Kubernetes manifests.
 # Does nothing where they are present; Debian packages need root or sudo. Prints one line for each, exits 1 with one sentence when it cannot.
@@ -77,7 +77,7 @@ kubectl_program() {
 }
 
 packages=(redis-server chromium curl ffmpeg espeak-ng python3-venv memcached swift swift-proxy swift-account swift-container swift-object
-  prometheus systemd-container debootstrap)
+  prometheus systemd-container debootstrap nginx-light iproute2)
 missing=()
 for package in "${packages[@]}"; do
   [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing+=("$package")

@@ -1,14 +1,17 @@
 /**
- * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, the codes of docs/errors.md) from the code's own tables.
+ * Writes the generated parts of the documents (docs/settings.md, docs/metrics.md, docs/exit-codes.md, the codes of docs/errors.md, README's
+ * models) from the code's own tables, and what is made for Prometheus' operator and for Grafana.
  * With --check it writes nothing and fails when they are out of date.
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
-import { METRIC_TABLE, type MetricRow } from "../src/telemetry/metric-table.ts";
+import { parseManifest } from "../src/protocol/manifest.ts";
+import { METRIC_FILES, metricsTable, seriesTable } from "./metric-docs.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -27,14 +30,6 @@ function settingsTable(): string {
     .join("\n\n");
 }
 
-function metricsTable(): string {
-  const lines = Object.values(METRIC_TABLE).map(
-    ({ name, kind, labels, help }: MetricRow) =>
-      `| \`${name}\` | ${kind} | ${labels.map((label) => `\`${label}\``).join(" ")} | ${cell(help)} |`,
-  );
-  return ["| metric | kind | labels | meaning |", "|---|---|---|---|", ...lines].join("\n");
-}
-
 /** One table for each coarse code, in the order of the code's own table. */
 function errorTables(): string {
   const rows: readonly (readonly [string, ErrorRow])[] = Object.entries(ERROR_TABLE);
@@ -47,6 +42,45 @@ function errorTables(): string {
       return [`**\`${apiCode}\`**`, "", "| `error_reason` | means | retryable | what to do |", "|---|---|---|---|", ...lines].join("\n");
     })
     .join("\n\n");
+}
+
+const GB = 1e9;
+const gigabytes = (bytes: number | undefined): string => (bytes === undefined ? "no" : `${(bytes / GB).toFixed(1)} GB`);
+/** Sizes that cards are sold in, GB. A part of the memory is the driver's and the reserve. */
+const CARDS_GB: readonly number[] = [8, 12, 16, 24, 32, 48, 80];
+
+/** What comes with the package and is no test model: what it is for, and what a card needs. */
+async function modelsTable(): Promise<string> {
+  const folders = (await readdir(join(ROOT, "models"), { withFileTypes: true })).filter((entry) => entry.isDirectory());
+  const paths = folders.map(({ name }) => join(ROOT, "models", name, "model.json"));
+  const manifests = await Promise.all(paths.map(async (path) => parseManifest(JSON.parse(await readFile(path, "utf8")), path)));
+  const lines = manifests
+    .filter(({ status }) => status !== "test_model")
+    .map(({ slug, tasks, memoryBytes, license }) => {
+      const uses = license.commercial ? license.id : `${license.id} (not for commercial use)`;
+      const cpu = memoryBytes.cpu === undefined ? "no" : gigabytes(memoryBytes.cpu);
+      const all = tasks.map((task) => `\`${task}\``).join(" ");
+      return `| \`${slug}\` | ${all} | ${gigabytes(memoryBytes.cuda)} | ${cardFor(memoryBytes.cuda)} | ${cpu} | ${uses} |`;
+    });
+  return ["| model | tasks | GPU memory | smallest card | on the CPU | licence |", "|---|---|---|---|---|---|", ...lines].join("\n");
+}
+
+function cardFor(bytes: number | undefined): string {
+  const card = bytes === undefined ? undefined : CARDS_GB.find((size) => size * GB >= bytes + GB);
+  return card === undefined ? "none" : `${card} GB`;
+}
+
+function exitCodeTables(): string {
+  const table = (head: string, rows: readonly (readonly (string | number)[])[]): string =>
+    [head, head.replaceAll(/[^|]+/g, "---"), ...rows.map((row) => `| ${row.join(" | ")} |`)].join("\n");
+  const services = EXIT_CODES.flatMap(({ code, service, restart }) => (service === null ? [] : [[code, cell(service), cell(restart)]]));
+  const commands = EXIT_CODES.flatMap(({ code, command }) => (command === null ? [] : [[code, cell(command)]]));
+  return [
+    "**`dryapi worker`, `gateway`, `courier`, `up`**",
+    table("| code | means | restart it? |", services),
+    "**All other commands**",
+    table("| code | means |", commands),
+  ].join("\n\n");
 }
 
 function cell(text: string): string {
@@ -63,17 +97,29 @@ function fill(path: string, document: string, [name, content]: readonly [string,
   return `${document.slice(0, from + begin.length)}\n\n${content}\n\n${document.slice(to)}`;
 }
 
+/** By document: what it becomes. */
+function filled(): Readonly<Record<string, (before: string) => string>> {
+  return Object.fromEntries(
+    Object.entries(SECTIONS).map(([name, sections]) => [
+      name,
+      (before: string) => Object.entries(sections).reduce((document, section) => fill(name, document, section), before),
+    ]),
+  );
+}
+
 /** By document: its sections. */
 const SECTIONS: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  "README.md": { models: await modelsTable() },
   "docs/settings.md": { settings: settingsTable() },
-  "docs/metrics.md": { metrics: metricsTable() },
+  "docs/metrics.md": { metrics: metricsTable(), series: seriesTable() },
+  "docs/exit-codes.md": { "exit codes": exitCodeTables() },
   "docs/errors.md": { errors: errorTables() },
 };
 
-for (const [name, sections] of Object.entries(SECTIONS)) {
+for (const [name, make] of Object.entries({ ...filled(), ...METRIC_FILES })) {
   const path = join(ROOT, name);
-  const before = await readFile(path, "utf8");
-  const after = Object.entries(sections).reduce((document, section) => fill(path, document, section), before);
+  const before = await readFile(path, "utf8").catch(() => "");
+  const after = await make(before);
   if (before === after) continue;
   if (process.argv.includes("--check")) {
     process.stderr.write(`${path} is out of date; run node scripts/make-docs.ts\n`);

@@ -1,4 +1,8 @@
 #!/usr/bin/env node
-import { main } from "./cli/main.ts";
+import { leave } from "./cli/leave.ts";
+import { processSignals } from "./cli/process-signals.ts";
 
-process.exitCode = await main(process.argv.slice(2));
+// Before anything else is loaded: signals work from the first moment on.
+processSignals();
+const { main } = await import("./cli/main.ts");
+await leave(await main(process.argv.slice(2)));

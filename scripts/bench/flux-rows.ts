@@ -107,6 +107,6 @@ async function previewCost(system: TestSystem): Promise<readonly [number, number
 
 async function eventLoopP99Ms(worker: WorkerProcess): Promise<number> {
   const text = await (await fetch(`${worker.admin}/metrics`)).text();
-  const found = /dryapi_event_loop_delay_seconds\{quantile="0\.99"\} ([\d.e-]+)/.exec(text);
+  const found = /dryapi_event_loop_delay_seconds\{at="p99"\} ([\d.e-]+)/.exec(text);
   return Number(found?.[1] ?? NaN) * 1_000;
 }

@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { endRows } from "./end-rows.ts";
 import { fluxRows } from "./flux-rows.ts";
 import { gatewayRows } from "./gateway-rows.ts";
+import { idleRows } from "./idle-rows.ts";
 import { latencyRows } from "./latency-rows.ts";
 import { memoryRows } from "./memory-rows.ts";
 import { queueRows } from "./queue-rows.ts";
@@ -19,6 +20,7 @@ import { webhookRows } from "./webhook-rows.ts";
 const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
 
 const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
+  idle: idleRows,
   latency: latencyRows,
   queue: queueRows,
   flux: fluxRows,

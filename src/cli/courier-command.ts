@@ -1,53 +1,62 @@
-import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
-import { packageVersion } from "../config/package-info.ts";
-import { runCourier } from "../courier/main.ts";
+import { COURIER_END_MS, runCourier } from "../courier/main.ts";
+import { BoundedStack } from "../lib/bounded-stack.ts";
 import { AppError } from "../protocol/error.ts";
 import { startAdminServer, type HealthReport } from "../telemetry/admin-server.ts";
-import { createLogger } from "../telemetry/logger.ts";
-import { createMetrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
+import { EXIT } from "./exit-codes.ts";
+import { openMetrics } from "./open-metrics.ts";
+import { runService, type Service } from "./run-service.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
+const CLOSE_MS = 1_000;
+
 /** `dryapi courier`: delivers webhooks until it is signalled. Logs go to stdout. */
 export async function runCourierCommand(env: Env): Promise<number> {
-  const config = readConfig(env);
-  const { publicUrl } = config;
+  return runService(
+    {
+      env,
+      logger: ({ logFormat: format, workerName }) => ({ format, base: { courier: workerName } }),
+      endMs: () => COURIER_END_MS,
+    },
+    courierAlone,
+  );
+}
+
+async function courierAlone({ config, log, signals, unit, ready }: Service): Promise<number> {
+  const { publicUrl, adminHost: host, adminPort: port } = config;
   if (publicUrl === null) {
     throw new AppError(
       "CONFIG_INVALID",
       "DRYAPI_PUBLIC_URL is unset: set it to how clients reach the gateway; result links in webhooks begin with it",
     );
   }
-  const log = createLogger({
-    level: config.logLevel,
-    format: config.logFormat,
-    base: { courier: config.workerName },
-    secrets: secretValues(env),
-  });
-  for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
-  const stop = new AbortController();
-  const onSignal = (): void => stop.abort(new AppError("CANCELLED", "signalled"));
-  process.once("SIGTERM", onSignal);
-  process.once("SIGINT", onSignal);
-  using metrics = createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") });
+  await using stack = new BoundedStack({ ms: CLOSE_MS, onProblem: (err) => log.warn({ err }, "closing") });
+  unit.starting("opening store and Redis");
+  const metrics = stack.use(openMetrics(config, log, ["courier"]));
   let check: () => Promise<HealthReport> = async () => ({ ok: false, checks: { redis: { ok: false, detail: "not reached yet" } } });
-  await using admin = await startAdminServer({
-    host: config.adminHost,
-    port: config.adminPort,
-    metrics,
-    health: () => ({ ok: true, checks: {} }),
-    ready: () => check(),
-    onError: (err) => log.warn({ err }, "admin listener"),
-  });
+  const admin = stack.use(
+    await startAdminServer({
+      host,
+      port,
+      metrics,
+      health: () => ({ ok: true, checks: {} }),
+      ready: () => check(),
+      onError: (err) => log.warn({ err }, "admin listener"),
+    }),
+  );
   log.info({ admin: admin.url }, "metrics and health");
   await runCourier(config, {
     log,
     metrics,
-    signal: stop.signal,
+    signal: signals.first,
     publicUrl: () => publicUrl.replace(/\/+$/, ""),
     onRedis: tellRedis(log),
-    onReady: (ready) => (check = ready),
+    onReady: (readiness) => {
+      ready();
+      check = readiness;
+      void unit.ready("delivering webhooks");
+    },
   });
-  return 0;
+  return EXIT.ok;
 }

@@ -1,6 +1,8 @@
 import { readConfig, secretValues, type Config } from "../config/config.ts";
+import { redisFailure } from "../core/redis-failure.ts";
 import { createRedactor } from "../protocol/redact.ts";
 import { asAppError } from "../protocol/error.ts";
+import { openHelperPrograms } from "../models/helper-programs.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
 import { checkDevices } from "./doctor/check-devices.ts";
@@ -46,7 +48,7 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   add(await checkRedis(config));
   add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));
   add(await checkLifecycle(() => openStore(config), config.retentionMs, AbortSignal.timeout(STORE_TIMEOUT_MS)));
-  const models = await openConfiguredModels(config);
+  const models = await openConfiguredModels(config, { missingPrograms: openHelperPrograms({ env, ffmpegDir: config.ffmpegDir }) });
   add(checkModels(models, config));
   add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));
   const count = (level: Finding["level"]): number => findings.filter((finding) => finding.level === level).length;
@@ -66,8 +68,16 @@ async function checkRedis(config: Config): Promise<readonly Finding[]> {
   try {
     return checkRedisFacts(await readRedisFacts(redisUrl, config.namespace));
   } catch (thrown) {
-    return [fail("redis", asAppError(thrown).message, "start redis-server, or check host, port, password and TLS (rediss:) of REDIS_URL")];
+    return [unreachable(thrown)];
   }
+}
+
+/** Its advice stands on a line of its own. */
+function unreachable(thrown: unknown): Finding {
+  const { message } = asAppError(thrown);
+  const advice = redisFailure(thrown)?.advice;
+  if (advice === undefined) return fail("redis", message, "start redis-server, or check REDIS_URL");
+  return fail("redis", message.replace(`; ${advice}`, ""), advice);
 }
 
 /** The smallest usable model with native code: its runner proves the device. */

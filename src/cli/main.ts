@@ -3,6 +3,7 @@ import { asAppError } from "../protocol/error.ts";
 import { createRedactor } from "../protocol/redact.ts";
 import { secretValues } from "../config/config.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
+import { processSignals } from "./process-signals.ts";
 import { createProgram } from "./program.ts";
 import { processTerminal, type Terminal } from "./terminal.ts";
 
@@ -16,6 +17,8 @@ export async function main(argv: readonly string[], env: Env = process.env, term
     await program.parseAsync(argv, { from: "user" });
     return exitCode;
   } catch (thrown) {
+    // A command that a signal has ended says so by its exit code, whatever else came of it.
+    if (asAppError(thrown).code === "CANCELLED" && processSignals().exitCode !== 0) return processSignals().exitCode;
     // Commander has printed its message; --help and --version end this way too.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT.ok : EXIT.usage;
     terminal.err(createRedactor(secretValues(env))(describeError(thrown)));

@@ -1,25 +1,36 @@
-import type { Config } from "../config/config.ts";
+import { readConfig, type Config } from "../config/config.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
-import { modelFiles } from "../models/model-files.ts";
-import { openModels, type Models } from "../models/open-models.ts";
-import type { ModelEntry } from "../models/scan-models.ts";
-import { AppError } from "../protocol/error.ts";
+import { isAskedFor } from "../models/asked-for.ts";
+import { openHelperPrograms } from "../models/helper-programs.ts";
+import { openModels, type Models, type ModelsOptions, type VerifyReport } from "../models/open-models.ts";
+import { isAbsent } from "../models/scan-models.ts";
+import { AppError, asAppError } from "../protocol/error.ts";
+import type { DeviceKind } from "../protocol/manifest.ts";
 import { manifestJsonSchema } from "../protocol/manifest-json-schema.ts";
 import { EXIT } from "./exit-codes.ts";
 import { formatBytes, formatTable, type Terminal } from "./terminal.ts";
+import { firstDevice, placeModel, printPlacement } from "./verify-placement.ts";
 
-export async function openConfiguredModels(config: Config, onNote?: (note: string) => void): Promise<Models> {
+type Env = Readonly<Record<string, string | undefined>>;
+
+export async function openConfiguredModels(
+  config: Config,
+  options: Pick<ModelsOptions, "onNote" | "missingPrograms"> = {},
+): Promise<Models> {
   return openModels({
     modelDirs: config.modelsDirs,
     shippedDir: SHIPPED_MODELS_DIR,
     stateDir: config.stateDir,
-    ...(onNote === undefined ? {} : { onNote }),
+    ...options,
   });
 }
 
 /** `dryapi models list`: what is on this machine and whether it can be used. */
 export async function runModelsList(config: Config, options: { readonly json: boolean }, terminal: Terminal): Promise<number> {
-  const models = await openConfiguredModels(config, (note) => terminal.err(`note  ${note}`));
+  const models = await openConfiguredModels(config, {
+    onNote: (note) => terminal.err(`note  ${note}`),
+    missingPrograms: openHelperPrograms({ env: process.env, ffmpegDir: config.ffmpegDir }),
+  });
   if (options.json) {
     const rows = models.list().map((model) => ({
       slug: model.slug,
@@ -27,6 +38,7 @@ export async function runModelsList(config: Config, options: { readonly json: bo
       family: model.manifest.family,
       tasks: model.manifest.tasks,
       state: model.state,
+      asked_for: isAskedFor(model.manifest, config),
       shipped: model.shipped,
       dir: model.dir,
       memory_bytes: model.manifest.memoryBytes,
@@ -38,7 +50,8 @@ export async function runModelsList(config: Config, options: { readonly json: bo
   }
   const rows = models.list().map((model) => {
     const needs = Object.entries(model.manifest.memoryBytes).map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`);
-    return [model.slug, model.state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
+    const state = isAskedFor(model.manifest, config) ? model.state : `${model.state}, not asked for`;
+    return [model.slug, state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
   });
   terminal.out(formatTable([["MODEL", "STATE", "TASKS", "NEEDS", "FOLDER"], ...rows]));
   for (const { slug, state, problems } of models.list()) {
@@ -50,44 +63,56 @@ export async function runModelsList(config: Config, options: { readonly json: bo
   return EXIT.ok;
 }
 
-/** A manifest that came with the package, and not one file of the model: nobody has fetched it. A part of them would be a broken fetch. */
-function isAbsent(entry: ModelEntry | undefined): boolean {
-  if (entry?.shipped !== true) return false;
-  return entry.state === "missing" && entry.problems.length === modelFiles(entry.manifest).length;
+export interface VerifyOptions {
+  readonly json: boolean;
+  /** Whole models are also loaded on the first device of this kind. */
+  readonly device?: DeviceKind;
 }
 
-/** `dryapi models verify`: hashes every pinned file. Fails when a file is missing or damaged. */
-export async function runModelsVerify(
-  config: Config,
-  slugs: readonly string[],
-  options: { readonly json: boolean },
-  terminal: Terminal,
-): Promise<number> {
-  const models = await openConfiguredModels(config);
+/**
+ * `dryapi models verify`: hashes every pinned file; with a device also loads each model there and tells which nodes run where. Fails when
+ * a file is missing or damaged, or a model cannot be loaded.
+ */
+export async function runModelsVerify(env: Env, slugs: readonly string[], options: VerifyOptions, terminal: Terminal): Promise<number> {
+  const models = await openConfiguredModels(readConfig(env));
+  const device = options.device === undefined ? null : await firstDevice(options.device, env);
   const chosen = slugs.length > 0 ? slugs : models.list().map(({ slug }) => slug);
-  const reports = [];
+  const reports: object[] = [];
   const absent: string[] = [];
   let failed = slugs.length === 0 && models.invalid().length > 0;
   for (const slug of chosen) {
-    if (slugs.length === 0 && isAbsent(models.get(slug))) {
+    const entry = models.get(slug);
+    if (slugs.length === 0 && entry !== undefined && isAbsent(entry)) {
       absent.push(slug);
       if (!options.json) terminal.out(`skip  ${slug}: not on this machine`);
       continue;
     }
     const report = await models.verify(slug);
-    reports.push(report);
     failed ||= report.problems.length > 0;
+    if (!options.json) printReport(report, terminal);
+    if (device === null || report.problems.length > 0) {
+      reports.push(report);
+      continue;
+    }
+    const placed = await placeModel(models.require(slug), device, env).catch((thrown: unknown) => asAppError(thrown));
+    failed ||= placed instanceof AppError;
+    reports.push({ ...report, placement: placed instanceof AppError ? { device: device.id, error: placed.message } : placed });
     if (options.json) continue;
-    const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
-    terminal.out(
-      `${report.problems.length === 0 ? "ok  " : "fail"}  ${slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
-    );
-    for (const problem of report.problems) terminal.out(`      ${problem.message}`);
+    if (placed instanceof AppError) terminal.out(`fail  ${slug} on ${device.id}: ${placed.message}`);
+    else printPlacement(slug, placed, device.kind, terminal);
   }
   const invalid = slugs.length === 0 ? models.invalid().map(({ error }) => error.message) : [];
   if (options.json) terminal.out(JSON.stringify({ reports, absent, invalid }, null, 2));
   else for (const message of invalid) terminal.out(`fail  ${message}`);
   return failed ? EXIT.failed : EXIT.ok;
+}
+
+function printReport(report: VerifyReport, terminal: Terminal): void {
+  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
+  terminal.out(
+    `${report.problems.length === 0 ? "ok  " : "fail"}  ${report.slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
+  );
+  for (const problem of report.problems) terminal.out(`      ${problem.message}`);
 }
 
 /** `dryapi models schema`: the JSON Schema of model.json, for editors and for whoever writes one. */

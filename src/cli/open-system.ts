@@ -45,7 +45,7 @@ export async function openSystem(config: Config): Promise<ClientSystem> {
   const redisUrl = await redisUrlOf(config);
   await using stack = new AsyncDisposableStack();
   const store = stack.use(await openStore(config));
-  const state = openState({ settings: { ...config, redisUrl }, role: "producer", stack });
+  const state = openState({ settings: { ...config, redisUrl }, role: "producer", queueRole: "adder", stack });
   await state.health.prove();
   const { redis, keys } = state;
   const subscriber = state.connect("subscriber");
@@ -83,10 +83,10 @@ export async function readRedisFacts(url: string, namespace: string): Promise<Re
   try {
     const writeFailure = await health.prove().then(
       () => null,
-      (thrown: unknown) => {
+      async (thrown: unknown) => {
         const failure = redisFailure(thrown);
         if (failure !== null && WRITE_FAILURES.has(failure.kind)) return failure;
-        throw thrown;
+        return refuse(redis, thrown);
       },
     );
     const started = performance.now();
@@ -108,6 +108,17 @@ export async function readRedisFacts(url: string, namespace: string): Promise<Re
   } finally {
     redis.disconnect();
   }
+}
+
+/** @throws what was thrown, or what is behind it: a sentinel knows no command of ours and would pass for an old Redis */
+async function refuse(redis: ReturnType<typeof connectRedis>, thrown: unknown): Promise<never> {
+  const info = await redis.info("server").catch(() => "");
+  if (!/^redis_mode:sentinel/m.test(info)) throw thrown;
+  throw new AppError(
+    "CONFIG_INVALID",
+    "REDIS_URL leads to a sentinel as if it were a Redis: write redis+sentinel://host:port,host:port/<name of the primary>",
+    { cause: thrown },
+  );
 }
 
 function parseInfo(info: string): Record<string, string> {

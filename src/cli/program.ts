@@ -3,8 +3,10 @@ import { readConfig } from "../config/config.ts";
 import { packageVersion } from "../config/package-info.ts";
 import { duration, integer, type Parser } from "../config/parsers.ts";
 import type { Program } from "../config/setting.ts";
+import { DEVICE_KINDS } from "../protocol/manifest.ts";
 import { TASK_NAMES } from "../protocol/task.ts";
 import type { AddClientOptions } from "./clients-command.ts";
+import type { VerifyOptions } from "./models-command.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 import { settingsHelp } from "./settings-help.ts";
 import type { SubmitOptions } from "./submit-report.ts";
@@ -38,8 +40,7 @@ export function createProgram(context: ProgramContext): Command {
   addOperatorCommands(program, context);
   program.addHelpText(
     "after",
-    examples("npx dryapi up", 'npx dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" steps=4', "npx dryapi doctor") +
-      EXIT_CODES_HELP,
+    examples("dryapi up", 'dryapi submit txt2img model=tiny-flux-schnell prompt="a lighthouse" steps=4', "dryapi doctor") + EXIT_CODES_HELP,
   );
   return program;
 }
@@ -175,12 +176,15 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
     );
   models
     .command("verify")
-    .description("Hash every pinned file of the named models (of all without a name).")
+    .description(
+      "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
+    )
     .argument("[slugs...]", "models")
+    .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
     .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell"))
-    .action(async (slugs: string[], options: JsonOption) => {
-      setExitCode(await (await import("./models-command.ts")).runModelsVerify(readConfig(env), slugs, options, terminal));
+    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda"))
+    .action(async (slugs: string[], options: VerifyOptions) => {
+      setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
     });
   models
     .command("schema")
@@ -199,6 +203,15 @@ function addOperatorCommands(program: Command, { env, terminal, setExitCode }: P
     .action(async (options: JsonOption & { probe: boolean }) =>
       setExitCode(await (await import("./doctor-command.ts")).runDoctor(env, options, terminal)),
     );
+  program
+    .command("fetch-cuda")
+    .description(
+      "Fetch onnxruntime's CUDA provider and the CUDA libraries that it needs into the folder that workers look into (about 2.3 GB).",
+    )
+    .argument("[options...]", "--into DIR, --from PATH, --provider-only")
+    .helpOption(false)
+    .allowUnknownOption()
+    .action(async (args: string[]) => setExitCode(await (await import("./fetch-cuda-command.ts")).runFetchCuda(env, args)));
   program
     .command("config")
     .description("Print every setting with its present value, default and meaning; secrets are hidden. Fails when one is invalid.")

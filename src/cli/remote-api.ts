@@ -1,7 +1,7 @@
 import { openAsBlob } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { basename, extname, resolve } from "node:path";
 import { Readable } from "node:stream";
+import { makeFolders } from "../lib/make-folders.ts";
 import { saveStream } from "../lib/save-stream.ts";
 import { AppError } from "../protocol/error.ts";
 import type { Task } from "../protocol/task.ts";
@@ -61,7 +61,7 @@ export class RemoteApi {
 
   /** All files of a result, as `<id>.<ext>`. */
   async save(id: string, status: RemoteStatus, outDir: string, signal: AbortSignal): Promise<readonly SavedFile[]> {
-    await mkdir(outDir, { recursive: true });
+    await makeFolders(outDir);
     const links = [
       ...(status.result_url === null ? [] : [{ role: "main", url: status.result_url }]),
       ...Object.values(status.results_alt_formats ?? {}).map((url) => ({ role: "alt", url })),

@@ -1,6 +1,7 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { extname, join, resolve } from "node:path";
 import type { ResultFile } from "../protocol/result.ts";
+import { makeFolders } from "../lib/make-folders.ts";
 import type { ObjectStore } from "../storage/object-store.ts";
 
 export interface SavedFile {
@@ -29,7 +30,7 @@ export interface SaveOptions {
 
 /** Downloads the files of a result as `<id>.<ext>` (others of the same kind as `<id>-<name>`), checked against their sha256. */
 export async function saveFiles(store: ObjectStore, files: readonly ResultFile[], options: SaveOptions): Promise<readonly SavedFile[]> {
-  await mkdir(options.outDir, { recursive: true });
+  await makeFolders(options.outDir);
   const taken = new Set<string>();
   const saved: SavedFile[] = [];
   for (const file of files.toSorted((a, b) => Number(b.role === "main") - Number(a.role === "main"))) {

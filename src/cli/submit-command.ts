@@ -1,6 +1,7 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { readConfig, type Config } from "../config/config.ts";
+import { makeFolders } from "../lib/make-folders.ts";
 import { toErrorData, AppError } from "../protocol/error.ts";
 import type { JobEvent } from "../protocol/event.ts";
 import type { Timings } from "../protocol/result.ts";
@@ -13,9 +14,9 @@ import { readState } from "../requests/read-state.ts";
 import { submitJob } from "../requests/submit-job.ts";
 import { apiAccess } from "./api-access.ts";
 import { EXIT, exitCodeOf } from "./exit-codes.ts";
-import { onInterrupt } from "./interrupt.ts";
 import { openConfiguredModels, requireManifest } from "./models-command.ts";
 import { openSystem, type ClientSystem } from "./open-system.ts";
+import { processSignals } from "./process-signals.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { saveFiles, shownText } from "./save-files.ts";
 import { parseSubmitFields, type SubmitFields } from "./submit-fields.ts";
@@ -54,7 +55,7 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
   using progress = createProgress(terminal, { quiet: args.json });
   await using system = await openSystem(config);
   await refuseUnusable(system, manifest.slug);
-  using interrupt = onInterrupt();
+  using interrupt = processSignals().ask({ patience: 1 });
   const { id, params, ignored } = await submitJob(system, {
     manifest,
     task,
@@ -63,7 +64,7 @@ async function submitAndFollow(env: Env, args: SubmitArguments, terminal: Termin
     client: args.client,
     priority: args.priority,
     timeoutMs: config.jobTimeoutMs,
-    signal: interrupt.signal,
+    signal: interrupt.first,
   });
   onId(id);
   noteIgnored(progress, manifest.slug, ignored);
@@ -90,7 +91,7 @@ interface FollowContext {
   readonly progress: Progress;
   readonly id: string;
   readonly seed: number | null;
-  readonly interrupt: { readonly signal: AbortSignal };
+  readonly interrupt: { readonly first: AbortSignal };
 }
 
 async function follow(context: FollowContext): Promise<Outcome> {
@@ -102,13 +103,13 @@ async function follow(context: FollowContext): Promise<Outcome> {
   };
   const onWait = ({ message }: WaitReason): void => progress.note(`waits: ${message}`);
   const timeout = args.timeout === undefined ? null : AbortSignal.timeout(args.timeout);
-  const signal = AbortSignal.any([interrupt.signal, ...(timeout === null ? [] : [timeout])]);
+  const signal = AbortSignal.any([interrupt.first, ...(timeout === null ? [] : [timeout])]);
   try {
     const state = await followJob({ ...system, events: (stop) => system.events(args.client, id, stop) }, { id, onEvent, onWait, signal });
     if (args.preview && preview !== null) await savePreview(context, preview);
     return await finish(context, state);
   } catch (thrown) {
-    if (interrupt.signal.aborted) return cancelled(context);
+    if (interrupt.first.aborted) return cancelled(context);
     if (timeout?.aborted !== true) throw thrown;
     const message = `request ${id} did not end within ${formatMs(args.timeout ?? 0)}; it goes on: dryapi status ${id}`;
     progress.note(message);
@@ -132,7 +133,7 @@ async function finish({ config, args, terminal, system, progress, id, seed, inte
     outDir: args.out,
     storeUrl: config.storeUrl,
     retentionMs: config.retentionMs,
-    signal: interrupt.signal,
+    signal: interrupt.first,
   });
   const main = files.find(({ role }) => role === "main") ?? files[0];
   const report = reportOf(id, "done", {
@@ -156,14 +157,14 @@ async function cancelled({ system, progress, id, seed }: FollowContext): Promise
   const was = await cancelJob(system, id);
   progress.note(was === "gone" ? `request ${id} had ended already` : `request ${id} is cancelled`);
   return {
-    exitCode: EXIT.interrupted,
+    exitCode: processSignals().exitCode,
     report: reportOf(id, "error", { seed, error: toErrorData(new AppError("CANCELLED", "interrupted")) }),
   };
 }
 
 async function savePreview({ args, id, progress }: FollowContext, preview: string): Promise<void> {
   const path = resolve(args.out, `${id}.preview.jpg`);
-  await mkdir(args.out, { recursive: true });
+  await makeFolders(args.out);
   await writeFile(path, Buffer.from(preview, "base64"));
   progress.note(`preview  ${path}`);
 }

@@ -1,12 +1,13 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { sleep } from "../lib/backoff.ts";
+import { makeFolders } from "../lib/make-folders.ts";
 import { AppError, asAppError, isErrorCode, toErrorData } from "../protocol/error.ts";
 import { EVENT_VERSION } from "../protocol/event.ts";
 import type { Task } from "../protocol/task.ts";
 import type { ApiAccess } from "./api-access.ts";
 import { EXIT } from "./exit-codes.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { processSignals } from "./process-signals.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { RemoteApi, type RemoteStatus } from "./remote-api.ts";
 import type { SubmitFields } from "./submit-fields.ts";
@@ -29,8 +30,8 @@ export interface RemoteSubmit {
 export async function submitRemotely({ access, task, wanted, args, terminal, onId }: RemoteSubmit): Promise<Outcome> {
   const api = new RemoteApi(access);
   using progress = createProgress(terminal, { quiet: args.json });
-  using interrupt = onInterrupt();
-  const { id, ignored } = await api.submit(task, wanted, interrupt.signal);
+  using interrupt = processSignals().ask({ patience: 1 });
+  const { id, ignored } = await api.submit(task, wanted, interrupt.first);
   noteIgnored(progress, wanted.model ?? "the model", ignored);
   onId(id);
   if (!args.wait) {
@@ -39,14 +40,14 @@ export async function submitRemotely({ access, task, wanted, args, terminal, onI
   }
   progress.note(`request ${id}: ${task}${wanted.model === null ? "" : ` with ${wanted.model}`} through ${access.url}`);
   const timeout = args.timeout === undefined ? null : AbortSignal.timeout(args.timeout);
-  const signal = AbortSignal.any([interrupt.signal, ...(timeout === null ? [] : [timeout])]);
+  const signal = AbortSignal.any([interrupt.first, ...(timeout === null ? [] : [timeout])]);
   try {
     const { status, preview } = await follow(api, id, progress, signal);
     if (args.preview && preview !== null) await savePreview(args.out, id, preview, progress);
     progress[Symbol.dispose]();
-    return await finish(api, { id, status, args, terminal, signal: interrupt.signal });
+    return await finish(api, { id, status, args, terminal, signal: interrupt.first });
   } catch (thrown) {
-    if (interrupt.signal.aborted) return await cancelled(api, id, progress);
+    if (interrupt.first.aborted) return await cancelled(api, id, progress);
     if (timeout?.aborted !== true) throw thrown;
     const message = `request ${id} did not end within ${formatMs(args.timeout ?? 0)}; it goes on: dryapi status ${id}`;
     progress.note(message);
@@ -118,13 +119,16 @@ async function cancelled(api: RemoteApi, id: string, progress: Progress): Promis
     () => false,
   );
   progress.note(isCancelled ? `request ${id} is cancelled` : `request ${id} had ended already`);
-  return { exitCode: EXIT.interrupted, report: reportOf(id, "error", { error: toErrorData(new AppError("CANCELLED", "interrupted")) }) };
+  return {
+    exitCode: processSignals().exitCode,
+    report: reportOf(id, "error", { error: toErrorData(new AppError("CANCELLED", "interrupted")) }),
+  };
 }
 
 /** `preview` is a data URI. */
 async function savePreview(outDir: string, id: string, preview: string, progress: Progress): Promise<void> {
   const path = resolve(outDir, `${id}.preview.jpg`);
-  await mkdir(outDir, { recursive: true });
+  await makeFolders(outDir);
   await writeFile(path, Buffer.from(preview.slice(preview.indexOf(",") + 1), "base64"));
   progress.note(`preview  ${path}`);
 }

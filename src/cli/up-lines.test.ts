@@ -15,6 +15,7 @@ const linesOf = (...slugs: readonly string[]): readonly string[] =>
     appKey: "app",
     served: slugs.map(model),
     stateDir: "/tmp/it's here",
+    command: "dryapi",
   });
 
 test("a model of use goes before one for tests, a task without a file before one with", () => {
@@ -30,7 +31,7 @@ test("a file is asked for where the model needs one", () => {
 });
 
 test("a path is quoted for the shell", () => {
-  assert.match(linesOf("tiny-flux-schnell").at(-1) ?? "", /^or {7}DRYAPI_STATE_DIR='\/tmp\/it'\\''s here' npx dryapi submit txt2img /);
+  assert.match(linesOf("tiny-flux-schnell").at(-1) ?? "", /^or {7}DRYAPI_STATE_DIR='\/tmp\/it'\\''s here' dryapi submit txt2img /);
 });
 
 test("without a model the lines say so, and what to do", () => {

@@ -1,6 +1,7 @@
 import { requestForm, type FormField } from "../core/request-form.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { TASK_NAMES, type Task } from "../protocol/task.ts";
+import { quoted } from "./own-command.ts";
 
 /** What `dryapi up` has made. */
 export interface UpFacts {
@@ -13,6 +14,8 @@ export interface UpFacts {
   readonly served: readonly Manifest[];
   /** Set by hand, so that the next command must have it, too; null: the default. */
   readonly stateDir: string | null;
+  /** How a shell starts this program (see own-command.ts). */
+  readonly command: string;
 }
 
 type Value = string | number | boolean;
@@ -29,7 +32,7 @@ export function upLines(facts: UpFacts): readonly string[] {
   const sample = sampleOf(facts.served);
   if (sample === null)
     return [
-      "No model is served: requests would only wait. `npx dryapi models list` says which models are here and what is missing of each.",
+      `No model is served: requests would only wait. \`${facts.command} models list\` says which models are here and what is missing of each.`,
       "Put one in place, or name it in DRYAPI_MODELS, and start again.",
     ];
   return [...curlLines(facts, sample), "", ...pusherLines(facts), "", submitLine(facts, sample)];
@@ -96,16 +99,11 @@ function pusherLines({ base, key, client, appKey }: UpFacts): readonly string[] 
   ];
 }
 
-function submitLine({ stateDir }: UpFacts, { task, model, values, files }: Sample): string {
+function submitLine({ stateDir, command }: UpFacts, { task, model, values, files }: Sample): string {
   const state = stateDir === null ? "" : `DRYAPI_STATE_DIR=${quoted(stateDir)} `;
   const parameters = Object.entries<Value>({ model, ...values }).map(([name, value]) => `${name}=${quoted(String(value))}`);
   const uploads = Object.entries(files).map(([name, file]) => `${name}=@${file}`);
-  return `or       ${state}npx dryapi submit ${task} ${[...parameters, ...uploads].join(" ")}`;
-}
-
-/** For a shell. */
-function quoted(text: string): string {
-  return /^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
+  return `or       ${state}${command} submit ${task} ${[...parameters, ...uploads].join(" ")}`;
 }
 
 /** The address of a gateway that listens everywhere, as this machine reaches it. */

@@ -1,24 +1,23 @@
-import { readConfig, secretValues, unknownSettings } from "../config/config.ts";
-import { createLogger } from "../telemetry/logger.ts";
 import { runWorker, type WorkerOptions } from "../worker/main.ts";
+import { openMetrics } from "./open-metrics.ts";
+import { runService } from "./run-service.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** For the last log lines. */
-const LINGER_MS = 500;
+/** Beyond the grace of running batches: jobs are handed back, words said to Redis, connections closed. */
+export const WORKER_END_MS = 20_000;
 
 /** `dryapi worker`: the daemon, until it is signalled. Logs go to stdout. */
 export async function runWorkerCommand(env: Env, options: Pick<WorkerOptions, "runnerEntry"> = {}): Promise<number> {
-  const config = readConfig(env);
-  const log = createLogger({
-    level: config.logLevel,
-    format: config.logFormat,
-    base: { worker: config.workerName },
-    secrets: secretValues(env),
-  });
-  for (const name of unknownSettings(env)) log.warn({ setting: name }, "is set but is no setting; check its spelling with `dryapi config`");
-  const code = await runWorker(config, { ...options, log });
-  // Commands that wait for a Redis that is away keep their timers for ten seconds: they have nothing to add any more.
-  setTimeout(() => process.exit(code), LINGER_MS).unref();
-  return code;
+  return runService(
+    {
+      env,
+      logger: ({ logFormat: format, workerName }) => ({ format, base: { worker: workerName } }),
+      endMs: ({ shutdownGraceMs }) => shutdownGraceMs + WORKER_END_MS,
+    },
+    async ({ config, log, signals, unit, ready }) => {
+      using metrics = openMetrics(config, log, ["worker"]);
+      return await runWorker(config, { ...options, log, metrics, signals, unit, onRunning: ready });
+    },
+  );
 }

@@ -81,7 +81,22 @@ test("a duration that a timer cannot hold is refused", () => {
 
 test("choosing GPUs for the cpu, and pinning a model that is not served, are refused", () => {
   assert.match(problemsOf({ DRYAPI_DEVICE: "cpu", DRYAPI_DEVICES: "0" }), /DRYAPI_DEVICES is "0" while DRYAPI_DEVICE is "cpu"/);
+  assert.match(problemsOf({ DRYAPI_DEVICE: "webgpu", DRYAPI_DEVICES: "0" }), /DRYAPI_DEVICES is "0" while DRYAPI_DEVICE is "webgpu"/);
+  assert.match(problemsOf({ DRYAPI_DEVICES: "0,1,0" }), /DRYAPI_DEVICES is "0,1,0", expected each GPU once: 0 is there twice/);
   assert.match(problemsOf({ DRYAPI_MODELS: "flux-a", DRYAPI_PINNED_MODELS: "flux-b" }), /DRYAPI_PINNED_MODELS names flux-b/);
+});
+
+test("a list of separators alone is refused: it would serve no model, or use no GPU", () => {
+  for (const env of ["DRYAPI_MODELS", "DRYAPI_PINNED_MODELS", "DRYAPI_DEVICES", "DRYAPI_MODELS_DIR", "DRYAPI_EGRESS_ALLOW"]) {
+    const separator = env === "DRYAPI_MODELS_DIR" ? ":" : ",";
+    assert.match(problemsOf({ [env]: ` ${separator} ${separator}` }), new RegExp(`${env} is `));
+    readConfig({ ...HOME, [env]: "" });
+  }
+});
+
+test("test models are asked for by a word of their own", () => {
+  assert.equal(readConfig(HOME).testModels, false);
+  assert.equal(readConfig({ ...HOME, DRYAPI_TEST_MODELS: "on" }).testModels, true);
 });
 
 test("the description shows every setting, hides secrets and survives invalid values", () => {

@@ -134,18 +134,23 @@ function shown(setting: Setting<unknown>, raw: string): string {
 }
 
 function crossCheck(config: Config): string[] {
-  const problems: string[] = [];
-  if (config.devices !== null && config.device === "cpu") {
-    problems.push(
-      `DRYAPI_DEVICES is ${JSON.stringify(config.devices.join(","))} while DRYAPI_DEVICE is "cpu", expected it to be unset: it chooses GPUs`,
-    );
-  }
+  const problems = [...checkDevices(config)];
   if (config.models !== null) {
     for (const slug of config.pinnedModels ?? []) {
       if (!config.models.includes(slug)) problems.push(`DRYAPI_PINNED_MODELS names ${slug}, expected only models that DRYAPI_MODELS lists`);
     }
   }
   return problems;
+}
+
+function checkDevices({ device, devices }: Pick<Config, "device" | "devices">): readonly string[] {
+  if (devices === null) return [];
+  const given = `DRYAPI_DEVICES is ${JSON.stringify(devices.join(","))}`;
+  if (device === "cpu") return [`${given} while DRYAPI_DEVICE is "cpu", expected it to be unset: it chooses GPUs`];
+  if (device === "webgpu")
+    return [`${given} while DRYAPI_DEVICE is "webgpu", expected it to be unset: the system chooses the adapter, and there is one`];
+  const twice = devices.find((index, place) => devices.indexOf(index) < place);
+  return twice === undefined ? [] : [`${given}, expected each GPU once: ${twice} is there twice`];
 }
 
 function decodeText(text: string): string {

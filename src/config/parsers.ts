@@ -107,13 +107,14 @@ function sayMs(ms: number): string {
   return unit === undefined ? `${ms}ms` : `${Math.floor(ms / unit[1])}${unit[0]}`;
 }
 
-/** Items between separators; blanks around them and empty ones are dropped. */
+/** Items between separators; blanks around them and empty ones are dropped. A text of separators alone is refused: it would choose nothing. */
 export function list<T>(separator: string, item: Parser<T>, what: string): Parser<readonly T[]> {
   return {
     expected: `${what}, separated by "${separator}"`,
     parse: (raw) => {
       const items = raw.split(separator).map((part) => part.trim());
       const kept = items.filter((part) => part !== "").map((part) => item.parse(part));
+      check(kept.length > 0 || raw === "" ? kept : undefined);
       return Object.freeze(kept);
     },
   };

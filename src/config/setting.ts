@@ -33,6 +33,7 @@ export const may = <T>(row: Omit<Setting<T>, "fallback">): Setting<T | null> => 
 
 export const ALL: readonly Program[] = ["worker", "gateway", "courier", "up", "submit", "clients", "models", "doctor"];
 export const RUN: readonly Program[] = ["worker", "up", "doctor"];
+export const SERVE: readonly Program[] = ["worker", "gateway", "up", "doctor"];
 export const REDIS: readonly Program[] = ["worker", "gateway", "courier", "up", "submit", "clients", "doctor"];
 export const GATEWAY: readonly Program[] = ["gateway", "up"];
 export const COURIER: readonly Program[] = ["gateway", "courier", "up"];

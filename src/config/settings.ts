@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { GATEWAY_SETTINGS } from "./gateway-settings.ts";
 import { bytes, duration, durationOrNever, flag, integer, list, oneOf, path, redisUrl, text, url } from "./parsers.ts";
-import { ALL, DAEMON, has, may, REDIS, RUN, type Env, type Setting } from "./setting.ts";
+import { ALL, DAEMON, has, may, REDIS, RUN, SERVE, type Env, type Setting } from "./setting.ts";
 
 const slug = text("a model slug", /^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/);
 const stateDirOf = (env: Env): string =>
@@ -146,16 +146,28 @@ export const SETTINGS = {
     env: "DRYAPI_MODELS",
     group: "Models",
     parser: list(",", slug, "slugs of models"),
-    fallbackText: "all that are available",
-    meaning: "The only models that this worker serves.",
-    programs: RUN,
+    fallbackText: "all that are available, but for test models",
+    meaning:
+      "The only models that this worker serves. A name of which there is no manifest is an error at the start; one whose files are not there yet is served once they are.",
+    programs: SERVE,
+  }),
+  testModels: has<boolean>({
+    env: "DRYAPI_TEST_MODELS",
+    group: "Models",
+    parser: flag,
+    fallback: "off",
+    fallbackText: "off; on in `dryapi up`",
+    meaning:
+      "Also serve and offer test models (`status: test_model` in the manifest, such as the tiny-* of the package) that DRYAPI_MODELS does not name.",
+    programs: SERVE,
   }),
   pinnedModels: may<readonly string[]>({
     env: "DRYAPI_PINNED_MODELS",
     group: "Models",
     parser: list(",", slug, "slugs of models"),
     fallbackText: "none",
-    meaning: "Models that are loaded at the start and stay: never stopped for being idle, never evicted.",
+    meaning:
+      "Models that are loaded at the start and stay: never stopped for being idle, never evicted. While one of them cannot be served, the worker is not ready.",
     programs: RUN,
   }),
   idleUnloadMs: has<number | null>({
@@ -180,7 +192,7 @@ export const SETTINGS = {
     parser: oneOf(["auto", "cuda", "webgpu", "cpu"]),
     fallback: "auto",
     meaning:
-      "What models run on. auto = cuda where driver and libraries are there, else cpu. A GPU that was asked for and does not work is an error, never a silent CPU.",
+      "What models run on. auto = cuda where driver and libraries are there, else cpu, unless DRYAPI_DEVICES names GPUs. A GPU that was asked for and does not work is an error, never a silent CPU.",
     programs: RUN,
   }),
   devices: may<readonly number[]>({
@@ -188,7 +200,8 @@ export const SETTINGS = {
     group: "Devices",
     parser: list(",", integer(0, 255), "GPU numbers as nvidia-smi shows them"),
     fallbackText: "all",
-    meaning: "The GPUs to use, e.g. 0,1.",
+    meaning:
+      "The GPUs to use, e.g. 0,1. Naming GPUs asks for them: without one of them the worker does not start. Where CUDA_VISIBLE_DEVICES is set, 0 is the first that it names.",
     programs: RUN,
   }),
   deviceReserveBytes: has<number>({
@@ -211,7 +224,7 @@ export const SETTINGS = {
     env: "DRYAPI_ORT_DIR",
     group: "Devices",
     parser: path,
-    fallbackText: ".dryapi/cuda in the package's folder, where scripts/fetch-cuda.sh puts them",
+    fallbackText: ".dryapi/cuda in the package's folder, where `dryapi fetch-cuda` puts them",
     meaning: "Folder with onnxruntime's GPU libraries (libonnxruntime.so.1, libonnxruntime_providers_cuda.so).",
     programs: RUN,
   }),

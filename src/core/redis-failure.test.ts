@@ -20,8 +20,10 @@ const SAID: readonly (readonly [RedisFailureKind, string])[] = [
   ["cluster", "ERR SELECT is not allowed in cluster mode"],
   ["wrong-db", "ERR DB index is out of range"],
   ["tls", "80DB:error:0A00010B:SSL routines:ssl3_get_record:wrong version number"],
-  ["tls", "self-signed certificate in certificate chain"],
-  ["tls", "Hostname/IP does not match certificate's altnames: Host: a. is not in the cert's altnames"],
+  ["tls-authority", "self-signed certificate in certificate chain"],
+  ["tls-authority", "unable to verify the first certificate"],
+  ["tls-expired", "certificate has expired"],
+  ["tls-name", "Hostname/IP does not match certificate's altnames: Host: a. is not in the cert's altnames"],
   ["loading", "LOADING Redis is loading the dataset in memory"],
   ["read-only", "READONLY You can't write against a read only replica. script: 1f3, on @user_script:1."],
   [
@@ -62,6 +64,6 @@ test("an error names what was tried, the cause in plain words, what was said, an
   const failure = redisFailure(new Error("MOVED 3999 10.0.0.7:6379"));
   assert.ok(failure !== null);
   const error = new RedisError("adding job a", failure, new Error("MOVED 3999 10.0.0.7:6379"));
-  assert.match(error.message, /^adding job a: this Redis is a cluster node .* \(MOVED 3999 10\.0\.0\.7:6379\); set REDIS_URL to /);
+  assert.match(error.message, /^adding job a: this Redis is a node of a cluster .* \(MOVED 3999 10\.0\.0\.7:6379\); set REDIS_URL to /);
   assert.equal(redisFailure(error), failure, "it keeps its cause");
 });

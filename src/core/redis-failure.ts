@@ -1,3 +1,4 @@
+import { CERTIFICATE_TROUBLES } from "../lib/certificate-trouble.ts";
 import { AppError } from "../protocol/error.ts";
 
 /**
@@ -56,8 +57,8 @@ const ROWS = [
     kind: "cluster",
     matches: /\b(?:MOVED|ASK) \d|CROSSSLOT|SELECT is not allowed in cluster mode/,
     passing: false,
-    words: "this Redis is a cluster node that does not hold our keys",
-    advice: "set REDIS_URL to a Redis that is not a cluster, or to the node that holds the slot of {<namespace>}",
+    words: "this Redis is a node of a cluster (cluster_enabled) that does not hold our keys, and redirections are not followed",
+    advice: "set REDIS_URL to a Redis that is not a cluster: all keys are in one slot, so a cluster gains nothing",
   },
   {
     kind: "wrong-db",
@@ -66,14 +67,19 @@ const ROWS = [
     words: "Redis has no database of that number",
     advice: "set a database below the server's `databases` (16) at the end of REDIS_URL, or none",
   },
+  ...CERTIFICATE_TROUBLES.map(({ kind, matches, words, advice }) => ({
+    kind: `tls-${kind}` as const,
+    matches,
+    passing: false,
+    words,
+    advice,
+  })),
   {
     kind: "tls",
-    matches:
-      /SSL routines|wrong version number|packet length too long|ERR_SSL|ERR_TLS|EPROTO|certificate|CERT_|DEPTH_ZERO_SELF_SIGNED|UNABLE_TO_(?:VERIFY|GET_ISSUER)/,
+    matches: /SSL routines|wrong version number|packet length too long|ERR_SSL|ERR_TLS|EPROTO|certificate|CERT_/,
     passing: false,
     words: "no TLS connection to Redis can be made",
-    advice:
-      "use redis: for a server without TLS and rediss: for one with it; a private authority's certificate goes into NODE_EXTRA_CA_CERTS",
+    advice: "use redis: for a server without TLS and rediss: for one with it; one that wants certificates of its clients is not supported",
   },
   {
     kind: "too-old",
@@ -81,6 +87,13 @@ const ROWS = [
     passing: false,
     words: "Redis does not know a command that is needed",
     advice: "use Redis 6.2 or newer, with no command renamed",
+  },
+  {
+    kind: "no-redis",
+    matches: /Unknown RESP type|Protocol error, got/,
+    passing: false,
+    words: "what answers there does not speak Redis' protocol",
+    advice: "set host and port of REDIS_URL to a Redis (an HTTP server or a TLS port answers otherwise)",
   },
   {
     kind: "loading",
@@ -137,6 +150,13 @@ const ROWS = [
     passing: true,
     words: "Redis takes no more connections",
     advice: "raise maxclients, or close other clients",
+  },
+  {
+    kind: "silent",
+    matches: /^SILENT$/,
+    passing: true,
+    words: "what is there accepts connections and says nothing: Redis is loading its data from disk, or it is frozen",
+    advice: "wait, and look at its process, its machine and what stands between",
   },
   {
     kind: "away",

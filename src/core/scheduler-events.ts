@@ -84,10 +84,12 @@ const HANDLERS: Handlers = {
     const device = turn.device(event.device);
     if (device === undefined) return;
     turn.cancelReservation(device);
-    turn.patchDevice(device.id, {
-      quarantinedUntil: event.until,
-    });
+    turn.patchDevice(device.id, { inService: false });
     stopWhere(turn, "evict", (runner) => runner.device === device.id && isIdleOrStarting(runner));
+  },
+
+  "device-proved"(turn, event) {
+    if (turn.device(event.device) !== undefined) turn.patchDevice(event.device, { inService: true });
   },
 
   "intent-refused"(turn, event) {

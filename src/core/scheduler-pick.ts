@@ -60,19 +60,15 @@ export function comingSlots(state: SchedulerState, { model, queue }: Demand): nu
 }
 
 function residentSlots(state: SchedulerState, { model }: Demand): number {
-  const usable = new Set(state.devices.filter((device) => device.quarantinedUntil === null).map(({ id }) => id));
+  const usable = new Set(state.devices.filter((device) => device.inService).map(({ id }) => id));
   const live = (runner: Runner): boolean => runner.phase === "ready" || runner.phase === "claiming" || runner.phase === "busy";
   return state.runners.filter((runner) => runner.model === model.slug && live(runner) && usable.has(runner.device)).length * model.batchMax;
 }
 
-/** A device that may be given work: not quarantined, not reserved, and no runner of it starts, claims or runs. */
+/** A device that may be given work: in service, not reserved, and no runner of it starts, claims or runs. */
 function isFree(state: SchedulerState, device: Device): boolean {
   const active = (runner: Runner): boolean => runner.phase === "starting" || runner.phase === "claiming" || runner.phase === "busy";
-  return (
-    device.quarantinedUntil === null &&
-    device.reservedFor === null &&
-    !state.runners.some((runner) => runner.device === device.id && active(runner))
-  );
+  return device.inService && device.reservedFor === null && !state.runners.some((runner) => runner.device === device.id && active(runner));
 }
 
 function claimFor(state: SchedulerState, free: readonly Device[], { model }: Demand): Move | null {

@@ -27,6 +27,8 @@ export interface DeviceInit {
   readonly memoryBytes: number;
   /** Whether the free memory can be measured: then a load waits for the measurement after an exit. Default: true for cuda only. */
   readonly reportsMemory?: boolean;
+  /** False until `device-proved`. Default: true. */
+  readonly inService?: boolean;
 }
 
 export interface Device {
@@ -34,7 +36,8 @@ export interface Device {
   readonly kind: DeviceKind;
   readonly memoryBytes: number;
   readonly reportsMemory: boolean;
-  readonly quarantinedUntil: number | null;
+  /** Whether it may be given work: proved to work, and not in quarantine since. */
+  readonly inService: boolean;
   /** Memory that is used on the device by nobody of ours, as far as measurements show. */
   readonly foreignBytes: number;
   /** The part of it that the last measurement proves; the rest is remembered from earlier ones. */
@@ -178,13 +181,9 @@ export type SchedulerEvent =
       readonly device: string;
       readonly freeBytes: number | null;
     }
-  /** Idle runners of the device are stopped; released by the first event at or after `until`. */
-  | {
-      readonly type: "quarantine";
-      readonly at: number;
-      readonly device: string;
-      readonly until: number;
-    }
+  /** The device is out of service until `device-proved`; its idle runners are stopped. */
+  | { readonly type: "quarantine"; readonly at: number; readonly device: string }
+  | { readonly type: "device-proved"; readonly at: number; readonly device: string }
   /** Somebody else was faster with the intent: the load is given up. */
   | {
       readonly type: "intent-refused";
@@ -250,7 +249,7 @@ export function initialState(init: SchedulerInit): SchedulerState {
       kind: device.kind,
       memoryBytes: device.memoryBytes,
       reportsMemory: device.reportsMemory ?? device.kind === "cuda",
-      quarantinedUntil: null,
+      inService: device.inService ?? true,
       foreignBytes: 0,
       provenForeignBytes: 0,
       unmeasuredSince: null,

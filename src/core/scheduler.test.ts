@@ -46,17 +46,30 @@ test("rule 1: paused for two reasons, claims go on only when both are gone", () 
   assert.deepEqual(host.send({ type: "resume-claims", reason: "spool-full" }), [{ type: "claim", runner, model: "a", max: 1 }]);
 });
 
-test("rule 1: a quarantined device has its idle runners stopped and works again after its time", () => {
+test("rule 1: a quarantined device has its idle runners stopped and works again once it is proved", () => {
   const host = new Host([GPU], [model("a", 10)]);
   const runner = host.resident("a");
-  assert.deepEqual(host.send({ type: "quarantine", device: "gpu", until: host.now + 60_000 }), [
-    { type: "stop-runner", runner, reason: "evict" },
-  ]);
+  assert.deepEqual(host.send({ type: "quarantine", device: "gpu" }), [{ type: "stop-runner", runner, reason: "evict" }]);
   host.exited(runner, { crashed: false, freeBytes: 24 });
   assert.deepEqual(host.work("a", 1), []);
-  assert.equal(host.wakeAt, host.now + 60_000);
   host.now += 60_000;
-  assert.deepEqual(types(host.send({ type: "tick" })), ["declare-intent", "start-runner"]);
+  assert.deepEqual(types(host.send({ type: "tick" })), []);
+  assert.deepEqual(types(host.send({ type: "device-proved", device: "gpu" })), ["declare-intent", "start-runner"]);
+});
+
+test("rule 7: a runner that was busy when its device was quarantined is stopped after its batch", () => {
+  const host = new Host([GPU], [model("a", 10)]);
+  const runner = host.resident("a");
+  host.work("a", 1);
+  host.send({ type: "claimed", runner, count: 1 });
+  assert.deepEqual(host.send({ type: "quarantine", device: "gpu" }), []);
+  assert.deepEqual(host.send({ type: "batch-done", runner, reusable: true }), [{ type: "stop-runner", runner, reason: "evict" }]);
+});
+
+test("rule 1: a device that was never proved gets nothing, not even a pinned model", () => {
+  const host = new Host([{ ...GPU, inService: false }], [{ ...model("a", 10), pinned: true }]);
+  assert.deepEqual(host.work("a", 1), []);
+  assert.deepEqual(types(host.send({ type: "device-proved", device: "gpu" })), ["declare-intent", "start-runner"]);
 });
 
 test("rule 3: a job older than the bound beats a resident model with far more work, and evicts it", () => {
@@ -213,6 +226,6 @@ test("events of runners and devices that are not there change nothing", () => {
     assert.deepEqual(host.send({ type, runner: "r9", crashed: true, count: 1, reusable: true }), []);
   }
   assert.deepEqual(host.send({ type: "device-measured", device: "none", freeBytes: 1 }), []);
-  assert.deepEqual(host.send({ type: "quarantine", device: "none", until: host.now + 1 }), []);
+  assert.deepEqual(host.send({ type: "quarantine", device: "none" }), []);
   assert.deepEqual(host.state, before);
 });

@@ -8,11 +8,10 @@ import { Turn } from "./scheduler-turn.ts";
  * What the daemon does next: events in, effects out, no clock and no I/O inside.
  *
  * After the event's own change the tree below is walked from the top until nothing more follows; every move occupies one device, so
- * that is at most one move per device. A device is *free* when it is not quarantined, not reserved and none of its runners is
+ * that is at most one move per device. A device is *free* when it is in service, not reserved and none of its runners is
  * starting, claiming or busy: that is why it never runs two batches.
  *
- *  0. Quarantines that have run out are released.
- *  1. Draining: every runner is stopped as soon as it is idle, and nothing else happens. Paused or quarantined: nothing starts or claims.
+ *  1. Draining: every runner is stopped as soon as it is idle, and nothing else happens. Paused, or the device out of service: nothing starts or claims.
  *  2. A device reserved for a load starts it once every stopping runner has exited and its memory was measured back; it stops more
  *     runners when the measurement shows that they must go; it gives up (with a back-off) when even that is not enough, and when
  *     nobody waits any more.
@@ -27,13 +26,13 @@ import { Turn } from "./scheduler-turn.ts";
  *     not while a failed load of it on that device is backing off. (A starving model
  *     counts only the slots that are coming up: resident ones have not helped it.)
  *  6. A pinned model that is on no device is loaded before anybody asks, onto a free device where it fits beside what is there.
- *  7. Runners that are idle for `idleUnloadMs`, unpinned and without waiting jobs are stopped; runners of withdrawn models always.
+ *  7. Runners that are idle for `idleUnloadMs`, unpinned and without waiting jobs are stopped; runners of withdrawn models and on devices
+ *     out of service always.
  *  8. The earliest time at which any of this could change by itself is asked for as a wake-up.
  */
 export function decide(state: SchedulerState, event: SchedulerEvent): Decision {
   const turn = new Turn(state, event.at);
   applyEvent(turn, event);
-  releaseQuarantines(turn);
   if (turn.state.draining) {
     for (const runner of idleRunners(turn)) turn.stop(runner, "drain");
     return turn.end();
@@ -43,12 +42,6 @@ export function decide(state: SchedulerState, event: SchedulerEvent): Decision {
   stopIdle(turn);
   askForWakeUp(turn);
   return turn.end();
-}
-
-function releaseQuarantines(turn: Turn): void {
-  for (const device of turn.state.devices) {
-    if (device.quarantinedUntil !== null && device.quarantinedUntil <= turn.at) turn.patchDevice(device.id, { quarantinedUntil: null });
-  }
 }
 
 function idleRunners(turn: Turn): readonly Runner[] {
@@ -124,7 +117,8 @@ function stopIdle(turn: Turn): void {
   for (const runner of idleRunners(turn)) {
     const model = models.find(({ slug }) => slug === runner.model);
     const isOver = policy.idleUnloadMs !== null && turn.at - runner.lastUsedAt >= policy.idleUnloadMs;
-    if (model === undefined) turn.stop(runner, "evict");
+    const isInService = turn.device(runner.device)?.inService === true;
+    if (model === undefined || !isInService) turn.stop(runner, "evict");
     else if (isOver && !model.pinned && demandOf(turn.state, model, turn.at) === null) turn.stop(runner, "idle");
   }
 }
@@ -141,7 +135,6 @@ function nextWakeUp(turn: Turn): number | null {
   const { idleUnloadMs, starvationMs } = state.policy;
   const times: number[] = [];
   if (idleUnloadMs !== null) times.push(...idleRunners(turn).map((runner) => runner.lastUsedAt + idleUnloadMs));
-  for (const device of state.devices) if (device.quarantinedUntil !== null) times.push(device.quarantinedUntil);
   for (const backoff of Object.values(state.backoffs)) times.push(backoff.until);
   for (const model of state.models) {
     const demand = demandOf(state, model, at);

@@ -8,7 +8,10 @@ import type { StateDeps } from "../requests/read-state.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
-export type CourierMetrics = Pick<Metrics, "webhookAttempts" | "webhookSeconds" | "webhooksWaiting" | "onScrape">;
+export type CourierMetrics = Pick<
+  Metrics<"courier">,
+  "webhookAttempts" | "webhookSeconds" | "webhooksWaiting" | "ready" | "redisUp" | "onScrape"
+>;
 
 /** What a courier works with, opened once. */
 export interface CourierContext extends StateDeps, LinkDeps {

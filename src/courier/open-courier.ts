@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { sleep } from "../lib/backoff.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
@@ -66,7 +67,7 @@ export async function openCourier(config: Config, options: CourierOptions, stack
 async function opened(open: () => Promise<DeliveryQueue>, signal: AbortSignal): Promise<DeliveryQueue | null> {
   while (!signal.aborted) {
     try {
-      return await open();
+      return (await Promise.race([open(), untilAborted(signal)])) ?? null;
     } catch (thrown) {
       if (asAppError(thrown).code !== "REDIS_UNAVAILABLE") throw thrown;
       await sleep(CONNECT_RETRY_MS, signal).catch(() => undefined);

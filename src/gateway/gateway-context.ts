@@ -18,7 +18,7 @@ export interface GatewayContext extends Omit<SharedState, "connect"> {
   /** Base of links to us, without a trailing slash; known once the server listens. */
   readonly publicUrl: () => string;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"gateway">;
   /** A connection of its own for subscriptions. */
   readonly connectSubscriber: () => ReturnType<typeof connectRedis>;
   readonly models: Models;

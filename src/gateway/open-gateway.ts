@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import { storeOptions } from "../config/store-options.ts";
+import { unknownNames } from "../models/check-named-models.ts";
 import { openModels } from "../models/open-models.ts";
 import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import { openState } from "../requests/open-state.ts";
@@ -17,7 +18,7 @@ import { openOfferedModels } from "./submit/offered-models.ts";
 export interface OpenGatewayOptions {
   readonly config: Config;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"gateway">;
   readonly publicUrl: () => string;
   /** What is opened is closed through it, in reverse. */
   readonly stack: AsyncDisposableStack;
@@ -39,6 +40,7 @@ export async function openGateway(options: OpenGatewayOptions): Promise<GatewayC
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
   });
+  for (const { message } of unknownNames(config, models)) log.warn({ note: `${message}; it is not offered` }, "models");
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
   const { redis, keys, connect, registry } = state;
   const shared = { redis, keys };

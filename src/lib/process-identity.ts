@@ -19,6 +19,17 @@ export async function ownIdentity(): Promise<ProcessIdentity> {
   };
 }
 
+/**
+ * Whether the process still runs, as far as this one can see: `unknown` for one of another machine or container, or of before a reboot,
+ * since machines that were cloned have the same names.
+ */
+export async function judgeProcess(other: Partial<ProcessIdentity>, own: ProcessIdentity): Promise<"alive" | "gone" | "unknown"> {
+  const isHere =
+    other.bootId === own.bootId && other.pidNamespace === own.pidNamespace && own.bootId !== "unknown" && own.pidNamespace !== "unknown";
+  if (!isHere || other.pid === undefined) return "unknown";
+  return (await startTicks(other.pid)) === other.startTicks ? "alive" : "gone";
+}
+
 /** Null when there is no such process, or only its zombie. */
 export async function startTicks(pid: number): Promise<string | null> {
   try {

@@ -1,6 +1,7 @@
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
+import { makeFolders } from "../lib/make-folders.ts";
 import { sha256File, type Sha256Options } from "../lib/sha256-file.ts";
 import { writeAtomic } from "../lib/write-atomic.ts";
 
@@ -56,7 +57,7 @@ export class DigestCache {
   async #save(): Promise<void> {
     const write = async (): Promise<void> => {
       const files = Object.fromEntries(this.#entries ?? []);
-      await mkdir(dirname(this.#path), { recursive: true });
+      await makeFolders(dirname(this.#path));
       await writeAtomic(this.#path, JSON.stringify({ v: 1, files }));
     };
     this.#writing = this.#writing.then(write).catch(() => undefined);

@@ -16,7 +16,8 @@ export interface ModelFile {
 
 export interface FileProblem {
   readonly file: string;
-  readonly kind: "missing" | "corrupt";
+  /** `program`: a program that the model needs; `file` is its name. */
+  readonly kind: "missing" | "corrupt" | "program";
   /** A sentence that names the file, what was found and what was expected. */
   readonly message: string;
   /** What a runner said when it could not load the model; absent where the kind says it all. */

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, beforeEach, test } from "node:test";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
+import type { FileProblem } from "./model-files.ts";
 import { openModels, type Models } from "./open-models.ts";
 
 const root = await mkdtemp(join(tmpdir(), "dryapi-models-"));
@@ -74,7 +75,7 @@ const hasCode =
 
 test("a folder with a manifest and its files is an available model", async () => {
   await writeModel(join(shippedDir, "tiny"), "tiny");
-  const models = await open();
+  const models = await open([]);
   assert.deepEqual(
     models.list().map(({ slug, state, dir, shipped }) => ({ slug, state, dir, shipped })),
     [{ slug: "tiny", state: "available", dir: join(shippedDir, "tiny"), shipped: true }],
@@ -143,7 +144,7 @@ test("bad manifests are reported by file, and the other models go on", async () 
   await mkdir(join(shippedDir, "folder", "model.json"), { recursive: true });
   await mkdir(join(shippedDir, "no-manifest"));
   await write(join(shippedDir, "README.md"), "text");
-  const models = await open();
+  const models = await open([]);
   assert.deepEqual(
     models.list().map(({ slug }) => slug),
     ["good"],
@@ -180,7 +181,45 @@ test("a model folder that does not exist is a note, not a failure", async () => 
   await writeModel(join(shippedDir, "tiny"), "tiny");
   const models = await open([join(base, "nowhere")]);
   assert.equal(models.list().length, 1);
-  assert.match(notes[0] ?? "", /nowhere/);
+  assert.match(notes[0] ?? "", /nowhere cannot be read: ENOENT/);
+});
+
+test("a model folder without a model is told apart from one of weights alone, and one that is a model itself is named", async () => {
+  await write(join(shippedDir, "big", "model.json"), JSON.stringify(manifest("Big1")));
+  await writeFiles(join(ownDir, "Big1"));
+  const [empty, oneModel] = [join(base, "empty"), join(base, "one-model")];
+  await mkdir(empty);
+  await writeModel(oneModel, "one");
+  const models = await open([ownDir, empty, oneModel]);
+  assert.deepEqual([...models.idleDirs().keys()], [empty, oneModel]);
+  assert.match(notes[0] ?? "", /empty holds no model/);
+  assert.match(notes[1] ?? "", /one-model is the folder of one model: name the folder above it/);
+  await writeModel(join(empty, "late"), "late");
+  await models.rescan();
+  assert.deepEqual([...models.idleDirs().keys()], [oneModel]);
+});
+
+test("a whole model without a program that it needs is unequipped until the program is there, also after a load failed for it", async () => {
+  await writeModel(join(shippedDir, "tiny"), "tiny");
+  await writeModel(join(shippedDir, "cut"), "cut");
+  await rm(join(shippedDir, "cut", "net/model.onnx"));
+  let missing: readonly FileProblem[] = [];
+  const models = await openModels({
+    shippedDir,
+    modelDirs: [],
+    stateDir: join(base, "state"),
+    missingPrograms: async () => missing,
+  });
+  await models.markCorrupt("tiny", "ffmpeg was not found", "MODEL_UNSUPPORTED");
+  assert.equal(models.get("tiny")?.state, "corrupt");
+  missing = [{ file: "ffmpeg", kind: "program", message: "ffmpeg was not found in the PATH", code: "MODEL_UNSUPPORTED" }];
+  assert.deepEqual((await models.rescan()).changed, ["tiny"]);
+  assert.equal(models.get("tiny")?.state, "unequipped");
+  assert.equal(models.get("cut")?.state, "missing", "its files come first");
+  assert.throws(() => models.require("tiny"), hasCode("MODEL_UNSUPPORTED", "model tiny: ffmpeg was not found in the PATH"));
+  missing = [];
+  assert.deepEqual((await models.rescan()).changed, ["tiny"]);
+  assert.equal(models.get("tiny")?.state, "available");
 });
 
 test("files may be symbolic links to where the operator keeps them", async () => {

@@ -52,7 +52,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
 export class Models {
   readonly #options: ModelsOptions;
   readonly #cache: DigestCache;
-  #scan: ModelScan = { models: new Map(), invalid: [], notes: [] };
+  #scan: ModelScan = { models: new Map(), invalid: [], notes: [], idleDirs: new Map() };
   /** What runners and full checks found out; forgotten when a rescan sees other files. */
   readonly #damage = new Map<string, { readonly fingerprint: string; readonly problems: readonly FileProblem[] }>();
   #told = new Set<string>();
@@ -76,6 +76,11 @@ export class Models {
 
   invalid(): readonly InvalidModel[] {
     return this.#scan.invalid;
+  }
+
+  /** Operators' folders in which there is no model now, by path with the reason. */
+  idleDirs(): ReadonlyMap<string, string> {
+    return this.#scan.idleDirs;
   }
 
   /** The entry of a model that can be loaded. @throws AppError MODEL_NOT_FOUND | MODEL_CORRUPT | MODEL_UNSUPPORTED | MANIFEST_INVALID that names every file */
@@ -190,7 +195,9 @@ export class Models {
   async #forgetRepaired(): Promise<void> {
     for (const [slug, damage] of this.#damage) {
       const entry = this.#scan.models.get(slug);
-      if (entry === undefined || (await this.#filesStamp(entry)) !== damage.fingerprint) this.#damage.delete(slug);
+      // A load fails for a program as well, and once that is back no file will have changed.
+      if (entry === undefined || entry.state === "unequipped" || (await this.#filesStamp(entry)) !== damage.fingerprint)
+        this.#damage.delete(slug);
     }
   }
 

@@ -10,9 +10,10 @@ import { checkModelFile, modelFiles, type FileProblem } from "./model-files.ts";
  *   available   every file is there and its size fits
  *   missing     files are missing (`problems` names each)
  *   corrupt     a file has the wrong size or sha256, is an LFS pointer, or a runner found it damaged
+ *   unequipped  its files are whole, and a program that it needs is not on this machine
  *   invalid     the manifest itself cannot be used
  */
-export type ModelState = "available" | "missing" | "corrupt" | "invalid";
+export type ModelState = "available" | "missing" | "corrupt" | "unequipped" | "invalid";
 
 export interface ModelEntry {
   readonly slug: string;
@@ -39,6 +40,8 @@ export interface ModelFolders {
   readonly shippedDir: string;
   /** DRYAPI_MODELS_DIR, in order of precedence. */
   readonly modelDirs: readonly string[];
+  /** Asked about each model whose files are whole. Left out where models are only described, not run. */
+  readonly missingPrograms?: (manifest: Manifest) => Promise<readonly FileProblem[]>;
 }
 
 export interface ModelScan {
@@ -46,6 +49,8 @@ export interface ModelScan {
   readonly invalid: readonly InvalidModel[];
   /** What an operator should know: overridden manifests, folders that cannot be read. */
   readonly notes: readonly string[];
+  /** Folders of `modelDirs` that give nothing, with the reason: a wrong path, or a disk that is not mounted. */
+  readonly idleDirs: ReadonlyMap<string, string>;
 }
 
 interface FoundManifest {
@@ -58,10 +63,13 @@ interface FoundManifest {
 export async function scanModels(folders: ModelFolders): Promise<ModelScan> {
   const invalid: InvalidModel[] = [];
   const notes: string[] = [];
+  const idleDirs = new Map<string, string>();
   const found = new Map<string, FoundManifest>();
   const roots = [...folders.modelDirs.map((root) => ({ root, shipped: false })), { root: folders.shippedDir, shipped: true }];
   for (const { root, shipped } of roots) {
-    for (const manifestPath of await listManifests(root, notes)) {
+    const { paths, problem } = await listManifests(root);
+    if (problem !== null) idleDirs.set(root, problem);
+    for (const manifestPath of paths) {
       try {
         const manifest = parseManifest(await readJson(manifestPath), manifestPath);
         checkManifest(manifest, manifestPath);
@@ -80,19 +88,33 @@ export async function scanModels(folders: ModelFolders): Promise<ModelScan> {
     }
   }
   const models = new Map<string, ModelEntry>();
-  for (const [slug, manifest] of found) models.set(slug, await locate(manifest, folders.modelDirs));
-  return { models, invalid, notes };
+  for (const [slug, manifest] of found) models.set(slug, await locate(manifest, folders));
+  // A folder may hold weights alone, of manifests that lie elsewhere.
+  const inUse = new Set([...models.values()].map(({ dir }) => dirname(dir)));
+  for (const [root, problem] of idleDirs) {
+    if (inUse.has(root)) idleDirs.delete(root);
+    else notes.push(`model folder ${root} ${problem}`);
+  }
+  return { models, invalid, notes, idleDirs };
 }
 
-async function listManifests(root: string, notes: string[]): Promise<string[]> {
+/** `problem`: why there is none, to be read after the folder's name. */
+async function listManifests(root: string): Promise<{ readonly paths: readonly string[]; readonly problem: string | null }> {
   try {
     const names = (await readdir(root)).toSorted();
     const paths = names.filter((name) => !name.startsWith(".")).map((name) => join(root, name, "model.json"));
     const present = await Promise.all(paths.map(exists));
-    return paths.filter((_, index) => present[index]);
+    const manifests = paths.filter((_, index) => present[index]);
+    if (manifests.length > 0) return { paths: manifests, problem: null };
+    const isModel = await exists(join(root, "model.json"));
+    return {
+      paths: [],
+      problem: isModel
+        ? "is the folder of one model: name the folder above it"
+        : "holds no model: no folder in it has a model.json or is named like a model of the package",
+    };
   } catch (thrown) {
-    notes.push(`model folder ${root} cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
-    return [];
+    return { paths: [], problem: `cannot be read: ${thrown instanceof Error ? thrown.message : String(thrown)}` };
   }
 }
 
@@ -121,7 +143,7 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
-async function locate(found: FoundManifest, modelDirs: readonly string[]): Promise<ModelEntry> {
+async function locate(found: FoundManifest, { modelDirs, missingPrograms }: ModelFolders): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
@@ -133,7 +155,9 @@ async function locate(found: FoundManifest, modelDirs: readonly string[]): Promi
     }
     if (problems.length === 0) break;
   }
-  const { dir, problems } = best ?? { dir: dirname(found.manifestPath), problems: [] };
+  const dir = best?.dir ?? dirname(found.manifestPath);
+  const ofFiles = best?.problems ?? [];
+  const problems = ofFiles.length === 0 ? ((await missingPrograms?.(manifest)) ?? []) : ofFiles;
   return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems) };
 }
 
@@ -155,5 +179,11 @@ async function checkDir(dir: string, manifest: Manifest): Promise<readonly FileP
 
 export function stateOf(problems: readonly FileProblem[]): ModelState {
   if (problems.length === 0) return "available";
-  return problems.some((problem) => problem.kind === "missing") ? "missing" : "corrupt";
+  if (problems.some((problem) => problem.kind === "missing")) return "missing";
+  return problems.some((problem) => problem.kind === "corrupt") ? "corrupt" : "unequipped";
+}
+
+/** A manifest that came with the package, and not one file of the model: nobody has fetched it. A part of them would be a broken fetch. */
+export function isAbsent({ shipped, state, problems, manifest }: ModelEntry): boolean {
+  return shipped && state === "missing" && problems.length === modelFiles(manifest).length;
 }

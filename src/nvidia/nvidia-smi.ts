@@ -1,17 +1,34 @@
-import { execFile } from "node:child_process";
+import { execFile, type ExecFileException } from "node:child_process";
 
 const TIMEOUT_MS = 15_000;
+const MAX_SAID_CHARS = 300;
 
-/** Runs one nvidia-smi query; rows of trimmed fields. Null when the program is missing or fails (no driver, no GPU, no permission). */
-export type NvidiaSmi = (args: readonly string[]) => Promise<readonly (readonly string[])[] | null>;
+/**
+ * Runs one nvidia-smi query; rows of trimmed fields. Null when the program is missing or fails (no driver, no GPU, no permission): then
+ * `onFailure` is told what happened, in words that begin with its name.
+ */
+export type NvidiaSmi = (args: readonly string[], onFailure?: (words: string) => void) => Promise<readonly (readonly string[])[] | null>;
 
 /** nvidia-smi as a child process: NVML without a native dependency. About 20 to 500 ms, off the event loop. */
-export const nvidiaSmi: NvidiaSmi = (args) =>
-  new Promise((resolve) => {
-    execFile("nvidia-smi", [...args, "--format=csv,noheader,nounits"], { timeout: TIMEOUT_MS, killSignal: "SIGKILL" }, (error, stdout) => {
+export const nvidiaSmi: NvidiaSmi = (args, onFailure) =>
+  new Promise<readonly (readonly string[])[] | null>((resolve) => {
+    const limits = { timeout: TIMEOUT_MS, killSignal: "SIGKILL" } as const;
+    execFile("nvidia-smi", [...args, "--format=csv,noheader,nounits"], limits, (error, stdout, stderr) => {
+      if (error !== null) onFailure?.(failureOf(error, `${stdout} ${stderr}`));
       resolve(error === null ? parseCsv(stdout) : null);
     });
+    // Some failures to start it are thrown (a file in the PATH where a folder should be), most come as the error above.
+  }).catch((thrown: unknown) => {
+    onFailure?.(`nvidia-smi could not be started (${String(thrown)})`);
+    return null;
   });
+
+function failureOf(error: ExecFileException, output: string): string {
+  if (error.code === "ENOENT") return "nvidia-smi is missing";
+  if (error.killed === true) return `nvidia-smi gave no answer within ${TIMEOUT_MS} ms`;
+  const said = output.trim().replaceAll(/\s+/g, " ").slice(0, MAX_SAID_CHARS);
+  return `nvidia-smi finds no GPU (${said === "" ? error.message : `it says: ${said}`})`;
+}
 
 function parseCsv(text: string): string[][] {
   const lines = text.split("\n").filter((line) => line.trim() !== "");

@@ -127,7 +127,17 @@ export const ERROR_TABLE = {
   BAD_OUTPUT: row("PROCESSING_ERROR", "backoff", "model", 500, ["The model produced an unusable output.", LATER]),
   MODEL_NOT_FOUND: row("WORKER_ERROR", "elsewhere", "machine", 422, ["The model is not available.", OPERATOR], false),
   MODEL_CORRUPT: row("WORKER_ERROR", "elsewhere", "machine", 500, ["The model's files are damaged on the worker.", OPERATOR], false),
-  MODEL_UNSUPPORTED: row("WORKER_ERROR", "elsewhere", "model", 500, ["The model's files do not fit this worker.", OPERATOR], false),
+  MODEL_UNSUPPORTED: row(
+    "WORKER_ERROR",
+    "elsewhere",
+    "model",
+    500,
+    [
+      "The model's files, or the programs that it needs, do not fit this worker.",
+      "Tell the operator: the model's files or programs have to be mended on the workers.",
+    ],
+    false,
+  ),
   MANIFEST_INVALID: row("WORKER_ERROR", "elsewhere", "model", 500, ["The model's description is invalid on the worker.", OPERATOR], false),
   LOAD_TIMEOUT: row("WORKER_TIMEOUT", "elsewhere", "machine", 504, ["The model took too long to load.", LATER]),
   DEVICE_UNAVAILABLE: row("WORKER_ERROR", "elsewhere", "machine", 500, ["The worker's device is not available.", LATER]),

@@ -23,7 +23,7 @@ import type { Task } from "./task.ts";
  *     | <------------------- ack ---- |  outputs of that job are recorded
  *     | -- batch-done ------------->  |  after all of the above: the runner is free again
  */
-export const IPC_VERSION = 1;
+export const IPC_VERSION = 2;
 export const MAX_IPC_BYTES: number = 64 * 1024;
 
 /**
@@ -55,6 +55,14 @@ export interface LoadCommand {
   readonly previews: boolean;
   /** Bytes for the prompt-embedding cache. */
   readonly embeddingCacheBytes: number;
+  /** Sessions say on stderr which execution provider got which nodes. */
+  readonly logPlacement?: boolean;
+}
+
+/** In place of `load`: proves the device and answers `ready`, with no model. The daemon ends the process then. */
+export interface ProveCommand {
+  readonly type: "prove";
+  readonly device: DeviceSpec;
 }
 
 /** One job of a batch, inputs already on local disk. */
@@ -69,6 +77,7 @@ export interface RunnerJob {
 
 export type RunnerCommand =
   | LoadCommand
+  | ProveCommand
   | { readonly type: "run"; readonly batch: string; readonly jobs: readonly RunnerJob[] }
   | { readonly type: "cancel"; readonly id: string }
   | { readonly type: "ack"; readonly id: string }
@@ -157,7 +166,7 @@ const info = z
   .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
   .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);
 
-const messageSchema = z.discriminatedUnion("type", [
+export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
   z.object({ type: z.literal("stage"), stage: name, deadlineMs: z.number().positive().optional() }),
   z.object({

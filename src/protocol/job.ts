@@ -55,7 +55,7 @@ export const inputSchema: z.ZodType<JobInput> = z.object({
 /** Ids become path segments and Redis keys: only what is safe in both. */
 export const REQUEST_ID: RegExp = /^[A-Za-z0-9][A-Za-z0-9_-]{7,63}$/;
 
-const jobSchema = z.object({
+export const jobSchema: z.ZodType<JobData> = z.object({
   v: z.literal(JOB_VERSION),
   id: z.string().regex(REQUEST_ID),
   task: z.enum(TASK_NAMES),

@@ -84,7 +84,7 @@ export const spoolFileSchema: z.ZodType<SpoolFile> = spoolFile;
 
 const milliseconds = z.number();
 
-const resultSchema: z.ZodType<JobResult> = z.object({
+export const resultSchema: z.ZodType<JobResult> = z.object({
   v: z.int(),
   files: z.array(spoolFile.extend({ key: z.string().min(1) })),
   claim: z.number(),

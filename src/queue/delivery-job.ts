@@ -20,7 +20,7 @@ export type DeliveryJob =
     }
   | { readonly kind: "again"; readonly requestId: string; readonly deliveryId: string };
 
-const deliveryJobSchema: z.ZodType<DeliveryJob> = z.discriminatedUnion("kind", [
+export const deliveryJobSchema: z.ZodType<DeliveryJob> = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("end"), requestId: z.string() }),
   z.object({ kind: z.literal("processing"), requestId: z.string(), startedAt: unixMs }),
   z.object({ kind: z.literal("again"), requestId: z.string(), deliveryId: z.string() }),

@@ -7,7 +7,7 @@ import { parseJobResult, type JobResult } from "../protocol/result.ts";
 import { isUnreadable, orUnreadable, storedJson, storedNumber } from "../protocol/stored.ts";
 import { clockedBackend } from "./clocked-backend.ts";
 import { JobAdder } from "./job-adder.ts";
-import { placeFirst } from "./queue-scripts.ts";
+import { placeFirst, type EndedSet } from "./queue-scripts.ts";
 import type { Claim, ClaimRef, OrderedClaim } from "./queue-types.ts";
 
 export interface ModelQueueOptions {
@@ -189,13 +189,9 @@ export class ModelQueue implements AsyncDisposable {
     await this.#backend.moveStalledJobsToWait();
   }
 
-  async sweep(): Promise<number> {
-    const { retentionMs } = this.#options;
-    const before = (await this.#clock()) - retentionMs;
-    const removed = await Promise.all(
-      (["completed", "failed"] as const).map((state) => this.#backend.cleanJobsByState(state, before, 1_000)),
-    );
-    return removed.flat().length;
+  /** Removes jobs that ended in this way at or before `before` (unix ms). Returns how many. */
+  async sweep(state: EndedSet["state"], before: number): Promise<number> {
+    return (await this.#backend.cleanJobsByState(state, before, 1_000)).length;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

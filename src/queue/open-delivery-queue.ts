@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { serverClock } from "../lib/server-clock.ts";
 import { within } from "../lib/within.ts";
 import { AppError } from "../protocol/error.ts";
 import { orUnreadable, type Unreadable } from "../protocol/stored.ts";
@@ -8,7 +9,7 @@ import { freeOrphans } from "./free-orphans.ts";
 import { ModelQueue } from "./model-queue.ts";
 import type { QueuesOptions } from "./open-queues.ts";
 import { guarded } from "./queue-errors.ts";
-import { peekQueues } from "./queue-scripts.ts";
+import { dueForSweep, peekQueues } from "./queue-scripts.ts";
 import type { ClaimRef, OrderedClaim, QueuePeek } from "./queue-types.ts";
 
 export interface DeliveryClaim extends OrderedClaim {
@@ -96,7 +97,13 @@ export async function openDeliveryQueue(options: DeliveryQueueOptions): Promise<
         if (peek === undefined) throw new AppError("INTERNAL", "one queue was looked at and none was seen; this is a bug");
         return peek;
       }),
-    sweep: () => guarded("sweeping ended deliveries", () => queue.sweep()),
+    sweep: () =>
+      guarded("sweeping ended deliveries", async () => {
+        const before = (await serverClock(redis)()) - options.retentionMs;
+        const due = await dueForSweep(redis, keys.prefix, { queues: [DELIVERY_QUEUE], before });
+        const removed = await Promise.all(due.map(({ state }) => queue.sweep(state, before)));
+        return removed.reduce((sum, count) => sum + count, 0);
+      }),
     [Symbol.asyncDispose]: () => queue[Symbol.asyncDispose](),
   };
 }

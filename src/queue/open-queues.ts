@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { JobView } from "../core/job-state.ts";
 import type { RedisStep } from "../lib/redis-step.ts";
+import { serverClock } from "../lib/server-clock.ts";
 import { within } from "../lib/within.ts";
 import { AppError, type ErrorData } from "../protocol/error.ts";
 import type { JobData } from "../protocol/job.ts";
@@ -10,7 +11,7 @@ import { againJobId, DELIVERY_QUEUE, startJobId, type DeliveryJob } from "./deli
 import { longUnservable, type UnservableLook } from "./long-unservable.ts";
 import { ModelQueue } from "./model-queue.ts";
 import { guarded, queueError } from "./queue-errors.ts";
-import { adoptLock, peekQueues } from "./queue-scripts.ts";
+import { adoptLock, dueForStalledCheck, dueForSweep, peekQueues } from "./queue-scripts.ts";
 import type { AddOptions, Claim, ClaimRef, OrderedClaim, QueuePeek, Queues } from "./queue-types.ts";
 
 export interface QueuesOptions {
@@ -119,7 +120,11 @@ class BullQueues implements Queues {
   }
 
   async recoverStalled(): Promise<void> {
-    await guarded("the check for stalled jobs", () => this.#all((queue) => queue.recoverStalled()));
+    const { redis, keys } = this.#options;
+    await guarded("the check for stalled jobs", async () => {
+      const due = await dueForStalledCheck(redis, keys.prefix, [...this.#queues.keys()]);
+      await Promise.all(due.map(async (queue) => (await this.#open(queue)).recoverStalled()));
+    });
   }
 
   peek(models: readonly string[]): Promise<readonly QueuePeek[]> {
@@ -146,7 +151,12 @@ class BullQueues implements Queues {
   }
 
   async sweep(): Promise<number> {
-    const removed = await guarded("sweeping ended jobs", () => this.#all((queue) => queue.sweep()));
+    const { redis, keys, retentionMs } = this.#options;
+    const removed = await guarded("sweeping ended jobs", async () => {
+      const before = (await serverClock(redis)()) - retentionMs;
+      const due = await dueForSweep(redis, keys.prefix, { queues: [...this.#queues.keys()], before });
+      return Promise.all(due.map(async ({ queue, state }) => (await this.#open(queue)).sweep(state, before)));
+    });
     return removed.reduce((sum, count) => sum + count, 0);
   }
 
@@ -174,9 +184,5 @@ class BullQueues implements Queues {
     const late = (): AppError => new AppError("REDIS_UNAVAILABLE", `queue ${model} was not opened: no Redis for ${ms} ms`);
     await within(queue.opened, { ms, late, unref: true });
     return queue;
-  }
-
-  async #all<T>(work: (queue: ModelQueue) => Promise<T>): Promise<readonly T[]> {
-    return Promise.all([...this.#queues.keys()].map(async (model) => work(await this.#open(model))));
   }
 }

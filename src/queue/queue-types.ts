@@ -46,6 +46,7 @@ export interface QueuePeek {
   readonly topPriority: number | null;
   /** Milliseconds until the next delayed job falls due; negative when it has. */
   readonly dueInMs: number | null;
+  /** Not told of a queue in which nothing waits and nothing is delayed. */
   readonly paused: boolean;
 }
 
@@ -89,6 +90,7 @@ export interface Queues extends AsyncDisposable {
   adopt(ref: ClaimRef): Promise<Claim | null>;
   /** Stalled check of all queues (at most once per interval over the fleet). */
   recoverStalled(): Promise<void>;
+  /** One round trip, however many they are. */
   peek(models: readonly string[]): Promise<readonly QueuePeek[]>;
   /** Ids of waiting jobs that callers of this have found without a worker for so long (by Redis' clock), among the first of the queue. */
   longUnservable(model: string, look: UnservableLook): Promise<readonly string[]>;

@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import { sleep } from "../lib/backoff.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 import { within } from "../lib/within.ts";
 import type { Keys } from "../protocol/keys.ts";
 
@@ -11,6 +12,17 @@ const HUNG_AFTER_MS = 2_000;
 const RECONNECT_MS = 250;
 /** Reads without news after which the last ids are read anew: an id ahead of a stream that was reset would see nothing for ever. */
 const READS_PER_CHECK = 4;
+/** The id before all others. */
+const NOTHING_YET = "0-0";
+
+/** KEYS: event streams. Returns the last id of each. */
+const ENDS = new RedisScript(`
+local ends = {}
+for place, key in ipairs(KEYS) do
+  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)
+  ends[place] = newest[1] and newest[1][1] or '${NOTHING_YET}'
+end
+return ends`);
 
 export interface WatchOptions {
   /** A connection of its own: it is blocked nearly always. */
@@ -61,10 +73,10 @@ export async function watchQueues(options: WatchOptions): Promise<void> {
 
 /** Where each stream ends now. A stream that went back was reset: what it holds is news. */
 async function readLastIds(options: WatchOptions, models: readonly string[], last: Map<string, string>): Promise<void> {
-  for (const model of models) {
-    const key = options.keys.queueEvents(model);
-    const [newest] = await withWatchdog(options, 0, options.redis.xrevrange(key, "+", "-", "COUNT", 1));
-    const end = newest?.[0] ?? "0-0";
+  const keys = models.map((model) => options.keys.queueEvents(model));
+  const ends = (await withWatchdog(options, 0, ENDS.run(options.redis, keys, []))) as readonly string[];
+  for (const [index, model] of models.entries()) {
+    const end = ends[index] ?? NOTHING_YET;
     const known = last.get(model);
     if (known === undefined || isBefore(end, known)) {
       last.set(model, end);
@@ -75,9 +87,10 @@ async function readLastIds(options: WatchOptions, models: readonly string[], las
 
 async function readOnce(options: WatchOptions, models: readonly string[], last: Map<string, string>): Promise<boolean> {
   const blockMs = options.blockMs ?? BLOCK_MS;
-  for (const model of models) if (!last.has(model)) await readLastIds(options, [model], last);
+  const unknown = models.filter((model) => !last.has(model));
+  if (unknown.length > 0) await readLastIds(options, unknown, last);
   const keys = models.map((model) => options.keys.queueEvents(model));
-  const ids = models.map((model) => last.get(model) ?? "0-0");
+  const ids = models.map((model) => last.get(model) ?? NOTHING_YET);
   const read = options.redis.xread("COUNT", COUNT, "BLOCK", blockMs, "STREAMS", ...keys, ...ids) as Promise<ReadAnswer>;
   const answer = await withWatchdog(options, blockMs, read);
   if (answer === null) return false;

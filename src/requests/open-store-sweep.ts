@@ -1,4 +1,4 @@
-import { sweepStore, type SweepDeps, type SweepReport } from "./sweep-store.ts";
+import { sweepStore, type SweepDeps, type SweepReport, type SweptAs } from "./sweep-store.ts";
 
 const LOOK_EVERY_MS = 60_000;
 
@@ -14,8 +14,9 @@ export interface StoreSweepOptions extends SweepDeps {
   readonly config: { readonly retentionMs: number; readonly sweepMs: number | null };
   readonly log: Record<"info" | "warn", (facts: object, text: string) => void>;
   readonly metrics: {
-    readonly sweptObjects: { inc(labels: { readonly reason: string }, count: number): void };
+    readonly sweptObjects: { inc(labels: { readonly reason: SweptAs }, count: number): void };
     readonly sweptBytes: { inc(bytes: number): void };
+    readonly storeSweeps: { inc(labels: { readonly result: "done" | "partial" | "failed" }): void };
   };
 }
 
@@ -26,7 +27,10 @@ export function openStoreSweep(options: StoreSweepOptions): StoreSweep {
     everyMs: Math.min(LOOK_EVERY_MS, intervalMs),
     run: async (signal) => {
       const startedAt = performance.now();
-      const report = await sweepStore(options, { retentionMs, intervalMs, signal });
+      const report = await sweepStore(options, { retentionMs, intervalMs, signal }).catch((thrown: unknown) => {
+        if (!signal.aborted) options.metrics.storeSweeps.inc({ result: "failed" });
+        throw thrown;
+      });
       if (report !== null) tell(options, report, performance.now() - startedAt);
       return report;
     },
@@ -35,8 +39,9 @@ export function openStoreSweep(options: StoreSweepOptions): StoreSweep {
 
 function tell({ log, metrics, store }: StoreSweepOptions, report: SweepReport, ms: number): void {
   const { seen, removed, removedBytes, finished, shared, problem } = report;
-  for (const [reason, count] of Object.entries(removed)) metrics.sweptObjects.inc({ reason }, count);
+  for (const [reason, count] of Object.entries(removed) as [SweptAs, number][]) metrics.sweptObjects.inc({ reason }, count);
   metrics.sweptBytes.inc(removedBytes);
+  metrics.storeSweeps.inc({ result: finished ? "done" : "partial" });
   const facts = { seen, removed, removedBytes, finished, ms: Math.round(ms), ...(problem !== undefined && { err: problem }) };
   if (!shared) log.info(facts, "object store swept");
   else

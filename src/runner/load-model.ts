@@ -3,7 +3,7 @@ import type { Backend } from "../pipelines/backend.ts";
 import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
-import type { LoadCommand } from "../protocol/ipc.ts";
+import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
 import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
@@ -11,6 +11,8 @@ export interface LoadedModel {
   /** Nodes per execution provider in the probe; empty for a family without native code. */
   readonly providers: Readonly<Record<string, number>>;
 }
+
+type OpenBackend = (options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean }) => Backend;
 
 /** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
 export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
@@ -32,13 +34,23 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
   return { pipeline, providers };
 }
 
+/** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
+export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["providers"]> {
+  return probeProviders(device, await importBackend());
+}
+
 async function openNative({
   device,
-}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: Readonly<Record<string, number>> }> {
-  // The only import of onnxruntime in the whole program, and only once it is needed.
-  const { openOrtBackend } = await import("./ort-backend.ts");
-  const providers = await probeProviders(device, openOrtBackend);
-  return { backend: openOrtBackend({ device }), providers };
+  logPlacement = false,
+}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
+  const providers = await proveDevice(device);
+  const open = await importBackend();
+  return { backend: open({ device, logPlacement }), providers };
+}
+
+/** The only import of onnxruntime in the whole program, and only once it is needed. */
+async function importBackend(): Promise<OpenBackend> {
+  return (await import("./ort-backend.ts")).openOrtBackend;
 }
 
 const NO_BACKEND: Backend = {

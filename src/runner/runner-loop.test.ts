@@ -49,6 +49,7 @@ function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs 
     exit: (code) => exited.resolve(code),
     load: () =>
       Promise.resolve({ pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more }, providers: { P: 1 } }),
+    prove: () => Promise.resolve({ P: 2 }),
     ackWaitMs,
   });
   const next = <T extends RunnerMessage["type"]>(type: T) =>

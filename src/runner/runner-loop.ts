@@ -2,7 +2,7 @@ import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
 import { diskFull } from "../protocol/disk-full.ts";
 import { isDeviceFailure } from "../pipelines/device-failure.ts";
 import { AppError, toErrorData, type ErrorData } from "../protocol/error.ts";
-import type { LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
+import type { DeviceSpec, LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
 import { DeviceMemory } from "./device-memory.ts";
 import { fitMessage } from "./fit-message.ts";
 import type { LoadedModel } from "./load-model.ts";
@@ -14,6 +14,8 @@ const ACK_WAIT_MS = 30_000;
 export interface LoopOptions {
   readonly send: (message: RunnerMessage) => void;
   readonly load: (command: LoadCommand, stage: (name: string) => void) => Promise<LoadedModel>;
+  /** Proves the device by a real operation; resolves to the nodes per execution provider. */
+  readonly prove: (device: DeviceSpec) => Promise<LoadedModel["providers"]>;
   /** Ends the process once what was sent is out. */
   readonly exit: (code: number) => void;
   /** A line for the operator. */
@@ -22,7 +24,7 @@ export interface LoopOptions {
 }
 
 /**
- * The runner's command loop. load, run, ping and stop are done one after the other; cancel and ack take effect at once, whatever runs
+ * The runner's command loop. load, prove, run, ping and stop are done one after the other; cancel and ack take effect at once, whatever runs
  * (as soon as native code lets the event loop turn: that is what `stage` is awaited for).
  */
 export class RunnerLoop {
@@ -48,6 +50,8 @@ export class RunnerLoop {
         return;
       case "load":
         return this.#next(() => this.#load(command));
+      case "prove":
+        return this.#next(() => this.#prove(command.device));
       case "run":
         return this.#next(() => this.#run(command.batch, command.jobs));
       case "ping":
@@ -72,6 +76,12 @@ export class RunnerLoop {
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
     this.#send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
+  }
+
+  async #prove(device: DeviceSpec): Promise<void> {
+    const startedAt = performance.now();
+    const providers = await this.#options.prove(device);
+    this.#send({ type: "ready", loadMs: performance.now() - startedAt, providers, ...(await this.#readMemory()) });
   }
 
   async #run(batch: string, jobs: readonly RunnerJob[]): Promise<void> {

@@ -24,7 +24,7 @@ export interface UnreadableClient extends Unreadable {
   readonly id: string;
 }
 
-const clientSchema: z.ZodType<ClientRecord> = z.object({
+export const clientSchema: z.ZodType<ClientRecord> = z.object({
   id: z.string(),
   name: z.string(),
   enabled: z.boolean(),

@@ -4,7 +4,7 @@ import type { Keys } from "../protocol/keys.ts";
 import { SIGNERS, WEBHOOK_EVENTS, type Signer, type WebhookEventName } from "../protocol/webhook.ts";
 import { isUnreadable, orUnreadable, readStored, storedJson, storedNumber, unixMs, type Unreadable } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
-import { hashFromPairs, RedisScript } from "./redis-script.ts";
+import { hashFromPairs, RedisScript } from "../lib/redis-script.ts";
 
 export interface DeliveryAttempt {
   /** Counted over redeliveries, from 1. */
@@ -165,7 +165,7 @@ function toHash(delivery: NewDelivery): Hash {
   };
 }
 
-const attemptSchema = z.object({
+export const attemptSchema: z.ZodType<Omit<DeliveryAttempt, "number">> = z.object({
   at: unixMs,
   durationMs: z.number(),
   status: z.number().nullable(),
@@ -175,7 +175,7 @@ const attemptSchema = z.object({
   signedWith: z.enum(SIGNERS).nullable().default(null),
 });
 
-const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
+export const deliverySchema: z.ZodType<Omit<Delivery, "attempts">> = z.object({
   id: z.string(),
   requestId: z.string().min(1),
   client: z.string().min(1),

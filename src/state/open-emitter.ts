@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import { EVENT_VERSION, type JobEventDraft } from "../protocol/event.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 import type { EmitAnswer, Emitter } from "./state-types.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 import type { FaultLedger } from "./state-types.ts";
 
 /** KEYS: set. ARGV: member, ttl ms. Returns all members. */

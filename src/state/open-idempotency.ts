@@ -3,7 +3,7 @@ import type { Redis } from "ioredis";
 import { AppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 export type IdempotencyAnswer =
   /** The first with this key: go on under this id. */

@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { hashFromPairs, RedisScript } from "../lib/redis-script.ts";
 import type { Intents } from "./state-types.ts";
 
 /** KEYS: intents of a model. ARGV: now, expiry, own field, limit. Expired entries do not count and are removed. */
@@ -22,6 +22,16 @@ if others >= tonumber(ARGV[4]) then return 0 end
 redis.call('HSET', KEYS[1], ARGV[3], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], last - ARGV[1] + 60000)
 return 1`);
+
+/** KEYS: intents of models. Returns place and all fields of those that have any: one command when none has. */
+const DECLARED = new RedisScript(`
+local found = {}
+if redis.call('EXISTS', unpack(KEYS)) == 0 then return found end
+for place, key in ipairs(KEYS) do
+  local all = redis.call('HGETALL', key)
+  if #all > 0 then found[#found + 1] = { place, all } end
+end
+return found`);
 
 const fieldOf = (at: { readonly worker: string; readonly device: string }): string => `${at.worker}/${at.device}`;
 
@@ -44,17 +54,21 @@ export function openIntents(options: {
       await onRedis(`withdrawing the load of ${at.model}`, () => redis.hdel(keys.intent(at.model), fieldOf(at)));
     },
     counts: async (models, exceptWorker) => {
-      const [time, all] = await onRedis("reading load intents", () =>
-        Promise.all([now(), Promise.all(models.map((model) => redis.hgetall(keys.intent(model))))]),
-      );
-      return new Map(
-        models.map((model, index) => {
-          const live = Object.entries(all[index] ?? {}).filter(
+      const counts = new Map(models.map((model) => [model, 0]));
+      if (models.length === 0) return counts;
+      await onRedis("reading load intents", async () => {
+        const keyNames = models.map((model) => keys.intent(model));
+        const found = (await DECLARED.run(redis, keyNames, [])) as readonly (readonly [place: number, pairs: readonly string[]])[];
+        // Hardly ever is anything being loaded: then the time is not asked for either.
+        const time = found.length === 0 ? 0 : await now();
+        for (const [place, pairs] of found) {
+          const live = Object.entries(hashFromPairs(pairs)).filter(
             ([field, expiry]) => Number(expiry) > time && !field.startsWith(`${exceptWorker}/`),
           );
-          return [model, live.length];
-        }),
-      );
+          counts.set(models[place - 1] ?? "", live.length);
+        }
+      });
+      return counts;
     },
   };
 }

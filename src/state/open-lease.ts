@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 /** That one of several processes does something. */
 export interface Lease {

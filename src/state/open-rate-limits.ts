@@ -2,7 +2,7 @@ import type { Redis } from "ioredis";
 import { serverClock } from "../lib/server-clock.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 export interface RateDecision {
   readonly allowed: boolean;

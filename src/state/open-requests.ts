@@ -4,7 +4,7 @@ import type { Keys } from "../protocol/keys.ts";
 import { REQUEST_VERSION, requestSchema, type RequestRecord } from "../protocol/request.ts";
 import { readStored, storedJson, storedNumber } from "../protocol/stored.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 import type { Requests } from "./state-types.ts";
 
 /**

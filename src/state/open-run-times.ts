@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 /** How long a job of a model takes from its start to its end, learned from those that ended: for estimates. */
 export interface RunTimes {
@@ -9,6 +9,8 @@ export interface RunTimes {
   learn(model: string, ms: number): Promise<void>;
   /** Milliseconds; null for a model of which no job has ended yet. */
   of(model: string): Promise<number | null>;
+  /** The same of all models that it is known of, in one command. */
+  all(): Promise<ReadonlyMap<string, number>>;
 }
 
 const SHARE = 0.2;
@@ -27,8 +29,21 @@ export function openRunTimes(options: { readonly redis: Redis; readonly keys: Ke
     },
     of: async (model) => {
       const found = await onRedis("reading a run time", () => redis.hget(keys.runTimes, model));
-      const ms = Number(found ?? NaN);
-      return Number.isFinite(ms) ? ms : null;
+      return milliseconds(found);
+    },
+    all: async () => {
+      const found = await onRedis("reading the run times", () => redis.hgetall(keys.runTimes));
+      return new Map(
+        Object.entries(found).flatMap(([model, text]) => {
+          const ms = milliseconds(text);
+          return ms === null ? [] : [[model, ms] as const];
+        }),
+      );
     },
   };
+}
+
+function milliseconds(text: string | null): number | null {
+  const ms = Number(text ?? NaN);
+  return Number.isFinite(ms) ? ms : null;
 }

@@ -3,7 +3,7 @@ import { ShortCache } from "../lib/short-cache.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { DEFAULT_OVERLAP_MS, newSecret, openWebhookSecrets, type WebhookSecrets } from "./open-webhook-secrets.ts";
 import { onRedis } from "./redis-error.ts";
-import { hashFromPairs } from "./redis-script.ts";
+import { hashFromPairs } from "../lib/redis-script.ts";
 import { CHANGE, EXHAUSTED, GONE, SETTINGS, SUCCESS } from "./webhook-scripts.ts";
 import { readWebhookSettings, URL_FIELDS, type WebhookSettings } from "./webhook-settings.ts";
 import { accountRef, goneKey, hashOfUrl, requestRef, secretKeys, type WebhookTarget } from "./webhook-targets.ts";

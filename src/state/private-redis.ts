@@ -1,11 +1,12 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { constants } from "node:fs";
-import { access, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { access, mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
+import { makeFolders } from "../lib/make-folders.ts";
 import { AppError } from "../protocol/error.ts";
 
 /** A unix socket's path is at most 107 bytes. */
@@ -30,7 +31,13 @@ export interface PrivateRedis extends AsyncDisposable {
  * @throws AppError REDIS_UNAVAILABLE when there is no redis-server in the PATH or it does not start; CONFIG_INVALID when one runs there
  */
 export async function startPrivateRedis(options: { readonly dir: string; readonly appendOnly?: boolean }): Promise<PrivateRedis> {
-  await mkdir(options.dir, { recursive: true, mode: 0o700 });
+  await makeFolders(options.dir, 0o700).catch((cause: unknown) => {
+    throw new AppError(
+      "CONFIG_INVALID",
+      `folder ${options.dir} of the private redis-server cannot be made: ${String(cause)}; set DRYAPI_STATE_DIR to a folder that this user may write`,
+      { cause },
+    );
+  });
   const wanted = join(options.dir, "redis.sock");
   const fits = Buffer.byteLength(wanted) <= MAX_SOCKET_PATH;
   if (fits && (await answers(wanted)))

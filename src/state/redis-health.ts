@@ -1,10 +1,11 @@
 import type { Redis } from "ioredis";
 import { RedisError, redisFailure, type RedisFailure } from "../core/redis-failure.ts";
 import { sleep } from "../lib/backoff.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import { asAppError } from "../protocol/error.ts";
 import type { Keys } from "../protocol/keys.ts";
 import { onRedis } from "./redis-error.ts";
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 export interface RedisCheck {
   readonly ok: boolean;
@@ -18,6 +19,8 @@ export interface RedisHealth {
   prove(): Promise<void>;
   /** As `prove`, as an answer. Looks that overlap share one. */
   check(): Promise<RedisCheck>;
+  /** What the last look found, or the admission; null before. */
+  readonly last: RedisCheck | null;
   /**
    * For the start of a program that runs on: a cause that passes by itself is waited for, up to the patience. A Redis that is away altogether
    * is none: the program starts without it. @throws AppError REDIS_UNAVAILABLE for what an operator has to change
@@ -59,6 +62,7 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
     if (found?.failure.kind === "wrong-db") throw new RedisError(WHAT, found.failure, found.error);
   };
   let looking: Promise<RedisCheck> | null = null;
+  let last: RedisCheck | null = null;
   const look = async (): Promise<RedisCheck> => {
     const startedAt = performance.now();
     try {
@@ -70,19 +74,25 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
       looking = null;
     }
   };
-  const check = (): Promise<RedisCheck> => (looking ??= look());
+  const check = async (): Promise<RedisCheck> => (last = await (looking ??= look()));
   return {
     prove,
     check,
+    get last() {
+      return last;
+    },
     admit: async ({ signal, onWait }) => {
       for (const until = performance.now() + patienceMs; !signal.aborted;) {
         try {
-          await prove();
+          await Promise.race([prove(), untilAborted(signal)]);
+          if (signal.aborted) return;
+          last = { ok: true, detail: "a test write worked at the start" };
           return;
         } catch (thrown) {
+          if (signal.aborted) return;
           const error = asAppError(thrown);
           const failure = redisFailure(error);
-          if (failure?.kind === "away") return;
+          if (failure?.kind === "away" || failure?.kind === "silent") return;
           if (failure?.passing !== true || performance.now() >= until) throw error;
           onWait({ ok: false, detail: error.message });
         }
@@ -90,12 +100,12 @@ export function openRedisHealth({ redis, keys, patienceMs = PATIENCE_MS, watchEv
       }
     },
     watch: async (onChange, signal) => {
-      let last: string | null = null;
+      let told: string | null = null;
       while (!signal.aborted) {
         const found = await check();
         const cause = found.ok ? null : found.detail;
-        if (cause !== last && !signal.aborted) onChange(found);
-        last = cause;
+        if (cause !== told && !signal.aborted) onChange(found);
+        told = cause;
         await sleep(watchEveryMs, signal).catch(() => undefined);
       }
     },
@@ -138,9 +148,9 @@ function explained(redis: Redis, trouble: Trouble | null, thrown: unknown): Erro
   const error = asAppError(thrown);
   if (redisFailure(error)?.kind !== "away") return error;
   if (trouble !== null) return new RedisError(WHAT, trouble.failure, trouble.error);
-  // Connected and never ready: ioredis waits for a server that is loading, and says nothing.
-  const loading = redis.status === "connect" ? redisFailure("LOADING") : null;
-  return loading === null ? error : new RedisError(WHAT, loading, error.cause);
+  // Connected and never ready: ioredis waits for a server that says it is loading, and for one that says nothing, and tells neither.
+  const waitsFor = redis.status === "connect" ? redisFailure(redis.stream.bytesRead > 0 ? "LOADING" : "SILENT") : null;
+  return waitsFor === null ? error : new RedisError(WHAT, waitsFor, error.cause);
 }
 
 /** Commands may wait for a connection longer than whoever asks for our health. */

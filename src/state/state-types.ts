@@ -1,3 +1,4 @@
+import type { ProcessIdentity } from "../lib/process-identity.ts";
 import type { RedisStep } from "../lib/redis-step.ts";
 import type { FaultCount } from "../core/job-outcome.ts";
 import type { AnnouncedModels } from "../core/model-availability.ts";
@@ -82,12 +83,37 @@ export interface WorkerAnnouncement extends AnnouncedModels {
   readonly pid: number;
   readonly devices: readonly { readonly id: string; readonly kind: string; readonly memoryBytes: number }[];
   readonly at: number;
+  /** Which daemon of that name it is, made up by each. Absent in what older workers announce. */
+  readonly instance?: string;
+  /** Its process, so that one on the same machine can tell whether it still runs. Absent in what older workers announce. */
+  readonly process?: ProcessIdentity;
+  /** Since when it runs, unix milliseconds by its own clock: for people. */
+  readonly since?: number;
+}
+
+/** Another daemon that has a worker's name. */
+export interface NameHolder {
+  /** Its entry as it stands: changes each time it is announced again. */
+  readonly text: string;
+  /** These are null where the entry, of another version, does not say. */
+  readonly instance: string | null;
+  readonly host: string;
+  readonly pid: number | null;
+  readonly since: number | null;
+  readonly process: ProcessIdentity | null;
+  readonly draining: boolean;
 }
 
 /** Live workers and what they serve (hash `{p}:workers`, entries expire unless announced again). */
 export interface Registry {
-  announce(worker: WorkerAnnouncement, ttlMs: number): Promise<void>;
-  withdraw(worker: string): Promise<void>;
+  /**
+   * Announces the worker, and holds its name until the entry expires, by Redis' clock. When another daemon's entry of that name has not
+   * expired, nothing is written and its holder is the answer. `replaces`: the text of an entry whose daemon is known to be gone.
+   * One that says no `instance` replaces whatever is there.
+   */
+  announce(worker: WorkerAnnouncement, ttlMs: number, replaces?: string): Promise<NameHolder | null>;
+  /** Gives the name back; with an `instance` only if it is that one's. */
+  withdraw(worker: string, instance?: string): Promise<void>;
   list(): Promise<readonly WorkerAnnouncement[]>;
 }
 

@@ -1,4 +1,4 @@
-import { RedisScript } from "./redis-script.ts";
+import { RedisScript } from "../lib/redis-script.ts";
 
 /** Unix milliseconds by Redis' clock, as a text. */
 const NOW = `

@@ -20,7 +20,7 @@ export interface WebhookSettings {
   readonly previousSecretExpiresAt: number | null;
 }
 
-const settingsSchema: z.ZodType<WebhookSettings> = z.object({
+export const settingsSchema: z.ZodType<WebhookSettings> = z.object({
   url: z.string().nullable(),
   enabled: z.boolean(),
   failureCount: z.number(),

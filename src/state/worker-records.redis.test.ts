@@ -98,3 +98,40 @@ test("the ledger forgets a job when its time is over, counted from the last entr
     async () => (await redis.exists(keys.faults("job-00001"))) === 0 && (await ledger.passedOnBy("job-00001")).size === 0,
   );
 });
+
+test("one living daemon has a name: another is told who, until the entry has expired, is withdrawn or is known to be a dead one's", async () => {
+  const keys = rig.namespace();
+  let now = 1_000_000;
+  const registry = openRegistry({ redis, keys, now: () => now });
+  const process = { pid: 7, startTicks: "1", bootId: "b", pidNamespace: "n" };
+  const first = { ...announcement("w1"), instance: "first", process, since: 5 };
+  const second = { ...announcement("w1"), instance: "second" };
+  assert.equal(await registry.announce(first, 1_000), null);
+  assert.equal(await registry.announce(first, 1_000), null, "its own name is no other's");
+  const { text, ...holder } = (await registry.announce(second, 1_000)) ?? assert.fail("the name was given away");
+  assert.deepEqual(holder, { instance: "first", host: "h", pid: 1, since: 5, draining: false, process });
+  await registry.withdraw("w1", "second");
+  assert.notEqual(await registry.announce(second, 1_000), null, "nobody withdraws another's entry");
+  assert.equal(await registry.announce(second, 1_000, text), null, "the first is known to be gone");
+  assert.equal((await registry.announce(first, 1_000, text))?.instance, "second", "that was another entry");
+  now += 1_000;
+  assert.equal(await registry.announce(first, 1_000), null, "expired");
+  await registry.withdraw("w1", "first");
+  assert.equal(await registry.announce(second, 1_000), null, "withdrawn");
+});
+
+test("an entry of an older version holds the name while it is fresh; one that nobody can read holds nothing", async () => {
+  const keys = rig.namespace();
+  const registry = openRegistry({ redis, keys });
+  const [seconds] = await redis.time();
+  const worker = { ...announcement("w1"), instance: "new" };
+  await redis.hset(keys.workers, "w1", JSON.stringify({ expiresAt: Number(seconds) * 1_000 + 60_000, worker: announcement("w1") }));
+  assert.equal((await registry.announce(worker, 1_000))?.instance, null);
+  await redis.hset(keys.workers, "w1", JSON.stringify({ expiresAt: Number(seconds) * 1_000 - 60_000, worker: announcement("w1") }));
+  assert.equal(await registry.announce(worker, 60_000), null, "it has expired, by the server's clock");
+  assert.deepEqual(await registry.list(), [worker]);
+  for (const damaged of ["no JSON", "[]", '{"expiresAt":9e15}', '"text"', '{"expiresAt":"soon","worker":{}}']) {
+    await redis.hset(keys.workers, "w1", damaged);
+    assert.equal(await registry.announce(worker, 1_000), null, damaged);
+  }
+});

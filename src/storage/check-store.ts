@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
+import { isNoSpace } from "../lib/errno.ts";
 import { AppError } from "../protocol/error.ts";
 import type { CallOptions, ListedObject, ObjectStore } from "./object-store.ts";
 
@@ -53,7 +54,15 @@ async function withProbe<T>(store: ObjectStore, data: Buffer, call: CallOptions,
 
 /** Stores a few bytes: a store itself takes files. */
 export async function putBytes(store: ObjectStore, key: string, data: Buffer, call: CallOptions): Promise<void> {
-  const dir = await mkdtemp(join(tmpdir(), "dryapi-put-"));
+  const dir = await mkdtemp(join(tmpdir(), "dryapi-put-")).catch((cause: unknown) => {
+    if (isNoSpace(cause))
+      throw new AppError("STORAGE_UNAVAILABLE", `the temporary folder ${tmpdir()} is full (${String(cause)}); free its disk`, { cause });
+    throw new AppError(
+      "CONFIG_INVALID",
+      `the temporary folder ${tmpdir()} cannot be used: ${String(cause)}; make it and let this user write there, or set TMPDIR to another`,
+      { cause },
+    );
+  });
   try {
     const path = join(dir, "object");
     await writeFile(path, data);

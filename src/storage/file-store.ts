@@ -1,10 +1,11 @@
 import { constants, type BigIntStats } from "node:fs";
-import { mkdir, open, readFile, realpath, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
+import { open, readFile, realpath, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { allDone } from "../lib/all-done.ts";
 import { isMissing } from "../lib/errno.ts";
+import { makeFolders } from "../lib/make-folders.ts";
 import { partialPath, syncDir } from "../lib/write-atomic.ts";
 import { AppError } from "../protocol/error.ts";
 import { checkRange } from "./byte-range.ts";
@@ -18,6 +19,7 @@ import { getToFile } from "./get-to-file.ts";
 import { checkKey, checkPrefix } from "./object-key.ts";
 import { decodeMetadata, encodeMetadata } from "./object-metadata.ts";
 import { openSource } from "./open-source.ts";
+import { whyNotMade } from "./why-not-made.ts";
 import type {
   ByteRange,
   CallOptions,
@@ -33,17 +35,23 @@ import type {
 
 const MAX_FOLDER_TRIES = 50;
 
-/** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID */
+/** Opens `file:///absolute/folder`, which is made when it is not there. @throws AppError CONFIG_INVALID | STORAGE_REJECTED */
 export async function openFileStore(url: URL): Promise<ObjectStore> {
   if (url.search !== "" || (url.host !== "" && url.host !== "localhost")) {
     throw new AppError("CONFIG_INVALID", `object store URL ${url.href}: expected file:///absolute/folder and nothing else`);
   }
   const path = fileURLToPath(url);
   try {
-    await mkdir(path, { recursive: true });
+    await makeFolders(path);
     return new FileStore(await realpath(path));
   } catch (cause) {
-    throw new AppError("CONFIG_INVALID", `object store folder ${path} cannot be used: ${String(cause)}`, { cause });
+    const why = (await whyNotMade(path)) ?? String(cause);
+    // Not the setting alone: the disk may not be mounted yet, or its permissions may be wrong.
+    throw new AppError(
+      "STORAGE_REJECTED",
+      `object store folder ${path} cannot be used: ${why}; give this user a folder that it may write there, or set DRYAPI_STORE to another`,
+      { cause },
+    );
   }
 }
 

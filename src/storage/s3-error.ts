@@ -1,4 +1,5 @@
 import { errnoOf } from "../lib/errno.ts";
+import { certificateTrouble } from "../lib/certificate-trouble.ts";
 import { AppError } from "../protocol/error.ts";
 
 /** What was tried, for the message. `key` is the full key in the bucket. */
@@ -57,7 +58,8 @@ export function asStorageError(thrown: unknown, action: S3Action): AppError {
   const code = s3Code(thrown);
   const where = `${action.verb} s3://${action.bucket}/${action.key}${action.endpoint === undefined ? "" : ` at ${action.endpoint}`}`;
   const what = [code, status === undefined ? "" : `HTTP ${status}`, describe(thrown)].filter((part) => part !== "").join(", ");
-  const hint = HINTS[code];
+  const trouble = certificateTrouble(`${code} ${describe(thrown)}`);
+  const hint = HINTS[code] ?? (trouble === null ? undefined : `${trouble.words}: ${trouble.advice}`);
   const message = `${where}: ${what}${hint === undefined ? "" : `; ${hint}`}`;
   return new AppError(isTransient(status, code, thrown) ? "STORAGE_UNAVAILABLE" : "STORAGE_REJECTED", message, { cause: thrown });
 }

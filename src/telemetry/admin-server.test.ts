@@ -12,7 +12,7 @@ async function start(options: Partial<AdminServerOptions> = {}): Promise<AdminSe
 }
 
 test("metrics are served in the exposition format, with gauges set at the scrape", async () => {
-  using metrics = createMetrics({ version: "1.2.3", worker: "w" });
+  using metrics = createMetrics({ programs: ["worker"], version: "1.2.3", name: "w" });
   metrics.onScrape(() => metrics.queueWaiting.set({ model: "tiny" }, 4));
   metrics.onScrape(() => assert.fail("a broken gauge"));
   metrics.jobs.inc({ model: "tiny", end: "completed" });
@@ -23,8 +23,8 @@ test("metrics are served in the exposition format, with gauges set at the scrape
   assert.match(response.headers.get("content-type") ?? "", /^text\/plain; version=0\.0\.4/);
   assert.match(body, /^dryapi_jobs_total\{model="tiny",end="completed"\} 1$/m);
   assert.match(body, /^dryapi_queue_waiting\{model="tiny"\} 4$/m);
-  assert.match(body, /^dryapi_build_info\{version="1\.2\.3",.*worker="w"\} 1$/m);
-  assert.match(body, /^dryapi_event_loop_delay_seconds\{quantile="0\.99"\} /m);
+  assert.match(body, /^dryapi_build_info\{program="worker",version="1\.2\.3",.*name="w"\} 1$/m);
+  assert.match(body, /^dryapi_event_loop_delay_seconds\{at="p99"\} /m);
 });
 
 test("healthz is 200 while readyz says 503 with its reasons", async () => {

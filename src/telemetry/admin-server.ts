@@ -3,6 +3,7 @@ import type { AddressInfo } from "node:net";
 import { errnoOf } from "../lib/errno.ts";
 import { AppError } from "../protocol/error.ts";
 import { within } from "../lib/within.ts";
+import type { Program } from "./metric-row.ts";
 import type { Metrics } from "./metrics.ts";
 
 export interface HealthCheck {
@@ -20,7 +21,7 @@ export interface AdminServerOptions {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
-  readonly metrics: Pick<Metrics, "scrape">;
+  readonly metrics: Pick<Metrics<Program>, "scrape">;
   /** Alive: the supervisor's loop alone. A false answer gets the process restarted. */
   readonly health: () => HealthReport | Promise<HealthReport>;
   /** Able to work now. */

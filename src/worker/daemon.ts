@@ -9,8 +9,10 @@ import { handedBack } from "./claims/held-job.ts";
 import { recoverClaims } from "./claims/recover-claims.ts";
 import { Settler } from "./claims/settler.ts";
 import { StageClock } from "./claims/stage-clock.ts";
-import { DeviceWatch } from "./devices/device-watch.ts";
+import { DeviceCare } from "./devices/device-care.ts";
+import { DeviceWatch, quarantineText, type QuarantineNote } from "./devices/device-watch.ts";
 import type { DetectedDevice } from "./devices/devices.ts";
+import { proveDevice } from "./devices/prove-device.ts";
 import { Batch } from "./runners/batch.ts";
 import { RunnerPool, type PooledRunner, type PoolEvents, type PoolOptions } from "./runners/runner-pool.ts";
 import { Effects } from "./scheduling/effects.ts";
@@ -31,6 +33,8 @@ const UNUSABLE: ReadonlySet<ErrorCode> = new Set(["MODEL_CORRUPT", "MODEL_NOT_FO
 export interface DaemonOptions extends PoolOptions {
   /** A job met a full disk; claims should pause. */
   readonly onSpoolFull: () => void;
+  /** First proofs of devices that are under way, by device; a device without one counts as proved. */
+  readonly proofs?: ReadonlyMap<string, Promise<unknown>>;
 }
 
 /** The parts of the worker and what runs through them from start to end. Single jobs are the carrier's. */
@@ -40,6 +44,7 @@ export class Daemon {
   readonly queueWatch: QueueWatch;
   readonly loop: SchedulerLoop;
   readonly carrier: Carrier;
+  readonly care: DeviceCare;
   readonly devices: readonly DetectedDevice[];
   readonly #context: WorkerContext;
   readonly #claimer: Claimer;
@@ -57,14 +62,17 @@ export class Daemon {
     this.devices = devices;
     const { config } = context;
     const policy = { starvationMs: config.starvationMs, idleUnloadMs: config.idleUnloadMs };
-    const budgets = devices.map(({ id, kind, memoryBytes }) => ({ id, kind, memoryBytes: memoryBytes - config.deviceReserveBytes }));
+    this.#watch = new DeviceWatch((note) => this.#quarantine(note));
+    this.care = this.#careFor(options);
+    const budgets = devices.map(({ id, kind, memoryBytes }) => {
+      return { id, kind, memoryBytes: memoryBytes - config.deviceReserveBytes, inService: this.care.isInService(id) };
+    });
     this.loop = new SchedulerLoop(initialState({ devices: budgets, models: this.#models(), policy }), (effect) =>
       this.#effects.perform(effect),
     );
     this.keeper = new ClaimKeeper(context);
-    this.#watch = new DeviceWatch(({ device, until }) => this.#quarantine(device, until));
     this.#reruns = new Reruns({
-      canRun: (model) => this.served.includes(model) && this.loop.state.devices.some(({ quarantinedUntil }) => quarantinedUntil === null),
+      canRun: (model) => this.served.includes(model) && this.loop.state.devices.some(({ inService }) => inService),
       onWaiting: (model) => this.queueWatch.poke(model),
       onEvict: (runner) => this.loop.tell({ type: "evict-for", device: runner.device.id, except: runner.id }),
     });
@@ -81,10 +89,16 @@ export class Daemon {
       ready: (runner) => this.loop.tell({ type: "runner-ready", runner: runner.id, ...memoryOf(runner) }),
       exited: ({ id }, crashed) => this.loop.tell({ type: "runner-exited", runner: id, crashed }),
       loadFailed: (at, error) => void this.#loadFailed(at, error),
-      pingFailed: (device) => this.#watch.probeFailed(device),
+      pingFailed: (device, error) => this.#watch.probeFailed(device, { kind: "ping" }, error),
     };
     this.pool = new RunnerPool(context, poolEvents, options);
-    this.#effects = new Effects(context, { loop: this.loop, pool: this.pool, devices, serve: (effect) => this.#serve(effect) });
+    this.#effects = new Effects(context, {
+      loop: this.loop,
+      pool: this.pool,
+      devices,
+      serve: (effect) => this.#serve(effect),
+      onMeasured: (device, isTold) => this.care.measured(device, isTold),
+    });
     this.queueWatch = new QueueWatch({
       context,
       models: () => this.served,
@@ -96,6 +110,12 @@ export class Daemon {
 
   get served(): readonly string[] {
     return servedModels(this.#context);
+  }
+
+  /** Pinned models that cannot be served now. */
+  get unservedPins(): readonly string[] {
+    const { served } = this;
+    return (this.#context.config.pinnedModels ?? []).filter((slug) => !served.includes(slug));
   }
 
   get draining(): boolean {
@@ -110,7 +130,7 @@ export class Daemon {
   /** Runs until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
     const cancels = this.#context.cancels.listen((id) => this.keeper.cancel(id), signal);
-    await Promise.all([this.keeper.run(signal), this.queueWatch.run(signal), this.#measureDevices(signal), cancels]);
+    await Promise.all([this.keeper.run(signal), this.queueWatch.run(signal), this.#measureDevices(signal), this.care.run(signal), cancels]);
   }
 
   /** Something happened in the model's queue. An idle runner claims an added job at once; Redis is asked for the claim first, then for the look. */
@@ -205,15 +225,44 @@ export class Daemon {
     } catch (thrown) {
       this.#context.log.error({ model, err: asAppError(thrown) }, "a model was not marked unusable; it will be loaded again");
     }
-    if (error.code === "DEVICE_UNAVAILABLE") this.#watch.probeFailed(device);
+    if (error.code === "DEVICE_UNAVAILABLE") this.#watch.probeFailed(device, { kind: "load", model }, error);
     this.#reruns.refuse(model, handedBack("its model could not be loaded again"));
     this.modelsChanged();
   }
 
-  #quarantine(device: string, until: number): void {
-    this.#context.log.error({ device, until: new Date(until).toISOString() }, "device taken out of service: different jobs failed on it");
-    this.loop.tell({ type: "quarantine", device, until });
+  #quarantine(note: QuarantineNote): void {
+    const { device, until, times, error } = note;
+    const provedAnewAt = new Date(until).toISOString();
+    this.#context.log.error({ device, provedAnewAt, times, code: error.code }, `device taken out of service: ${quarantineText(note)}`);
+    this.care.quarantined(device);
+    this.loop.tell({ type: "quarantine", device });
     this.#reruns.review();
+  }
+
+  #careFor({ proofs = new Map<string, Promise<unknown>>() }: DaemonOptions): DeviceCare {
+    const { log, runnerEntry } = this.#context;
+    return new DeviceCare({
+      devices: this.devices,
+      proofs,
+      prove: async (id, signal) => {
+        const device = this.devices.find((each) => each.id === id);
+        if (device === undefined) return;
+        try {
+          await proveDevice(device, { log, signal, ...(runnerEntry !== undefined && { entry: runnerEntry }) });
+        } finally {
+          // What the proof held may have been measured as somebody else's.
+          await this.#effects.measure(id);
+        }
+      },
+      watch: this.#watch,
+      isUsed: (id) => this.pool.isUsed(id),
+      onProved: (device) => {
+        log.info({ device }, "device in service");
+        this.loop.tell({ type: "device-proved", device });
+        this.#reruns.review();
+      },
+      sleep: this.#sleep,
+    });
   }
 
   #onRedis(up: boolean): void {

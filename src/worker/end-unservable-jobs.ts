@@ -18,7 +18,8 @@ export function lookEveryMs({ unservableMs }: Pick<WorkerContext["config"], "uns
 /** Ends jobs that wait for a model which this worker, and every other live one that has it, cannot load. */
 export async function endUnservableJobs(context: WorkerContext, daemon: Daemon, reports: UnusableModels): Promise<void> {
   const own = reports.list();
-  if (own.length === 0 || daemon.draining) return;
+  // Without its name a daemon claims nothing, these jobs neither.
+  if (own.length === 0 || daemon.draining || daemon.isPaused("name")) return;
   const workers = await context.registry.list();
   for (const { model, code, message } of own) {
     if (modelAvailability(model, workers).kind !== "unusable") continue;

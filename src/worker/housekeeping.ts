@@ -1,17 +1,14 @@
-import { hostname } from "node:os";
-import type { UnusableModel } from "../core/model-availability.ts";
 import { sleep } from "../lib/backoff.ts";
 import { asAppError } from "../protocol/error.ts";
+import type { Announcer } from "./announcer.ts";
 import type { Daemon } from "./daemon.ts";
 import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
 import type { SpoolGuard } from "./spool/spool-guard.ts";
-import { unservedModels, UnusableModels } from "./unusable-models.ts";
+import { unservedModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
-const ANNOUNCE_EVERY_MS = 10_000;
 /** What changed is announced within this. */
 const ANNOUNCE_CHECK_MS = 1_000;
-const ANNOUNCE_TTL_MS = 35_000;
 const SPOOL_CHECK_MS = 2_000;
 const RESCAN_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 600_000;
@@ -21,14 +18,13 @@ const SPOOL_SWEEP_AGE_MS = 3_600_000;
 /** What must be done again and again, each at its own pace. A failure is logged and the next turn comes. Runs until the signal aborts. */
 export async function keepHouse(
   context: WorkerContext,
-  { daemon, spool }: { readonly daemon: Daemon; readonly spool: SpoolGuard },
+  { daemon, spool, announcer }: { readonly daemon: Daemon; readonly spool: SpoolGuard; readonly announcer: Announcer },
   signal: AbortSignal,
 ): Promise<void> {
   const { config } = context;
-  const unusable = new UnusableModels(context);
   await Promise.all([
-    every("announcing the worker", ANNOUNCE_CHECK_MS, announcer(context, daemon, unusable)),
-    every("the end of jobs that no worker can run", lookEveryMs(config), () => endUnservableJobs(context, daemon, unusable)),
+    every("announcing the worker", ANNOUNCE_CHECK_MS, () => announcer.check()),
+    every("the end of jobs that no worker can run", lookEveryMs(config), () => endUnservableJobs(context, daemon, announcer.unusable)),
     every("the check for stalled jobs", config.stalledIntervalMs, () => context.queues.recoverStalled()),
     every("the check of the spool", SPOOL_CHECK_MS, () => spool.check()),
     every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
@@ -49,39 +45,11 @@ export async function keepHouse(
   }
 }
 
-/** Announces the worker when something changed and before the last announcement expires. */
-function announcer(context: WorkerContext, daemon: Daemon, models: UnusableModels): () => Promise<void> {
-  let said = "";
-  let saidAt = -Infinity;
-  return async () => {
-    const unusable = models.list();
-    const text = JSON.stringify([daemon.served, unusable, daemon.draining]);
-    if (text === said && performance.now() - saidAt < ANNOUNCE_EVERY_MS) return;
-    await announce(context, daemon, unusable);
-    said = text;
-    saidAt = performance.now();
-  };
-}
-
-/** Says in Redis which models this worker serves; entries of workers that stop saying so expire. */
-export async function announce(context: WorkerContext, daemon: Daemon, unusable: readonly UnusableModel[] = []): Promise<void> {
-  await context.registry.announce(
-    {
-      worker: context.config.workerName,
-      host: hostname(),
-      pid: process.pid,
-      models: daemon.served,
-      unusable,
-      devices: daemon.devices.map(({ id, kind, memoryBytes }) => ({ id, kind, memoryBytes })),
-      draining: daemon.draining,
-      at: Date.now(),
-    },
-    ANNOUNCE_TTL_MS,
-  );
-}
-
 export function tellUnserved(context: WorkerContext): void {
-  for (const problem of unservedModels(context)) context.log.warn({ problem }, "a model is not served");
+  for (const { message: problem, isPinned } of unservedModels(context)) {
+    if (isPinned) context.log.error({ problem }, "a pinned model is not served: this worker is not ready");
+    else context.log.warn({ problem }, "a model is not served");
+  }
 }
 
 /** Looks at the models on disk and tells the daemon what changed; the others hear it with the next announcement. */

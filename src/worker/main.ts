@@ -1,25 +1,50 @@
 import type { Config } from "../config/config.ts";
-import { packageVersion } from "../config/package-info.ts";
+import { BoundedStack } from "../lib/bounded-stack.ts";
+import { untilAborted } from "../lib/until-aborted.ts";
 import { endedWithin } from "../lib/within.ts";
 import { asAppError } from "../protocol/error.ts";
 import { watchQueues } from "../queue/watch-queues.ts";
-import { startAdminServer } from "../telemetry/admin-server.ts";
+import { startAdminServer, type AdminServer, type HealthReport } from "../telemetry/admin-server.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { exportHealth } from "../telemetry/export-health.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
-import { openSdNotify, type SdNotify } from "../telemetry/sd-notify.ts";
+import type { ServiceUnit } from "../telemetry/service-unit.ts";
+import { openAnnouncer } from "./announcer.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
-import { announce, keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
+import { anyProved, beginProofs } from "./devices/first-proofs.ts";
+import { exportGauges } from "./export-gauges.ts";
+import { keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
-import { liveness, readiness } from "./worker-health.ts";
+import { pauseWithoutStore } from "./store-guard.ts";
+import { liveness, readiness, STARTING } from "./worker-health.ts";
+import { wrongPlaces } from "./wrong-places.ts";
 
 /** Longest wait for words to Redis that nobody's job depends on. */
 const GOODBYE_MS = 2_000;
+/** For connections and the spool's lock. */
+const CLOSE_MS = 1_000;
+
+/** How the program hears of the signals to it. */
+export interface WorkerSignals {
+  /** Aborted by the first: drain within the grace. */
+  readonly first: AbortSignal;
+  /** Aborted by the second: end now. */
+  readonly second: AbortSignal;
+  /** SIGHUP: look at the models on disk now. */
+  onReload(reload: () => void): void;
+}
 
 export interface WorkerOptions {
   readonly log: Logger;
+  readonly metrics: Metrics<"worker">;
+  readonly signals: WorkerSignals;
+  /** What systemd is told of start and drain. */
+  readonly unit: ServiceUnit;
+  /** Called when jobs may be held: from now on the end takes the grace of a drain. */
+  readonly onRunning?: () => void;
   /** Called once jobs are being claimed; with the slugs of the models whose jobs are. */
   readonly onReady?: (served: readonly string[]) => void;
   /** Entry file of runners, for tests that set the pace of their steps; see RunnerOptions. */
@@ -27,40 +52,47 @@ export interface WorkerOptions {
 }
 
 /**
- * The daemon from start to end. First SIGTERM or SIGINT: drain within the grace; second: now. SIGHUP: look at the models on disk now;
- * from a terminal that was closed it ends the daemon. Returns the exit code.
+ * The daemon from start to end, which its signals ask for. Returns the exit code.
  * @throws AppError what keeps it from starting: CONFIG_INVALID, DEVICE_UNAVAILABLE, STORAGE_*, SPOOL_FULL, REDIS_UNAVAILABLE
  */
 export async function runWorker(config: Config, options: WorkerOptions): Promise<number> {
-  const { log } = options;
-  using signals = listenForSignals(log);
-  await using stack = new AsyncDisposableStack();
-  const metrics = stack.use(
-    createMetrics({ version: packageVersion(), worker: config.workerName, onError: (err) => log.warn({ err }, "metrics") }),
-  );
-  const devices = await detectDevices(config.device, { onNote: (note) => log.info({ note }, "devices") });
-  const allowed = config.devices;
-  const used = allowed === null ? devices : devices.filter((device) => device.kind === "cpu" || allowed.includes(device.index));
-  const { context, keys, blocking, health } = await openContext({ ...options, config, metrics, stack });
-  await health.admit({ signal: signals.ending, onWait: tellRedis(log) });
-  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull() });
+  const { log, metrics, signals, unit } = options;
+  const failure = new AbortController();
+  const ending = AbortSignal.any([signals.first, failure.signal]);
+  let reload = (): void => undefined;
+  signals.onReload(() => {
+    log.info("looking for new, repaired and removed models");
+    reload();
+  });
+  await using stack = new BoundedStack({ ms: CLOSE_MS, onProblem: (err) => log.warn({ err }, "closing") });
+  const probes: Probes = { health: () => ({ ok: true, checks: {} }), ready: async () => STARTING };
+  const admin = stack.use(await listen(config, { log, metrics, probes }));
+  for (const problem of await wrongPlaces(config)) log.warn({ problem }, "a setting leads nowhere");
+  unit.starting("looking for devices");
+  const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
+  const proofs = beginProofs(used, { log, stack, signal: ending, entry: options.runnerEntry });
+  unit.starting("opening spool, store and Redis");
+  const { context, keys, blocking, health, storeHealth } = await openContext({ ...options, config, stack });
+  await Promise.all([health.admit({ signal: ending, onWait: tellRedis(log) }), storeHealth.admit(ending)]);
+  await Promise.race([anyProved(proofs), untilAborted(ending)]);
+  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
-  metrics.onScrape(() => setGauges(metrics, daemon));
-  const admin = stack.use(
-    await startAdminServer({
-      host: config.adminHost,
-      port: config.adminPort,
-      metrics,
-      health: () => liveness(daemon),
-      ready: async () => readiness(daemon, await health.check()),
-      onError: (err) => log.warn({ err }, "admin listener"),
-    }),
-  );
-  const systemd = openSdNotify(process.env, { onError: (err) => log.warn({ err }, "systemd was not notified") });
+  const announcer = await openAnnouncer(context, daemon);
+  await announcer.start({ signal: ending, onWait: tellWait(log, unit) });
+  if (ending.aborted) return 0;
+  exportGauges(metrics, daemon);
+  exportHealth(metrics, "worker", {
+    redis: () => health.last,
+    ready: (redis) => readiness(daemon, { redis, store: storeHealth.last }),
+  });
+  probes.health = () => liveness(daemon);
+  probes.ready = async () => readiness(daemon, { redis: await health.check(), store: storeHealth.last });
   const stop = new AbortController();
+  options.onRunning?.();
   const running = [
+    pauseWithoutStore(storeHealth, { daemon, log }, stop.signal),
     daemon.run(stop.signal),
-    keepHouse(context, { daemon, spool }, stop.signal),
+    keepHouse(context, { daemon, spool, announcer }, stop.signal),
     watchQueues({
       redis: blocking,
       keys,
@@ -68,119 +100,66 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
       onWake: (model, isAdded) => daemon.woken(model, isAdded),
       signal: stop.signal,
     }),
-    feedWatchdog(systemd, daemon, stop.signal),
     health.watch(tellRedis(log), stop.signal),
-  ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, signals)));
-  signals.onReload(() => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed")));
-  const recovered = daemon.recover(signals.ending).catch((thrown: unknown) => {
+  ].map((service) => service.catch((thrown: unknown) => failed(thrown, log, failure)));
+  reload = () => void rescan(context, daemon).catch((err: unknown) => log.warn({ err }, "the look for new models failed"));
+  unit.starting("taking up what an earlier daemon left");
+  const recovered = daemon.recover(ending).catch((thrown: unknown) => {
     log.error({ err: asAppError(thrown) }, "the spool of an earlier daemon could not be read; the locks of its jobs will expire");
   });
-  await Promise.race([recovered, signals.first]);
-  if (!signals.ending.aborted) {
+  await Promise.race([Promise.allSettled([recovered, ...proofs.values()]), untilAborted(ending)]);
+  if (!ending.aborted) {
     tellUnserved(context);
     log.info({ devices: used, models: daemon.served, admin: admin.url, store: context.store.label }, "worker ready");
-    await systemd.ready(`serving ${daemon.served.length} models on ${used.map(({ id }) => id).join(", ")}`);
+    const working = used.flatMap(({ id }) => (daemon.care.isInService(id) ? [id] : []));
+    await unit.ready(`serving ${daemon.served.length} models on ${working.join(", ")}`, () => liveness(daemon).ok);
     options.onReady?.(daemon.served);
   }
 
-  await signals.first;
+  await untilAborted(ending);
   log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
   metrics.draining.set(1);
-  await systemd.stopping("draining");
-  const announced = announce(context, daemon).catch(() => undefined);
+  await unit.stopping(`draining: ${daemon.keeper.jobs.length} jobs have up to ${Math.ceil(config.shutdownGraceMs / 1_000)} s`);
+  const announced = announcer.sayDraining().catch(() => undefined);
   await daemon.drain(config.shutdownGraceMs, signals.second);
   await endedWithin(GOODBYE_MS, announced);
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
-  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, context.registry.withdraw(config.workerName)]));
+  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, announcer.withdraw()]));
   log.info("worker ended");
-  return signals.crashed ? 1 : 0;
-}
-
-interface Signals extends Disposable {
-  readonly first: Promise<void>;
-  /** Aborts with the first. */
-  readonly ending: AbortSignal;
-  readonly second: AbortSignal;
-  /** What SIGHUP does from now on; before, it does nothing. */
-  onReload(reload: () => void): void;
-  /** Ends the daemon because one of its services cannot go on. */
-  fail(): void;
-  readonly crashed: boolean;
-}
-
-function listenForSignals(log: Logger): Signals {
-  const first = Promise.withResolvers<void>();
-  const ending = new AbortController();
-  const second = new AbortController();
-  const end = (): void => {
-    ending.abort();
-    first.resolve();
-  };
-  let count = 0;
-  let crashed = false;
-  let reload = (): void => undefined;
-  const reloadNow = (signal: NodeJS.Signals): void => {
-    log.info({ signal }, "looking for new, repaired and removed models");
-    reload();
-  };
-  const onSignal = (signal: NodeJS.Signals): void => {
-    count += 1;
-    log.info({ signal, count }, count === 1 ? "signal: ending after running batches" : "second signal: ending now");
-    if (count === 1) end();
-    else second.abort();
-  };
-  // Without a terminal nobody hung up: an operator asks (`systemctl reload`).
-  const onHangUp = process.stdin.isTTY ? onSignal : reloadNow;
-  process.on("SIGTERM", onSignal);
-  process.on("SIGINT", onSignal);
-  process.on("SIGHUP", onHangUp);
-  return {
-    first: first.promise,
-    ending: ending.signal,
-    second: second.signal,
-    onReload: (wanted) => (reload = wanted),
-    fail: () => {
-      crashed = true;
-      end();
-    },
-    get crashed() {
-      return crashed;
-    },
-    [Symbol.dispose]: () => {
-      process.off("SIGTERM", onSignal);
-      process.off("SIGINT", onSignal);
-      process.off("SIGHUP", onHangUp);
-    },
-  };
+  return failure.signal.aborted ? 1 : 0;
 }
 
 /** A service of the daemon ended with an error: its jobs go back, and whoever supervises us starts us anew. */
-function failed(thrown: unknown, log: Logger, signals: Signals): void {
+function failed(thrown: unknown, log: Logger, failure: AbortController): void {
   log.fatal({ err: asAppError(thrown) }, "a service of the worker failed; it shuts down");
-  signals.fail();
+  failure.abort();
 }
 
-async function feedWatchdog(systemd: SdNotify, daemon: Daemon, signal: AbortSignal): Promise<void> {
-  const intervalMs = systemd.watchdogIntervalMs;
-  if (intervalMs === null) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setInterval(() => {
-    if (liveness(daemon).ok) void systemd.watchdog();
-  }, intervalMs);
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  clearInterval(timer);
+function tellWait(log: Logger, unit: ServiceUnit): (message: string) => void {
+  return (message) => {
+    log.warn({ message }, "waiting for the worker's name");
+    unit.starting(message);
+  };
 }
 
-function setGauges(metrics: Metrics, daemon: Daemon): void {
-  const states = { starting: daemon.pool.loading, ready: 0, busy: 0, draining: 0 };
-  for (const { process: child } of daemon.pool.up) {
-    if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
-  }
-  for (const [state, count] of Object.entries(states)) metrics.runners.set({ state }, count);
-  for (const device of daemon.loop.state.devices)
-    metrics.deviceQuarantined.set({ device: device.id }, device.quarantinedUntil === null ? 0 : 1);
-  metrics.uploadsWaiting.set(daemon.carrier.storing);
+interface Probes {
+  health: () => HealthReport;
+  ready: () => Promise<HealthReport>;
+}
+
+/** Up before anything is waited for: whoever supervises us asks it, and an address that is taken is told at once. */
+async function listen(
+  { adminHost: host, adminPort: port }: Config,
+  { log, metrics, probes }: { readonly log: Logger; readonly metrics: Metrics<"worker">; readonly probes: Probes },
+): Promise<AdminServer> {
+  return startAdminServer({
+    host,
+    port,
+    metrics,
+    health: () => probes.health(),
+    ready: () => probes.ready(),
+    onError: (err) => log.warn({ err }, "admin listener"),
+  });
 }

@@ -1,6 +1,9 @@
 import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
 import { storeOptions } from "../config/store-options.ts";
+import { isAskedFor } from "../models/asked-for.ts";
+import { checkNamedModels } from "../models/check-named-models.ts";
+import { openHelperPrograms, type FindMissingPrograms } from "../models/helper-programs.ts";
 import { openModels } from "../models/open-models.ts";
 import { openGuardedFetch } from "../net/open-guarded-fetch.ts";
 import type { Keys } from "../protocol/keys.ts";
@@ -11,6 +14,7 @@ import { openFaultLedger } from "../state/open-fault-ledger.ts";
 import { openIntents } from "../state/open-intents.ts";
 import { openSweepTurn } from "../state/open-sweep-turn.ts";
 import { openObjectStore } from "../storage/object-store.ts";
+import { openStoreHealth, type StoreHealth } from "../storage/store-health.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { openSpool } from "./spool/spool.ts";
@@ -23,13 +27,20 @@ export interface OpenedContext {
   readonly keys: Keys;
   readonly blocking: SharedState["redis"];
   readonly health: SharedState["health"];
+  readonly storeHealth: StoreHealth;
+}
+
+/** What a model lacks that nobody asked for is no news. */
+function programsOfAskedFor(config: Config): FindMissingPrograms {
+  const find = openHelperPrograms({ env: process.env, ffmpegDir: config.ffmpegDir });
+  return async (manifest) => (isAskedFor(manifest, config) ? find(manifest) : []);
 }
 
 /** Opens all that the daemon works with; what was opened is closed through `stack`, in reverse. @throws AppError CONFIG_INVALID | STORAGE_* | SPOOL_FULL */
 export async function openContext(options: {
   readonly config: Config;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"worker">;
   readonly stack: AsyncDisposableStack;
   readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
@@ -39,7 +50,9 @@ export async function openContext(options: {
     modelDirs: config.modelsDirs,
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
+    missingPrograms: programsOfAskedFor(config),
   });
+  checkNamedModels(config, models);
   const spool = stack.use(
     await openSpool(config.spoolDir, {
       maxBytes: config.spoolMaxBytes,
@@ -48,6 +61,7 @@ export async function openContext(options: {
     }),
   );
   const store = stack.use(await openObjectStore(config.storeUrl, storeOptions(config)));
+  const storeHealth = openStoreHealth({ store });
   const onError = (err: Error, role: string): void => log.debug({ err, role }, "Redis connection");
   const state = openState({ settings: config, role: "worker", stack, onError });
   const { redis, keys, connect, health, queues, requests, emitter, registry, runTimes } = state;
@@ -57,8 +71,10 @@ export async function openContext(options: {
     onFailure: ({ key, error, attempt, retryInMs }) => {
       metrics.uploadRetries.inc({ code: error.code });
       log.warn({ key, err: error, attempt, retryInMs }, "upload failed; tried again");
+      storeHealth.doubt();
     },
     onUploaded: ({ sizeBytes, seconds }) => {
+      storeHealth.proven();
       metrics.uploadBytes.inc(sizeBytes);
       metrics.uploadSeconds.observe(seconds);
     },
@@ -87,5 +103,5 @@ export async function openContext(options: {
     ),
     ...(runnerEntry !== undefined && { runnerEntry }),
   };
-  return { context, keys, blocking: connect("blocking"), health };
+  return { context, keys, blocking: connect("blocking"), health, storeHealth };
 }

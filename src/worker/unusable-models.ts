@@ -1,7 +1,7 @@
 import type { UnusableModel } from "../core/model-availability.ts";
-import { modelFiles } from "../models/model-files.ts";
+import { isAskedFor, namedModels } from "../models/asked-for.ts";
 import { unusableError } from "../models/open-models.ts";
-import type { ModelEntry } from "../models/scan-models.ts";
+import { isAbsent } from "../models/scan-models.ts";
 import type { AppError } from "../protocol/error.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
@@ -33,40 +33,39 @@ export class UnusableModels {
   }
 }
 
-/** A sentence each for the log, naming file or setting. Invalid manifests are told by the scan. */
-export function unservedModels(context: Pick<WorkerContext, "config" | "models">): readonly string[] {
+/** What the log says of them: names file or setting. Invalid manifests are told by the scan, but for pinned ones. */
+export function unservedModels(
+  context: Pick<WorkerContext, "config" | "models">,
+): readonly { readonly message: string; readonly isPinned: boolean }[] {
   const invalid = new Set(context.models.invalid().map(({ slug }) => slug));
-  return unusableModels(context).flatMap(({ model, message }) => (invalid.has(model) ? [] : [message]));
+  return unusableModels(context)
+    .map(({ model, message }) => ({ model, message, isPinned: context.config.pinnedModels?.includes(model) === true }))
+    .filter(({ model, isPinned }) => isPinned || !invalid.has(model));
 }
 
 type Problem = Omit<UnusableModel, "since">;
 
 function unusableModels({ config, models }: Pick<WorkerContext, "config" | "models">): readonly Problem[] {
-  const allowed = config.models;
+  const named = namedModels(config);
   const known = models.list();
   const damaged = known
-    .filter((entry) => entry.state !== "available" && (allowed?.includes(entry.slug) ?? isWanted(entry)))
+    .filter((entry) => entry.state !== "available" && isAskedFor(entry.manifest, config))
+    .filter((entry) => named.includes(entry.slug) || !isAbsent(entry))
     .map((entry) => problem(entry.slug, unusableError(entry)));
   // A manifest that overrides another one by its folder's name leaves that one in use.
   const invalid = models
     .invalid()
-    .filter(({ slug }) => !known.some((entry) => entry.slug === slug) && (allowed?.includes(slug) ?? true))
+    .filter(({ slug }) => !known.some((entry) => entry.slug === slug) && (config.models?.includes(slug) ?? true))
     .map(({ slug, error }) => problem(slug, error));
   const reported = new Set([...known, ...invalid.map(({ model: slug }) => ({ slug }))].map(({ slug }) => slug));
-  const unknown = (allowed ?? [])
+  const unknown = named
     .filter((slug) => !reported.has(slug))
     .map((slug): Problem => ({
       model: slug,
       code: "MODEL_NOT_FOUND",
-      message: `model ${slug} is named in DRYAPI_MODELS and has no manifest`,
+      message: `model ${slug} is named in ${config.models?.includes(slug) === true ? "DRYAPI_MODELS" : "DRYAPI_PINNED_MODELS"} and has no manifest any more`,
     }));
   return [...damaged, ...invalid, ...unknown];
-}
-
-/** A manifest that came with the package and has no file of the model is no fault: nobody has fetched it. */
-function isWanted({ manifest, state, shipped, problems }: ModelEntry): boolean {
-  if (manifest.family === "fake") return false;
-  return state === "corrupt" || !shipped || problems.length < modelFiles(manifest).length;
 }
 
 function problem(model: string, { code, message }: AppError): Problem {

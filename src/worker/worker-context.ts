@@ -15,7 +15,7 @@ import type { Uploader } from "./claims/uploader.ts";
 export interface WorkerContext {
   readonly config: Config;
   readonly log: Logger;
-  readonly metrics: Metrics;
+  readonly metrics: Metrics<"worker">;
   readonly queues: Queues;
   readonly requests: Requests;
   readonly emitter: Emitter;

@@ -13,19 +13,23 @@ export function liveness(daemon: Daemon, now: number = steadyNow()): HealthRepor
   return report({ loop: { ok: silentMs < LOOP_SILENCE_MS, detail: `last event ${silentMs} ms ago` } });
 }
 
-/** Able to take work now. `redis`: whether a write to it works, which claims need. */
-export function readiness(daemon: Daemon, redis: HealthCheck, now: number = steadyNow()): HealthReport {
-  const { devices, paused } = daemon.loop.state;
-  const quarantined = devices.filter((device) => device.quarantinedUntil !== null).map((device) => device.id);
+/** The answer until the start is over. */
+export const STARTING: HealthReport = { ok: false, checks: { start: { ok: false, detail: "the worker is starting" } } };
+
+/** Able to take work now. `redis` and `store`: whether writes to them work, which claims and results need. */
+export function readiness(
+  daemon: Daemon,
+  { redis, store }: { readonly redis: HealthCheck; readonly store: HealthCheck },
+  now: number = steadyNow(),
+): HealthReport {
+  const { paused } = daemon.loop.state;
   const stale = daemon.pool.up.filter((runner) => runner.process.state === "ready" && now - runner.provenAt > PROOF_AGE_MS);
   return report({
     draining: { ok: !daemon.draining, ...(daemon.draining && { detail: "the worker is shutting down" }) },
     redis,
-    models: { ok: daemon.served.length > 0, detail: daemon.served.join(", ") || "no model is complete on disk: see dryapi models list" },
-    devices: {
-      ok: quarantined.length < devices.length,
-      detail: quarantined.length === 0 ? devices.map((device) => device.id).join(", ") : `out of service: ${quarantined.join(", ")}`,
-    },
+    store: { ok: store.ok, ...(store.detail !== undefined && { detail: store.detail }) },
+    models: models(daemon),
+    devices: daemon.care.report(),
     runners: {
       ok: stale.length === 0,
       detail:
@@ -34,10 +38,17 @@ export function readiness(daemon: Daemon, redis: HealthCheck, now: number = stea
           : `no device operation for a minute: ${stale.map(({ id }) => id).join(", ")}`,
     },
     claims: {
-      ok: paused.filter((reason) => reason !== "redis").length === 0,
+      ok: paused.filter((reason) => reason !== "redis" && reason !== "store").length === 0,
       ...(paused.length > 0 && { detail: `paused: ${paused.join(", ")}` }),
     },
   });
+}
+
+/** A pin is the operator's word that this host serves the model: without it the host is not what was asked for. */
+function models({ served, unservedPins }: Daemon): HealthCheck {
+  if (served.length === 0) return { ok: false, detail: "no model that is asked for is complete on disk: see dryapi models list" };
+  if (unservedPins.length > 0) return { ok: false, detail: `pinned and not served: ${unservedPins.join(", ")}; the log says why` };
+  return { ok: true, detail: served.join(", ") };
 }
 
 function report(checks: Readonly<Record<string, HealthCheck>>): HealthReport {

@@ -86,31 +86,71 @@ describe("a worker whose object store is S3", () => {
     assert.equal(runsOf(worker.lines, id), 1);
   });
 
-  test("the store away at a job's end: the device goes on, no run is repeated, a cancel ends at once, the results come with the store", async () => {
+  /** Resolves once the worker has said that it claims nothing, and why. */
+  async function stopsClaiming(worker: WorkerProcess): Promise<void> {
+    await worker.line(({ msg }) => msg.startsWith("no more jobs are claimed: the object store takes no writes"));
+    const ready = await fetch(`${worker.admin}/readyz`);
+    const { checks } = (await ready.json()) as { readonly checks: Record<string, { readonly ok: boolean; readonly detail?: string }> };
+    assert.deepEqual([ready.status, checks["store"]?.ok], [503, false]);
+    assert.match(checks["store"]?.detail ?? "", /takes no writes/);
+    assert.match(checks["claims"]?.detail ?? "", /paused: store/);
+    assert.equal((await fetch(`${worker.admin}/healthz`)).status, 200, "nothing outside the process gets it restarted");
+  }
+
+  test("the store away at a job's end: nothing more is claimed, and no run is repeated; both results come with the store", async () => {
     await using system = await startOnS3();
     const worker = await system.startWorker();
     const id = await losesTheStore(system, worker);
-    // The device is free while the first one's file waits.
+    await stopsClaiming(worker);
     const next = await system.submit({ model: "fake", params: { steps: 2 } });
-    const unwanted = await system.submit({ model: "fake", params: { steps: 2 } });
-    await worker.line((line) => isRunOf(line, unwanted));
+    // It looks at its queues and at the store meanwhile: a look that found the store away came after the job was there.
+    await worker.line((line) => line.msg === "upload failed; tried again" && Number(line["attempt"]) > 2);
     assert.equal(await system.state("fake", id), "active", "it is held until its file is stored");
+    assert.equal(await system.state("fake", next), "waiting");
     const metrics = await (await fetch(`${worker.admin}/metrics`)).text();
-    assert.match(metrics, /dryapi_uploads_waiting 3/);
+    assert.match(metrics, /dryapi_uploads_waiting 1/);
     assert.match(metrics, /dryapi_upload_retries_total\{code="STORAGE_UNAVAILABLE"\} [1-9]/);
+    await swift.up();
+    await isStoredOnce(system, id, 1);
+    await isStoredOnce(system, next, 1);
+    assert.deepEqual(
+      [id, next].map((job) => runsOf(worker.lines, job)),
+      [1, 1],
+    );
+  });
+
+  test("the store away at a job's end: a cancel ends it at once", async () => {
+    await using system = await startOnS3();
+    const worker = await system.startWorker();
+    const unwanted = await losesTheStore(system, worker);
     await system.cancel(unwanted);
     const cancelled = await system.ended("fake", unwanted);
     assert.equal(cancelled.state, "failed");
     assert.match(cancelled.failedReason ?? "", /"CANCELLED"/);
     await system.event((event) => event.id === unwanted && event.errorCode === "CANCELLED");
     await swift.up();
-    await isStoredOnce(system, id, 1);
-    await isStoredOnce(system, next, 1);
-    assert.deepEqual(
-      [id, next, unwanted].map((job) => runsOf(worker.lines, job)),
-      [1, 1, 1],
-    );
     assert.deepEqual(await keysOf(unwanted), []);
+  });
+
+  test("the store away at the start: the worker starts, claims nothing, and goes on by itself when it is back", async () => {
+    await using system = await startOnS3();
+    await swift.down();
+    const worker = await system.startWorker();
+    await stopsClaiming(worker);
+    const id = await system.submit({ model: "fake", params: { steps: 1 } });
+    await swift.up();
+    await worker.line(({ msg }) => msg === "the object store takes writes again");
+    await isStoredOnce(system, id, 1);
+  });
+
+  test("a bucket that is not there: exit 3 at the start, with the name of the bucket and what to do", async () => {
+    await using system = await startOnS3({ DRYAPI_STORE: swift.urlOf("no-such-bucket") });
+    const worker = system.spawnWorker();
+    let said = "";
+    worker.process.stderr?.on("data", (text: string) => (said += text));
+    const code = await new Promise<number | null>((resolve) => worker.process.once("close", (ended: number | null) => resolve(ended)));
+    assert.equal(code, 3, said);
+    assert.match(said, /no-such-bucket.* takes no writes: .*; give this program the right to write/);
   });
 
   test("kill -9 and SIGTERM while an upload waits: the next daemon stores it from the spool, the job does not run again", async () => {

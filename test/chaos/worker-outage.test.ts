@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
+import { ECHO_MS } from "../../src/cli/process-signals.ts";
 import { startCutProxy } from "../support/cut-proxy.ts";
 import { childrenOf, gone, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
@@ -58,6 +60,8 @@ test("a second signal ends the worker at once, however long its grace; the job g
   worker.process.kill("SIGTERM");
   await worker.line(({ msg }) => msg.startsWith("draining"));
   assert.equal(await system.state("fake", id), "active", "the grace goes on");
+  // Sooner it would be taken for the first one's echo. Counted from after the first was heard, so that no slow machine makes it less.
+  await wait(ECHO_MS + 1);
   assert.equal(await signalled(worker), 0);
   const view = await system.queues.job("fake", id);
   assert.deepEqual([view?.state, view?.attemptsMade], ["waiting", 0]);

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { readConfig, unknownSettings } from "../../src/config/config.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../../src/config/settings.ts";
-import { METRIC_TABLE, type MetricRow } from "../../src/telemetry/metric-table.ts";
 
 const DEPLOY = join(import.meta.dirname, "..", "..", "deploy");
 
@@ -34,31 +33,4 @@ test("the env files hold valid settings only", async () => {
 test("the service managers wait longer than a drain takes", async () => {
   const unit = await readFile(join(DEPLOY, "systemd/dryapi-worker.service"), "utf8");
   assert.ok(secondsOf(unit, "TimeoutStopSec") * 1_000 > readConfig({}).shutdownGraceMs + 30_000);
-});
-
-test("the dashboard asks for metrics and labels that exist, and leaves out none", async () => {
-  const rows = new Map<string, MetricRow>(Object.values(METRIC_TABLE).map((row) => [row.name, row]));
-  const used = new Set<string>();
-  for (const file of await readdir(join(DEPLOY, "grafana"))) {
-    const dashboard = JSON.parse(await readFile(join(DEPLOY, "grafana", file), "utf8")) as { panels: { targets: { expr: string }[] }[] };
-    for (const { expr } of dashboard.panels.flatMap(({ targets }) => targets)) {
-      for (const [name] of expr.matchAll(/dryapi_\w+/g)) {
-        const base = name.replace(/_(bucket|sum|count)$/, "");
-        const row = rows.get(base);
-        assert.ok(row, `${file}: ${name} in ${expr}`);
-        used.add(base);
-      }
-      const [, by = ""] = /by \(([^)]*)\)/.exec(expr) ?? [];
-      const names = [...expr.matchAll(/dryapi_\w+/g)].map(([name]) => name.replace(/_bucket$/, ""));
-      const labels = new Set(["le", "instance", ...names.flatMap((name) => rows.get(name)?.labels ?? [])]);
-      for (const label of by
-        .split(",")
-        .map((part) => part.trim())
-        .filter(Boolean))
-        assert.ok(labels.has(label), `${label} in ${expr}`);
-    }
-  }
-  // Counted where they matter, but no panel of their own: a load that failed and a preview that was dropped show in logs and jobs first.
-  const without = ["dryapi_model_load_failures_total", "dryapi_previews_total"];
-  assert.deepEqual([...rows.keys()].filter((name) => !used.has(name)).toSorted(), without);
 });

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
+import { FAMILY_PROGRAMS } from "../../src/core/family-programs.ts";
+import { openHelperPrograms } from "../../src/models/helper-programs.ts";
 import { decodeAudio } from "../../src/pipelines/media/decode-audio.ts";
 import { encodeAudio } from "../../src/pipelines/media/encode-audio.ts";
 import { openVideo } from "../../src/pipelines/media/encode-video.ts";
+import { findFfmpeg } from "../../src/pipelines/media/ffmpeg.ts";
 import type { JobEnd } from "../../src/pipelines/pipeline.ts";
 import type { AppError } from "../../src/protocol/error.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
@@ -142,5 +145,32 @@ describe("helper programs", () => {
       },
       { code: "INTERNAL", message: /^decoding killed\.wav: ffmpeg ended with SIGKILL/ },
     );
+  });
+
+  test("what a family is said to need is what its pipeline asks for, and this machine has all of it", async () => {
+    const empty = await mkdtemp(join(root, "empty-"));
+    const { PATH } = process.env;
+    const find = openHelperPrograms({ env: { PATH }, ffmpegDir: null });
+    for (const slug of ["tiny-flux-schnell", ...models.keys()]) {
+      const missing = async (env: { readonly PATH: string; readonly DRYAPI_FFMPEG_DIR?: string }): Promise<string> => {
+        Object.assign(process.env, env);
+        try {
+          const { pipeline } = await loadShipped(slug);
+          await pipeline.close();
+          return "";
+        } catch (thrown) {
+          assert.equal((thrown as AppError).code, "MODEL_UNSUPPORTED");
+          return (thrown as AppError).message.split(" ")[0] ?? "";
+        } finally {
+          process.env["PATH"] = PATH;
+          delete process.env["DRYAPI_FFMPEG_DIR"];
+        }
+      };
+      const { manifest } = models.get(slug) ?? (await loadShipped(slug));
+      const needed = FAMILY_PROGRAMS[manifest.family].map(({ program }) => program);
+      assert.equal(await missing({ PATH: empty }), needed[0] ?? "", slug);
+      assert.equal(await missing({ PATH: empty, DRYAPI_FFMPEG_DIR: dirname(findFfmpeg()) }), needed[1] ?? "", slug);
+      assert.deepEqual(await find(manifest), [], slug);
+    }
   });
 });

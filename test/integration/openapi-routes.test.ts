@@ -38,7 +38,7 @@ test("the document has the routes that the gateway serves, all of them and no ot
     DRYAPI_STORE: pathToFileURL(join(dir, "objects")).href,
     DRYAPI_MODELS: "fake",
   });
-  const metrics = stack.use(createMetrics({ version: "0", worker: "w", onError: () => undefined }));
+  const metrics = stack.use(createMetrics({ programs: ["gateway"], version: "0", name: "w", onError: () => undefined }));
   const log = createLogger({ level: "fatal", format: "json" });
   const context = await openGateway({ config, log, metrics, publicUrl: () => "http://gateway", stack });
 

@@ -7,7 +7,7 @@ import sharp, { type JpegOptions, type Sharp } from "sharp";
 import type { RunnerMessage } from "../../src/protocol/ipc.ts";
 import { parseManifest } from "../../src/protocol/manifest.ts";
 import type { Task } from "../../src/protocol/task.ts";
-import { loadModel } from "../../src/runner/load-model.ts";
+import { loadModel, proveDevice } from "../../src/runner/load-model.ts";
 import { RunnerLoop } from "../../src/runner/runner-loop.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
@@ -36,6 +36,7 @@ for (const [slug, task, params] of [
       say: (line) => said.push(line),
       exit: () => undefined,
       load: loadModel,
+      prove: proveDevice,
     });
     const modelDir = join(MODELS, slug);
     const manifest = parseManifest(JSON.parse(await readFile(join(modelDir, "model.json"), "utf8")), slug);

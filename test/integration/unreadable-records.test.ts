@@ -56,7 +56,7 @@ describe("a value that cannot be read", () => {
       DRYAPI_MODELS: MODEL,
     });
     const logger = createLogger({ level: "warn", destination: { write: (line: string) => void log.push(line) } });
-    const metrics = stack.use(createMetrics({ version: "0", worker: "w", onError: () => undefined }));
+    const metrics = stack.use(createMetrics({ programs: ["gateway"], version: "0", name: "w", onError: () => undefined }));
     context = await openGateway({ config, log: logger, metrics, publicUrl: () => "http://gateway", stack });
     redis = context.redis;
     app = await createApp(context);

@@ -48,6 +48,8 @@ describe("a worker with bad models", () => {
       add("no-family", JSON.stringify({ ...bareManifest("no-family"), family: "sdxl" })),
       add("no-schema", JSON.stringify({ ...bareManifest("no-schema"), tasks: [], colour: "red" })),
       add("leaving", JSON.stringify(fakeManifest("leaving"))),
+      // Its weights are on their way.
+      add("late", JSON.stringify(fakeManifest("late", { files: { weights: "weights.bin" } }))),
     ]);
     worker = await system.startWorker();
   });
@@ -91,11 +93,11 @@ describe("a worker with bad models", () => {
     assert.match(noteOf("no-schema"), /models\/no-schema\/model\.json.*colour.*tasks/s);
     const unserved = worker.lines.filter(({ msg }) => msg === "a model is not served").map((line) => String(line["problem"]));
     assert.equal(unserved.length, 2, unserved.join("\n"));
+    assert.ok(unserved.includes(`model late: ${join(folder, "late/weights.bin")} (weights) does not exist`), unserved.join("\n"));
     assert.match(
       unserved.find((problem) => problem.includes("wrong-size")) ?? "",
       /wrong-size\/transformer\/model\.onnx .*has 450441 bytes, the manifest says 450442/,
     );
-    assert.ok(unserved.includes("model late is named in DRYAPI_MODELS and has no manifest"));
     assert.equal((await fetch(`${worker.admin}/readyz`)).status, 200);
   });
 
@@ -136,16 +138,15 @@ describe("a worker with bad models", () => {
     assert.equal(await system.state("wrong-sha", id), "waiting");
   });
 
-  test("a model that is dropped in is served after SIGHUP, one that is removed is let go of", async () => {
+  test("a model whose files come is served after SIGHUP, one that is removed is let go of", async () => {
     const late = await system.submit({ model: "late", params: { steps: 1 } });
     await completes("leaving");
     const before = await childrenOf(worker.pid);
     // As rsync does it: aside first, then in place.
-    await mkdir(join(folder, ".incoming"));
-    await writeFile(join(folder, ".incoming/model.json"), JSON.stringify(fakeManifest("late")));
-    await rename(join(folder, ".incoming"), join(folder, "late"));
+    await writeFile(join(folder, "late/.weights.bin.incoming"), "weights");
+    await rename(join(folder, "late/.weights.bin.incoming"), join(folder, "late/weights.bin"));
     await rm(join(folder, "leaving"), { recursive: true });
-    await reload((line) => (line["added"] as string[]).includes("late") && (line["removed"] as string[]).includes("leaving"));
+    await reload((line) => (line["changed"] as string[]).includes("late") && (line["removed"] as string[]).includes("leaving"));
     assert.equal((await system.ended("late", late)).state, "completed");
     const [removed] = before.slice(-1);
     await gone(removed ?? 0);

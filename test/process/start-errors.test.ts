@@ -50,6 +50,8 @@ describe("a worker that cannot start", () => {
       DRYAPI_STATE_DIR: join(dir, "state"),
       DRYAPI_STORE: pathToFileURL(join(dir, "objects")).href,
       DRYAPI_DEVICE: "cpu",
+      // One that serves nothing has no queue to look at.
+      DRYAPI_MODELS: "fake",
       DRYAPI_ADMIN_PORT: "0",
       DRYAPI_LOG_LEVEL: "trace",
       DRYAPI_SPOOL_MIN_FREE_BYTES: "0",
@@ -80,10 +82,10 @@ describe("a worker that cannot start", () => {
       /REDIS_URL is "http:\/\/user:\[redacted\]@host", expected /,
     ));
 
-  test("a store that cannot be written: exit 2, names the folder", async () => {
+  test("a store that cannot be written: exit 3, names the folder", async () => {
     await writeFile(join(dir, "a-file"), "no folder");
     const folder = join(dir, "a-file/objects");
-    await refuses({ DRYAPI_STORE: pathToFileURL(folder).href }, 2, new RegExp(`object store folder ${folder} cannot be used: .*ENOTDIR`));
+    await refuses({ DRYAPI_STORE: pathToFileURL(folder).href }, 3, new RegExp(`object store folder ${folder} cannot be used: .*ENOTDIR`));
   });
 
   test("a spool that cannot be written: exit 2, names the folder", async () => {

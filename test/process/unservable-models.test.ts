@@ -62,7 +62,10 @@ describe("a model that no live worker can load", () => {
     const worker = await system.startWorker(NEVER);
     const id = await submitted("wrong-graph");
     const status = await waitsFor(id, "MODEL_UNSUPPORTED");
-    assert.equal(status["waiting_message"], "No worker can load the model: the model's files do not fit this worker.");
+    assert.equal(
+      status["waiting_message"],
+      "No worker can load the model: the model's files, or the programs that it needs, do not fit this worker.",
+    );
     const listed = ((await api.get("/api/v1/client/requests")).body.data as unknown as readonly Status[]).find(
       (row) => row["request_id"] === id,
     );
@@ -105,7 +108,7 @@ describe("a model that no live worker can load", () => {
     const broken = join(system.dir, "broken-models");
     await addModel(broken, "half-good");
     await rm(join(broken, "half-good/transformer/model.onnx"));
-    const bad = await system.startWorker({ ...AT_ONCE, ...own("bad"), DRYAPI_MODELS_DIR: broken });
+    const bad = await system.startWorker({ ...AT_ONCE, ...own("bad"), DRYAPI_MODELS: "half-good", DRYAPI_MODELS_DIR: broken });
     const registry = openRegistry({ redis: system.client, keys: system.keys });
     await system.until("the report of the bad worker", async () =>
       (await registry.list()).some(({ unusable }) => unusable?.some(({ model }) => model === "half-good")) ? true : undefined,

@@ -75,10 +75,10 @@ async function pasteCurl(up: Up): Promise<string> {
   return type;
 }
 
-/** The line that submits, run by the program that is tested: npx would take an installed one. Resolves to its report. */
+/** The line that submits, in another folder than the one that `up` was started in. Resolves to its report. */
 async function pasteSubmit(up: Up): Promise<Readonly<Record<string, unknown>>> {
   const line = up.printed.find((each) => each.startsWith("or ")) ?? "";
-  const command = line.replace(/^or\s+/, "").replace("npx dryapi", `'${process.execPath}' '${CLI}'`);
+  const command = line.replace(/^or\s+/, "");
   const { stdout } = await exec("bash", ["-c", `${command} --json`], {
     cwd: up.dir,
     env: { PATH: process.env["PATH"] ?? "", HOME: up.dir },

@@ -122,7 +122,7 @@ export async function openCourierRig(
     DRYAPI_EGRESS_ALLOW: "127.0.0.0/8",
     ...options.env,
   });
-  const metrics = stack.use(createMetrics({ version: "test", worker: "test" }));
+  const metrics = stack.use(createMetrics({ programs: ["courier"], version: "test", name: "test" }));
   const log = createLogger({ level: "silent" });
   const signal = new AbortController().signal;
   const ca = options.ca;

@@ -129,11 +129,17 @@ export class TestSystem implements AsyncDisposable {
     return closeGate(stageGate(name, nth), this.env["TMPDIR"]);
   }
 
-  async startWorker(env: Record<string, string> = {}): Promise<WorkerProcess> {
-    const worker = await startWorker(this.#cli, { ...this.env, ...env });
+  /** `cli`: another program's entry than the system's. */
+  async startWorker(env: Record<string, string> = {}, cli: string = this.#cli): Promise<WorkerProcess> {
+    const worker = await startWorker(cli, { ...this.env, ...env });
     this.#workers.add(worker);
     void worker.process.once("exit", () => this.#workers.delete(worker));
     return worker;
+  }
+
+  /** Of the workers that run. */
+  get workerPids(): readonly number[] {
+    return [...this.#workers].map(({ pid }) => pid);
   }
 
   /** One that is not waited for; its end is the test's. */

@@ -97,7 +97,7 @@ export class WorkerRig implements AsyncDisposable {
   /** Called when a claim met a full disk. */
   onSpoolFull: () => void = () => undefined;
   readonly #dir: string;
-  readonly #metrics = createMetrics({ version: "0", worker: "me" });
+  readonly #metrics = createMetrics({ programs: ["worker"], version: "0", name: "me" });
   readonly #timers = timers();
 
   constructor(dir: string, spool: Spool, options: WorkerRigOptions) {
@@ -209,7 +209,7 @@ export class WorkerRig implements AsyncDisposable {
       return { worker, host: "h", pid: 1, models: ["fake"], devices: [], draining: false, at: 1 };
     };
     const registry: Registry = {
-      announce: async () => undefined,
+      announce: async () => null,
       withdraw: async () => undefined,
       list: async () => ["me", ...this.others].map(announced),
     };
@@ -250,7 +250,7 @@ export class WorkerRig implements AsyncDisposable {
         [Symbol.asyncDispose]: async () => undefined,
       },
       models: new FakeModels(options.models ?? [fakeManifest({ batch: { max: 4, by: [] } })]),
-      runTimes: { learn: async () => undefined, of: async () => null },
+      runTimes: { learn: async () => undefined, of: async () => null, all: async () => new Map() },
       guardedFetch: { send: NOT_USED, download: NOT_USED, [Symbol.asyncDispose]: async () => undefined },
     };
   }

@@ -2,6 +2,7 @@ import type { Config } from "../../config/config.ts";
 import type { ModelEntry } from "../../models/scan-models.ts";
 import { asAppError } from "../../protocol/error.ts";
 import { detectDevices, type DetectedDevice } from "../../worker/devices/devices.ts";
+import { wrongPlaces } from "../../worker/wrong-places.ts";
 import { startRunner } from "../../worker/runners/runner-process.ts";
 import { formatBytes, formatMs } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
@@ -10,30 +11,28 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 export interface DeviceCheck {
   readonly env: Env;
-  readonly config: Pick<Config, "device" | "devices">;
+  readonly config: Pick<Config, "device" | "devices" | "ortDir" | "cudaLibs" | "ffmpegDir">;
   /** A small model with native code to start a runner with on each device; null = detect only. */
   readonly probe: ModelEntry | null;
 }
 
-const CUDA_FIX = "install what is named (scripts/fetch-cuda.sh brings onnxruntime's GPU libraries), or set DRYAPI_DEVICE=cpu";
+const CUDA_FIX = "install or correct what is named (`dryapi fetch-cuda` brings onnxruntime's GPU libraries), or set DRYAPI_DEVICE=cpu";
 
 /** Which devices there are, and for each whether a real runner really runs there: a library that is missing shows itself only then. */
 export async function checkDevices({ env, config, probe }: DeviceCheck): Promise<readonly Finding[]> {
-  const findings: Finding[] = [];
+  const problems = await wrongPlaces(config);
+  const findings = problems.map((problem) => warn("settings", problem, "correct it, or leave it out"));
   let devices: readonly DetectedDevice[];
   try {
-    devices = await detectDevices(config.device, { env, onNote: (note) => findings.push(warn("devices", note, CUDA_FIX)) });
+    devices = await detectDevices(config.device, {
+      env,
+      only: config.devices,
+      onNote: (note, level) => findings.push(level === "warn" ? warn("devices", note, CUDA_FIX) : ok("devices", note)),
+    });
   } catch (thrown) {
-    return [fail("devices", asAppError(thrown).message, CUDA_FIX)];
+    return [...findings, fail("devices", asAppError(thrown).message, CUDA_FIX)];
   }
-  const chosen = devices.filter((device) => device.kind === "cpu" || config.devices === null || config.devices.includes(device.index));
-  if (chosen.length === 0) {
-    const all = devices.map(({ id }) => id).join(", ");
-    findings.push(
-      fail("devices", `DRYAPI_DEVICES=${config.devices?.join(",")} chooses none of ${all}`, "set it to numbers that nvidia-smi shows"),
-    );
-  }
-  for (const device of chosen) {
+  for (const device of devices) {
     const what = `${device.name}, ${formatBytes(device.memoryBytes)}`;
     findings.push(probe === null ? ok(`device ${device.id}`, what) : await probeDevice(device, what, probe, env));
   }

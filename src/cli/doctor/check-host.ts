@@ -1,7 +1,8 @@
 import { constants } from "node:fs";
-import { access, mkdir, statfs } from "node:fs/promises";
+import { access, statfs } from "node:fs/promises";
 import { unknownSettings, type Config } from "../../config/config.ts";
 import { findProgram, pathFolders } from "../../lib/find-program.ts";
+import { makeFolders } from "../../lib/make-folders.ts";
 import { formatBytes } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
@@ -17,7 +18,7 @@ export function checkNode(version: string): Finding {
   return fail(
     "node",
     `${version} is older than ${NEEDED_NODE_MAJOR}`,
-    `run with Node ${NEEDED_NODE_MAJOR}; in a checkout scripts/setup brings it`,
+    `run with Node ${NEEDED_NODE_MAJOR}, or start it with the dryapi command, which finds the one that came with the package`,
   );
 }
 
@@ -92,7 +93,7 @@ export async function checkDisk(
 
 async function checkFolder(check: string, dir: string): Promise<Finding> {
   try {
-    await mkdir(dir, { recursive: true });
+    await makeFolders(dir);
   } catch (thrown) {
     return fail(check, `${dir} cannot be made: ${String(thrown)}`, "make it, owned by the user that runs dryapi");
   }

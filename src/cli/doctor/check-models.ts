@@ -1,42 +1,49 @@
+import { isAskedFor, namedModels, type ModelWishes } from "../../models/asked-for.ts";
+import { unknownNames } from "../../models/check-named-models.ts";
 import type { FileProblem } from "../../models/model-files.ts";
 import type { Models } from "../../models/open-models.ts";
-import { fail, ok, type Finding } from "./finding.ts";
+import { isAbsent, type ModelEntry } from "../../models/scan-models.ts";
+import { fail, ok, warn, type Finding } from "./finding.ts";
 
-/** The cheap look at every model, and whether what the settings name exists. */
-export function checkModels(
-  models: Models,
-  wanted: { readonly models: readonly string[] | null; readonly pinnedModels: readonly string[] | null },
-): readonly Finding[] {
-  const findings: Finding[] = [];
-  for (const model of models.list()) {
-    if (wanted.models !== null && !wanted.models.includes(model.slug)) continue;
-    if (model.state === "available") {
-      findings.push(ok(`model ${model.slug}`, `${model.manifest.tasks.join(", ")} from ${model.dir}`));
-      continue;
-    }
-    const isWanted = wanted.models?.includes(model.slug) === true || wanted.pinnedModels?.includes(model.slug) === true;
-    if (model.shipped && model.state === "missing" && !isWanted) {
-      // A manifest that came with the package, whose big files nobody brought here.
-      findings.push(ok(`model ${model.slug}`, `not on this machine (${model.problems.length} file(s) missing)`));
-      continue;
-    }
-    const fix = "fetch the files (`dryapi models verify` checks all of them), or leave the model out of DRYAPI_MODELS";
-    findings.push(fail(`model ${model.slug}`, summary(model.problems), fix));
-  }
+/** The cheap look at every model that is asked for, and whether what the settings name exists. */
+export function checkModels(models: Pick<Models, "get" | "idleDirs" | "invalid" | "list">, wishes: ModelWishes): readonly Finding[] {
+  const asked = models.list().filter(({ manifest }) => isAskedFor(manifest, wishes));
+  const findings = [...models.idleDirs()].map(([dir, problem]) =>
+    warn("model folder", `${dir} ${problem}`, "mount it, or set DRYAPI_MODELS_DIR to the folder above those of the models"),
+  );
+  findings.push(...asked.map((model) => checkModel(model, namedModels(wishes).includes(model.slug))));
   for (const { slug, error } of models.invalid())
     findings.push(fail(`model ${slug}`, error.message, "mend its model.json; `dryapi models schema` describes one"));
-  for (const slug of new Set([...(wanted.models ?? []), ...(wanted.pinnedModels ?? [])])) {
-    if (models.get(slug) !== undefined || models.invalid().some((model) => model.slug === slug)) continue;
+  for (const { slug, message } of unknownNames(wishes, models))
+    findings.push(fail(`model ${slug}`, message, "correct the name, or set DRYAPI_MODELS_DIR to the folder that holds the model"));
+  const isTest = (model: ModelEntry): boolean => model.manifest.status === "test_model";
+  const unasked = models.list().filter((model) => isTest(model) && !asked.includes(model)).length;
+  if (unasked > 0)
     findings.push(
-      fail(
-        `model ${slug}`,
-        "is named in the settings, but no folder has a model.json for it",
-        "set DRYAPI_MODELS_DIR to the folder that holds it",
+      ok(
+        "test models",
+        `${unasked} are here and not served: DRYAPI_TEST_MODELS=on, as \`dryapi up\` has it, or their names in DRYAPI_MODELS ask for them`,
       ),
     );
-  }
-  if (!findings.some(({ level }) => level === "ok")) findings.push(fail("models", "none can be used", "add one to DRYAPI_MODELS_DIR"));
+  if (!asked.some(({ state }) => state === "available"))
+    findings.push(
+      warn(
+        "models",
+        "none that is asked for can be used: a worker would serve nothing and not be ready",
+        "put one into a folder of DRYAPI_MODELS_DIR",
+      ),
+    );
   return findings;
+}
+
+function checkModel(model: ModelEntry, isNamed: boolean): Finding {
+  const check = `model ${model.slug}`;
+  if (model.state === "available") return ok(check, `${model.manifest.tasks.join(", ")} from ${model.dir}`);
+  // A manifest that came with the package, whose big files nobody brought here.
+  if (!isNamed && isAbsent(model)) return ok(check, `not on this machine (${model.problems.length} file(s) missing)`);
+  const files = "fetch the files (`dryapi models verify` checks all of them), or leave the model out of DRYAPI_MODELS";
+  const program = "install what is named; a running worker serves the model within 30 s, or at once after SIGHUP";
+  return fail(check, summary(model.problems), model.state === "unequipped" ? program : files);
 }
 
 const SHOWN_PROBLEMS = 2;

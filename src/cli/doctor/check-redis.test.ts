@@ -40,6 +40,11 @@ test("each way to lose jobs is found", () => {
   assert.deepEqual(wrong({ connected_slaves: "1" }), ["redis failover: warn"]);
 });
 
+test("a node of a cluster serves, and may not tomorrow", () => {
+  assert.deepEqual(wrong({ cluster_enabled: "1" }), ["redis cluster: warn"]);
+  assert.deepEqual(wrong({ cluster_enabled: "0" }), []);
+});
+
 test("a clock that is off and a slow network are warned of", () => {
   assert.deepEqual(wrong({}, { clockSkewMs: -5_000 }), ["clock: warn"]);
   assert.deepEqual(wrong({}, { pingMs: 80 }), ["redis latency: warn"]);

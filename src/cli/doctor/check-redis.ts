@@ -21,6 +21,7 @@ const SLOW_PING_MS = 50;
 export function checkRedisFacts(facts: RedisFacts): readonly Finding[] {
   return [
     checkWrite(facts),
+    checkMode(facts),
     checkVersion(facts),
     checkPolicy(facts),
     checkPersistence(facts),
@@ -33,6 +34,17 @@ export function checkRedisFacts(facts: RedisFacts): readonly Finding[] {
 function checkWrite({ writeFailure }: RedisFacts): Finding {
   if (writeFailure === null) return ok("redis write", "a test write went through");
   return fail("redis write", writeFailure.words, writeFailure.advice);
+}
+
+function checkMode({ info }: RedisFacts): readonly Finding[] {
+  if (info["cluster_enabled"] !== "1") return [];
+  return [
+    warn(
+      "redis cluster",
+      "this is a node of a cluster (cluster_enabled): it serves only while it holds the slot that all our keys are in, and redirections are not followed after a reshard or failover",
+      "use a Redis that is not a cluster: one slot gains nothing by it; for failover use sentinels (redis+sentinel:)",
+    ),
+  ];
 }
 
 function checkVersion({ info }: RedisFacts): Finding {
@@ -67,7 +79,14 @@ function checkPersistence({ info }: RedisFacts): Finding {
 }
 
 function checkReplication({ info, config }: RedisFacts): readonly Finding[] {
-  if (info["role"] === "slave") return [fail("redis role", "this is a replica: nothing can be written", "set REDIS_URL to the primary")];
+  if (info["role"] === "slave")
+    return [
+      fail(
+        "redis role",
+        "this is a replica: nothing can be written",
+        "set REDIS_URL to the primary, or to the sentinels (redis+sentinel:), which know it",
+      ),
+    ];
   const replicas = Number(info["connected_slaves"] ?? "0");
   if (replicas === 0 || config === null || Number(config["min-replicas-to-write"] ?? "0") >= 1) return [];
   return [

@@ -52,6 +52,17 @@ const faultSchema = z.strictObject({
 });
 export type Fault = z.infer<typeof faultSchema>;
 
+/** Forms and the command line send texts: the kind alone (`segfault`), or the object as JSON. */
+const faultField = z.preprocess((value) => {
+  if (typeof value !== "string") return value;
+  if (!value.startsWith("{")) return { kind: value };
+  try {
+    return JSON.parse(value) as unknown;
+  } catch {
+    return value;
+  }
+}, faultSchema);
+
 const whole = z.int().nonnegative();
 
 const paramsSchema = z.object({
@@ -66,7 +77,7 @@ const paramsSchema = z.object({
   seed: whole.optional(),
   /** Gives a text of so many Cyrillic letters beside its file. */
   text_chars: whole.max(1024 ** 2).optional(),
-  fault: faultSchema.optional(),
+  fault: faultField.optional(),
   /** The fault happens on the first so many runs of this job only (remembered over processes); absent = always. */
   fault_claims: z.int().positive().optional(),
 });

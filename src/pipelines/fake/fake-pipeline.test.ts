@@ -111,6 +111,21 @@ it("out of memory fails the batch as a whole, with its own code", async () => {
   await assert.rejects(run({ "job-oom-1": { steps: 1, fault: { kind: "oom" } }, "job-oom-2": { steps: 1 } }), { code: "OUT_OF_MEMORY" });
 });
 
+it("a fault can be written as a text: its kind, or JSON", async () => {
+  const { ends } = await run({
+    "job-text-1": { steps: 1, fault: "throw" },
+    "job-text-2": { steps: 1, fault: '{"at":"encode","kind":"throw"}' },
+    "job-text-3": { fault: "{explode" },
+  });
+  const messages = ["job-text-1", "job-text-2", "job-text-3"].map((id) => {
+    const end = ends.get(id);
+    return end?.ok === false && end.error instanceof Error ? end.error.message : "";
+  });
+  assert.match(messages[0] ?? "", /threw, as asked/);
+  assert.match(messages[1] ?? "", /threw, as asked/);
+  assert.match(messages[2] ?? "", /fault/);
+});
+
 it("a wrong parameter fails its job and names itself", async () => {
   const { ends } = await run({ "job-bad-1": { steps: "many" }, "job-bad-2": { fault: { kind: "explode" } }, "job-good-1": {} });
   const messages = ["job-bad-1", "job-bad-2"].map((id) => {

@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { makeFolders } from "../../lib/make-folders.ts";
 import { join } from "node:path";
 import { AppError, ERROR_TABLE } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
@@ -16,7 +16,7 @@ export async function fetchInputs(context: WorkerContext, job: HeldJob, entry: S
   const { signal } = job;
   const source = sourceOf(task, params);
   if (inputs.length === 0 && source === null) return [];
-  await mkdir(entry.inDir, { recursive: true });
+  await makeFolders(entry.inDir);
   if (source !== null) {
     const path = join(entry.inDir, "source");
     return [await fetchSource(context.guardedFetch, { ...source, path, maxBytes: context.config.maxSourceBytes, signal })];

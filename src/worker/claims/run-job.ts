@@ -172,7 +172,7 @@ async function failed(
 ): Promise<Extract<Ending, { kind: "failed" }>> {
   const ending = { kind: "failed", error: fromErrorData(error), deviceBlamed: false, faults: NO_FAULTS } as const;
   if (!isDeviceFault(error.code)) return ending;
-  const deviceBlamed = watch.faulted(device, job.id);
+  const deviceBlamed = watch.faulted(device, job.id, error);
   return { ...ending, deviceBlamed, faults: await countFault(context, job, deviceBlamed) };
 }
 

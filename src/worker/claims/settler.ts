@@ -2,7 +2,7 @@ import { decideOutcome, mayConcernOthers, NO_FAULTS, type ClaimEnd, type ClaimOu
 import type { JobView } from "../../core/job-state.ts";
 import { backoffDelayMs, sleep as realSleep, type BackoffPolicy, type Sleep } from "../../lib/backoff.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
-import { AppError, asAppError, publicMessage, toErrorData, type ErrorData } from "../../protocol/error.ts";
+import { AppError, asAppError, ERROR_TABLE, publicMessage, toErrorData, type ErrorCode, type ErrorData } from "../../protocol/error.ts";
 import type { JobEventDraft } from "../../protocol/event.ts";
 import type { JobResult } from "../../protocol/result.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -111,6 +111,7 @@ export class Settler {
       act: () => this.#context.queues.fail(job.claim, error),
       proof: (view) => view.state === "failed" && view.claim === claim,
     });
+    if (end === "failed") this.#context.metrics.jobFailures.inc({ code: error.code, blame: ERROR_TABLE[error.code].blame });
     const about = error.field === undefined ? {} : { errorField: error.field };
     await this.#told(job, end, { type: "error", progress: 0, errorCode: error.code, errorMessage: publicMessage(error), ...about });
     await this.#clear(job, () => this.#context.spool.removeUpTo(job.id, claim));
@@ -193,7 +194,12 @@ export class Settler {
     return { passedOn: passed.size, otherLiveWorkers: serving.some((name) => name !== me && !passed.has(name)) };
   }
 
-  async #requeued(job: HeldJob, reason: string, error: ErrorData, delayMs: number): Promise<false> {
+  async #requeued(
+    job: HeldJob,
+    reason: ErrorCode | "pass-on" | "postpone" | "hand-back",
+    error: ErrorData,
+    delayMs: number,
+  ): Promise<false> {
     this.#context.metrics.jobRetries.inc({ reason });
     await this.#told(job, "requeued", { type: "requeued", progress: 0 });
     const { spool } = this.#context;
@@ -205,7 +211,11 @@ export class Settler {
   }
 
   /** After the verb: the event of the end. Losing it is no harm: status comes from the queue. */
-  async #told(job: HeldJob, end: string, draft: Omit<JobEventDraft, "id" | "claim">): Promise<void> {
+  async #told(
+    job: HeldJob,
+    end: "completed" | "failed" | "cancelled" | "requeued",
+    draft: Omit<JobEventDraft, "id" | "claim">,
+  ): Promise<void> {
     const { metrics, emitter } = this.#context;
     job.release();
     metrics.jobs.inc({ model: job.model, end });

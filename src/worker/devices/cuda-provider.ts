@@ -50,7 +50,7 @@ export async function findCudaProvider(env: Env, probes: CudaProbes): Promise<Cu
   if (written !== null && written !== probes.bundled.version) {
     return {
       ok: false,
-      why: `${dir} holds onnxruntime ${written}, the npm package is ${probes.bundled.version}, and the two must be equal: run scripts/fetch-cuda.sh again`,
+      why: `${dir} holds onnxruntime ${written}, the npm package is ${probes.bundled.version}, and the two must be equal: run \`dryapi fetch-cuda\` again`,
     };
   }
   const listing = await probes.ldd(join(dir, "libonnxruntime_providers_cuda.so"), path);

@@ -79,6 +79,89 @@ describe("auto", () => {
   });
 });
 
+describe("auto beside a GPU that it cannot use", () => {
+  it("is the CPU with a warning that says what to do", async () => {
+    const notes: string[] = [];
+    const options = {
+      env,
+      probes: probesOf({ files: ["libonnxruntime.so.1"] }),
+      onNote: (note: string, level: string) => notes.push(`${level} ${note}`),
+    };
+    assert.equal((await detectDevices("auto", options))[0]?.kind, "cpu");
+    assert.equal(notes.length, 1);
+    assert.match(
+      notes[0] ?? "",
+      /^warn device auto is cpu although there is a GPU: .*run scripts\/fetch-cuda\.sh.*or set DRYAPI_DEVICE=cpu/,
+    );
+  });
+
+  it("says what nvidia-smi says", async () => {
+    const notes: string[] = [];
+    const words = "nvidia-smi finds no GPU (it says: NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver)";
+    const nvidiaSmi: DeviceProbes["nvidiaSmi"] = async (_args, onFailure) => {
+      onFailure?.(words);
+      return null;
+    };
+    await detectDevices("auto", { env, probes: { ...probesOf({}), nvidiaSmi }, onNote: (note, level) => notes.push(`${level} ${note}`) });
+    assert.ok(notes[0]?.startsWith(`info device auto is cpu, not cuda: ${words}: install the NVIDIA driver`), notes[0]);
+  });
+});
+
+describe("GPUs that are named", () => {
+  const named = (only: readonly number[], machine: Machine = {}, more: Record<string, string> = {}, setting: "auto" | "cuda" = "auto") =>
+    detectDevices(setting, { env: { ...env, ...more }, probes: probesOf(machine), only });
+  const refused = (work: Promise<unknown>, message: RegExp): Promise<void> =>
+    assert.rejects(work, (error: AppError) => {
+      assert.equal(error.code, "DEVICE_UNAVAILABLE");
+      assert.match(error.message, message);
+      return true;
+    });
+
+  it("are used, and share the host's cores", async () => {
+    assert.deepEqual(
+      (await named([1], { cores: 4 })).map(({ id, name, threads }) => [id, name, threads]),
+      [["cuda:1", "NVIDIA B", 3]],
+    );
+  });
+
+  it("are asked for: without any GPU, driver or library auto is no way out", async () => {
+    await refused(named([0, 1], { gpus: null }), /DRYAPI_DEVICES=0,1 asks for GPUs, but nvidia-smi is missing/);
+    await refused(named([0], { files: [] }), /DRYAPI_DEVICES=0 asks for GPUs, but .*run scripts\/fetch-cuda\.sh/);
+  });
+
+  it("must all be there: the missing ones and those that exist are named", async () => {
+    await refused(
+      named([7, 0, 9]),
+      /DRYAPI_DEVICES=7,0,9 asks for GPU 7 and 9, which is not here\. Here: 0 \(NVIDIA A, GPU-aaaa-1\), 1 \(NVIDIA B, GPU-bbbb-2\)\. .*dmesg/,
+    );
+    await refused(named([2], {}, {}, "cuda"), /asks for GPU 2/);
+  });
+
+  it("are numbered within CUDA_VISIBLE_DEVICES", async () => {
+    assert.deepEqual(
+      (await named([0], {}, { CUDA_VISIBLE_DEVICES: "GPU-bbbb" })).map(({ id, name }) => `${id} ${name}`),
+      ["cuda:0 NVIDIA B"],
+    );
+    await refused(
+      named([1], {}, { CUDA_VISIBLE_DEVICES: "1" }),
+      /asks for GPU 1.*Here: 0 \(NVIDIA B.*counted as CUDA_VISIBLE_DEVICES=1 orders them/,
+    );
+  });
+
+  it("one that the driver cannot read is lost: named when it is asked for, told when the others are used", async () => {
+    const gpus = [...TWO_GPUS, ["2", "GPU-c", "NVIDIA C", "[GPU is lost]", "580.65.06"]];
+    await refused(named([0, 2], { gpus }), /asks for GPU 2, .*nvidia-smi cannot read 1 of 3 GPUs: 2, GPU-c, NVIDIA C, \[GPU is lost\]/);
+    const notes: string[] = [];
+    const devices = await detectDevices("cuda", {
+      env,
+      probes: probesOf({ gpus }),
+      onNote: (note, level) => notes.push(`${level} ${note}`),
+    });
+    assert.equal(devices.length, 2);
+    assert.match(notes[0] ?? "", /^warn nvidia-smi cannot read 1 of 3 GPUs/);
+  });
+});
+
 describe("asking for cuda without it", () => {
   const refused = async (machine: Machine, message: RegExp, more: Record<string, string> = {}): Promise<void> => {
     await assert.rejects(detect("cuda", machine, more), (error: AppError) => {
@@ -93,7 +176,7 @@ describe("asking for cuda without it", () => {
   it("names the provider's files and the folder that was looked in", () =>
     refused(
       { files: ["libonnxruntime.so.1"] },
-      /providers_shared\.so, libonnxruntime_providers_cuda\.so not found: run scripts\/fetch-cuda\.sh.*\/opt\/cuda-ort/,
+      /providers_shared\.so, libonnxruntime_providers_cuda\.so not found: run `dryapi fetch-cuda`.*\/opt\/cuda-ort/,
     ));
 
   it("looks beside the package's own library when the folder has none", () =>
@@ -128,6 +211,18 @@ describe("a GPU", () => {
     assert.deepEqual(await names("1,0"), ["cuda:0 NVIDIA B", "cuda:1 NVIDIA A"]);
     assert.deepEqual(await names("GPU-bbbb"), ["cuda:0 NVIDIA B"]);
     assert.deepEqual(await names("1,7,0"), ["cuda:0 NVIDIA B"]);
+    assert.deepEqual(await names("1,1,0"), ["cuda:0 NVIDIA B"]);
+  });
+
+  it("that CUDA_VISIBLE_DEVICES names in vain is told", async () => {
+    const notes: string[] = [];
+    const options = {
+      env: { ...env, CUDA_VISIBLE_DEVICES: "1,MIG-7,0" },
+      probes: probesOf({}),
+      onNote: (note: string) => notes.push(note),
+    };
+    await detectDevices("cuda", options);
+    assert.deepEqual(notes, ['entry "MIG-7" of CUDA_VISIBLE_DEVICES=1,MIG-7,0 names no GPU here, and CUDA sees none after it']);
   });
 
   it("finds cuDNN in the loader's cache as well", async () => {

@@ -23,10 +23,14 @@ export interface DeviceProbes extends CudaProbes {
   readonly memoryBytes: number;
 }
 
+export type NoteLevel = "info" | "warn";
+
 export interface DetectOptions {
+  /** DRYAPI_DEVICES: the numbers of the GPUs to use, each of which must be there; null = all there are. Ignored for cpu and webgpu. */
+  readonly only?: readonly number[] | null;
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Told why `auto` did not take the GPU, and what else an operator should know. */
-  readonly onNote?: (note: string) => void;
+  /** Told why `auto` did not take the GPU, and what else an operator should know; `warn` where somebody has to do something. */
+  readonly onNote?: (note: string, level: NoteLevel) => void;
   readonly probes?: DeviceProbes;
 }
 
@@ -46,72 +50,125 @@ const MIN_DRIVER: Readonly<Record<number, number>> = { 12: 525, 13: 580 };
 const MAX_GPU_HOST_THREADS = 4;
 
 /**
- * The devices of this host for DRYAPI_DEVICE. `auto` takes cuda where driver, provider and all its libraries are there, else cpu; webgpu
- * only when asked for. What is found here from files is proved by each runner's probe before it takes work.
- * @throws AppError DEVICE_UNAVAILABLE when cuda is asked for and cannot be had: names what is missing and what to install
+ * The devices of this host for DRYAPI_DEVICE and DRYAPI_DEVICES. `auto` takes cuda where driver, provider and all its libraries are there,
+ * else cpu; naming GPUs asks for cuda. webgpu only when asked for. What is found here from files is proved by an operation before it takes
+ * work (prove-device.ts).
+ * @throws AppError DEVICE_UNAVAILABLE when a GPU is asked for and cannot be had: names what is missing and what to do
  */
 export async function detectDevices(setting: DeviceSetting, options: DetectOptions = {}): Promise<readonly DetectedDevice[]> {
   const probes = options.probes ?? (await machineProbes());
   const env = options.env ?? process.env;
+  const { only = null, onNote } = options;
   if (setting === "cpu") return [cpuDevice(probes)];
   if (setting === "webgpu") return [await webgpuDevice(probes)];
   const found = await findCuda(env, probes);
-  if (typeof found !== "string") return found;
-  if (setting === "cuda") throw new AppError("DEVICE_UNAVAILABLE", `device cuda was asked for, but ${found}`);
-  options.onNote?.(`device auto is cpu, not cuda: ${found}`);
+  if (found.kind === "found") return gpuDevices(found, { only, env, cores: probes.cores, onNote });
+  const wish = only === null ? "device cuda was asked for" : `DRYAPI_DEVICES=${only.join(",")} asks for GPUs`;
+  if (setting === "cuda" || only !== null) throw new AppError("DEVICE_UNAVAILABLE", `${wish}, but ${found.why}`);
+  // A machine without a GPU is what auto is for; a GPU that lies idle is somebody's mistake.
+  if (found.kind === "no-gpu") onNote?.(`device auto is cpu, not cuda: ${found.why}`, "info");
+  else onNote?.(`device auto is cpu although there is a GPU: ${found.why}; or set DRYAPI_DEVICE=cpu if that is meant`, "warn");
   return [cpuDevice(probes)];
 }
 
-/** The usable GPUs, or why there are none. */
-async function findCuda(
-  env: Readonly<Record<string, string | undefined>>,
-  probes: DeviceProbes,
-): Promise<readonly DetectedDevice[] | string> {
-  const gpus = await listGpus(probes.nvidiaSmi);
-  if (gpus === null)
-    return "nvidia-smi is missing or finds no GPU: install the NVIDIA driver (in a container: run it with the NVIDIA runtime)";
-  const visible = visibleGpus(gpus, env["CUDA_VISIBLE_DEVICES"]);
-  if (visible.length === 0) return `CUDA_VISIBLE_DEVICES=${env["CUDA_VISIBLE_DEVICES"]} leaves none of the ${gpus.length} GPUs`;
+type FoundCuda =
+  /** In CUDA's order. */
+  { readonly kind: "found"; readonly listed: Listed } | { readonly kind: "no-gpu" | "unusable"; readonly why: string };
+
+async function findCuda(env: Readonly<Record<string, string | undefined>>, probes: DeviceProbes): Promise<FoundCuda> {
+  const unusable = (why: string): FoundCuda => ({ kind: "unusable", why });
+  const listed = await listGpus(probes.nvidiaSmi);
+  if (typeof listed === "string") return { kind: "no-gpu", why: listed };
+  const { gpus } = listed;
+  const { visible } = visibleGpus(gpus, env["CUDA_VISIBLE_DEVICES"]);
+  if (visible.length === 0) return unusable(`CUDA_VISIBLE_DEVICES=${env["CUDA_VISIBLE_DEVICES"]} leaves none of the ${gpus.length} GPUs`);
   const provider = await findCudaProvider(env, probes);
-  if (!provider.ok) return provider.why;
+  if (!provider.ok) return unusable(provider.why);
   const driver = visible[0]?.driver ?? "";
   const needed = MIN_DRIVER[provider.cudaMajor] ?? 0;
   if (Number(driver.split(".")[0]) < needed) {
-    return `the CUDA provider in ${provider.dir} is built for CUDA ${provider.cudaMajor}, which needs NVIDIA driver ${needed} or newer; installed is ${driver}`;
+    return unusable(
+      `the CUDA provider in ${provider.dir} is built for CUDA ${provider.cudaMajor}, which needs NVIDIA driver ${needed} or newer; installed is ${driver}`,
+    );
   }
-  const threads = Math.max(1, Math.min(MAX_GPU_HOST_THREADS, Math.floor((probes.cores - 1) / visible.length)));
-  // CUDA numbers the devices that it may see from 0 on.
-  return visible.map(({ uuid, name, memoryBytes }, index) => ({
-    id: `cuda:${index}`,
-    kind: "cuda",
-    index,
-    threads,
-    name,
-    memoryBytes,
-    uuid,
-  }));
+  return { kind: "found", listed };
 }
 
-async function listGpus(query: NvidiaSmi): Promise<readonly Gpu[] | null> {
-  const rows = await query(["--query-gpu=index,uuid,name,memory.total,driver_version"]);
-  const gpus = (rows ?? []).flatMap(([index, uuid, name, memory, driver]) => {
-    const memoryBytes = mebibytes(memory);
-    if (uuid === undefined || name === undefined || driver === undefined || memoryBytes === null) return [];
-    return [{ index: Number(index), uuid, name, memoryBytes, driver }];
+/** The GPUs that are to be used. @throws AppError DEVICE_UNAVAILABLE that names those that are missing and those that are there */
+function gpuDevices(
+  { listed }: Extract<FoundCuda, { kind: "found" }>,
+  use: {
+    readonly only: readonly number[] | null;
+    readonly env: Readonly<Record<string, string | undefined>>;
+    readonly cores: number;
+    readonly onNote: DetectOptions["onNote"];
+  },
+): readonly DetectedDevice[] {
+  const setting = use.env["CUDA_VISIBLE_DEVICES"];
+  const { visible, cutAt } = visibleGpus(listed.gpus, setting);
+  if (listed.lost !== null) use.onNote?.(`${listed.lost}; reset or replace what is lost, the others are used`, "warn");
+  const cut =
+    cutAt === null
+      ? ""
+      : `entry ${JSON.stringify(cutAt)} of CUDA_VISIBLE_DEVICES=${setting} names no GPU here, and CUDA sees none after it`;
+  if (cut !== "") use.onNote?.(cut, "warn");
+  const missing = (use.only ?? []).filter((index) => index >= visible.length);
+  if (missing.length > 0) {
+    const here = visible.map(({ name, uuid }, index) => `${index} (${name}, ${uuid})`).join(", ");
+    const counted = setting === undefined ? "" : `, counted as CUDA_VISIBLE_DEVICES=${setting} orders them`;
+    const why = [cut, listed.lost ?? ""].map((text) => (text === "" ? "" : `; ${text}`)).join("");
+    throw new AppError(
+      "DEVICE_UNAVAILABLE",
+      `DRYAPI_DEVICES=${use.only?.join(",")} asks for GPU ${missing.join(" and ")}, which is not here. Here: ${here}${counted}${why}. Look for lost cards (dmesg | grep Xid), or name those that are here`,
+    );
+  }
+  // CUDA numbers the devices that it may see from 0 on.
+  const chosen = visible.map((gpu, index) => ({ gpu, index })).filter(({ index }) => use.only?.includes(index) ?? true);
+  const threads = Math.max(1, Math.min(MAX_GPU_HOST_THREADS, Math.floor((use.cores - 1) / chosen.length)));
+  return chosen.map(({ gpu: { uuid, name, memoryBytes }, index }) => {
+    return { id: `cuda:${index}`, kind: "cuda", index, threads, name, memoryBytes, uuid };
   });
-  return gpus.length === 0 ? null : gpus;
+}
+
+interface Listed {
+  readonly gpus: readonly Gpu[];
+  /** What is wrong with GPUs that the driver shows and cannot read; null = all are well. */
+  readonly lost: string | null;
+}
+
+/** The GPUs that the driver shows, or why there are none. */
+async function listGpus(query: NvidiaSmi): Promise<Listed | string> {
+  let said = "nvidia-smi is missing or finds no GPU";
+  const rows = (await query(["--query-gpu=index,uuid,name,memory.total,driver_version"], (failure) => (said = failure))) ?? [];
+  const gpus: Gpu[] = [];
+  const unread: string[] = [];
+  for (const row of rows) {
+    const [index, uuid, name, memory, driver] = row;
+    const memoryBytes = mebibytes(memory);
+    if (uuid === undefined || name === undefined || driver === undefined || memoryBytes === null) unread.push(row.join(", "));
+    else gpus.push({ index: Number(index), uuid, name, memoryBytes, driver });
+  }
+  const lost = unread.length === 0 ? null : `nvidia-smi cannot read ${unread.length} of ${rows.length} GPUs: ${unread.join(" | ")}`;
+  if (gpus.length > 0) return { gpus, lost };
+  return `${lost ?? said}: install the NVIDIA driver (in a container: run it with the NVIDIA runtime)`;
+}
+
+interface VisibleGpus {
+  readonly visible: readonly Gpu[];
+  /** The entry that names none, or one a second time; null = all do. */
+  readonly cutAt: string | null;
 }
 
 /** CUDA_VISIBLE_DEVICES as CUDA reads it: numbers or (beginnings of) UUIDs in the order wanted; the list ends at the first that is wrong. */
-function visibleGpus(gpus: readonly Gpu[], setting: string | undefined): readonly Gpu[] {
-  if (setting === undefined) return gpus;
+function visibleGpus(gpus: readonly Gpu[], setting: string | undefined): VisibleGpus {
+  if (setting === undefined) return { visible: gpus, cutAt: null };
   const visible: Gpu[] = [];
   for (const entry of setting.split(",").map((part) => part.trim())) {
     const gpu = gpus.find(({ index, uuid }) => (entry.startsWith("GPU-") ? uuid.startsWith(entry) : entry === String(index)));
-    if (gpu === undefined) break;
+    if (gpu === undefined || visible.includes(gpu)) return { visible, cutAt: entry };
     visible.push(gpu);
   }
-  return visible;
+  return { visible, cutAt: null };
 }
 
 function cpuDevice({ cores, memoryBytes }: DeviceProbes): DetectedDevice {
@@ -119,7 +176,8 @@ function cpuDevice({ cores, memoryBytes }: DeviceProbes): DetectedDevice {
 }
 
 async function webgpuDevice({ nvidiaSmi: query, cores, memoryBytes }: DeviceProbes): Promise<DetectedDevice> {
-  const gpu = (await listGpus(query))?.[0];
+  const listed = await listGpus(query);
+  const gpu = typeof listed === "string" ? undefined : listed.gpus[0];
   const threads = Math.min(MAX_GPU_HOST_THREADS, cpuThreads(cores));
   return {
     id: "webgpu:0",

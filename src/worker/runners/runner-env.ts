@@ -16,7 +16,7 @@ const KEPT: readonly string[] = [
 ];
 const KEPT_PREFIXES: readonly string[] = ["CUDA_", "NVIDIA_", "VK_"];
 
-/** Where scripts/fetch-cuda.sh puts onnxruntime's GPU libraries unless told otherwise. */
+/** Where `dryapi fetch-cuda` puts onnxruntime's GPU libraries unless told otherwise. */
 const DEFAULT_ORT_DIR: string = join(import.meta.dirname, "..", "..", "..", ".dryapi", "cuda");
 
 /** Folder with a libonnxruntime.so.1 and its CUDA provider: DRYAPI_ORT_DIR, else the script's default. It need not exist. */

@@ -41,7 +41,7 @@ export interface PoolEvents {
 type PoolContext = Pick<WorkerContext, "config" | "log" | "metrics" | "models" | "runnerEntry">;
 
 type Slot =
-  | { readonly phase: "loading"; readonly abort: AbortController; process: RunnerLink | null }
+  | { readonly phase: "loading"; readonly device: string; readonly abort: AbortController; process: RunnerLink | null }
   | { readonly phase: "up"; readonly runner: PooledRunner };
 
 export interface PoolOptions {
@@ -77,15 +77,21 @@ export class RunnerPool {
     return this.#slots.size - this.up.length;
   }
 
+  /** Whether a runner is up or loading on the device. */
+  isUsed(device: string): boolean {
+    return [...this.#slots.values()].some((slot) => (slot.phase === "up" ? slot.runner.device.id : slot.device) === device);
+  }
+
   /** Loads a model in a new process; ends in exactly one of `ready` and `exited`. */
   start(id: string, model: string, device: DetectedDevice): void {
-    const slot: Slot = { phase: "loading", abort: new AbortController(), process: null };
+    const slot: Slot = { phase: "loading", device: device.id, abort: new AbortController(), process: null };
     this.#slots.set(id, slot);
     void this.#load(id, model, device, slot);
   }
 
   async #load(id: string, model: string, device: DetectedDevice, slot: Extract<Slot, { phase: "loading" }>): Promise<void> {
     const { metrics, log } = this.#context;
+    metrics.modelLoadSeconds.begin({ model, device: device.id });
     const startedAt = performance.now();
     try {
       const entry = await this.#context.models.ensureVerified(model, { signal: slot.abort.signal });

@@ -15,7 +15,7 @@ const FATAL_WAIT_MS = 2_000;
 
 /** Starts the child and returns at once; `ready` tells how the load went. @throws AppError RUNNER_CRASHED when no process can be made. */
 export async function startRunner(options: RunnerOptions): Promise<RunnerProcess> {
-  return new RunnerProcess(options, await forkRunner(options));
+  return new RunnerProcess(options, await forkRunner({ ...options, purpose: `model ${options.manifest.slug}` }));
 }
 
 /**
@@ -202,9 +202,10 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("IPC_MISMATCH", text));
       return;
     }
-    const { manifest, modelDir, device, previews, embeddingCacheBytes } = this.#options;
+    const { manifest, modelDir, device, previews, embeddingCacheBytes, placementLogFd } = this.#options;
     const { kind, index, threads } = device;
-    this.#child.send({ type: "load", manifest, modelDir, device: { kind, index, threads }, previews, embeddingCacheBytes });
+    const logPlacement = placementLogFd !== undefined;
+    this.#child.send({ type: "load", manifest, modelDir, device: { kind, index, threads }, previews, embeddingCacheBytes, logPlacement });
   }
 
   #onReady(message: ReadyMessage): void {

@@ -11,10 +11,10 @@ export class RunnerRecorder {
   step: number | undefined;
   rssBytes = 0;
   deviceBytes: number | null = null;
-  readonly #subject: { readonly model: string; readonly device: string };
+  readonly #subject: { readonly model?: string; readonly device: string };
   #tail = "";
 
-  constructor(subject: { readonly model: string; readonly device: string }) {
+  constructor(subject: { readonly model?: string; readonly device: string }) {
     this.#subject = subject;
   }
 
@@ -88,7 +88,7 @@ const TOOLKIT = /^lib(?:cudart|cublas|cublasLt|nvrtc)\.so\.(\d+)/;
 
 function adviceFor(library: string): string {
   if (library.startsWith("libonnxruntime"))
-    return "run scripts/fetch-cuda.sh, or set DRYAPI_ORT_DIR to the folder that holds onnxruntime's CUDA provider";
+    return "run `dryapi fetch-cuda`, or set DRYAPI_ORT_DIR to the folder that holds onnxruntime's CUDA provider";
   if (library === "libcuda.so.1") return "install the NVIDIA driver (in a container: run it with the NVIDIA runtime)";
   if (library.startsWith("libvulkan")) return "install a Vulkan loader and the GPU's Vulkan driver";
   if (library.startsWith("libcudnn")) return `install cuDNN ${/\.so\.(\d+)/.exec(library)?.[1] ?? ""}`.trim();

@@ -69,6 +69,24 @@ test("a load whose intent was refused is given up; one whose intent Redis did no
   refused.loop.close();
 });
 
+test("a runner that is stopped while its start waits for the intent never starts, and the scheduler is told of its end", async () => {
+  await using rig = await openWorkerRig();
+  const intent = Promise.withResolvers<boolean>();
+  const { effects, did, loop } = open(rig, { declare: () => intent.promise });
+  const told: string[] = [];
+  const tell = loop.tell.bind(loop);
+  loop.tell = (event) => {
+    told.push(event.type);
+    tell(event);
+  };
+  effects.perform({ type: "declare-intent", ...LOAD });
+  effects.perform(START);
+  effects.perform({ type: "stop-runner", runner: "r1", reason: "evict" });
+  intent.resolve(true);
+  await until("its end is told", () => told.includes("runner-exited"));
+  assert.deepEqual(did, ["stop r1"]);
+});
+
 test("a pin is declared without a limit", async () => {
   await using rig = await openWorkerRig({ env: { DRYAPI_PINNED_MODELS: "fake" } });
   const { effects, declared } = open(rig);

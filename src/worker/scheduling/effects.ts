@@ -18,6 +18,8 @@ export interface EffectsParts {
   readonly devices: readonly DetectedDevice[];
   /** Runs a batch on a runner, from the claims to its end; holds no job when it throws. */
   readonly serve: (effect: EffectOf<"claim">) => Promise<void>;
+  /** Told after each measurement whether the driver answered. */
+  readonly onMeasured?: (device: string, isTold: boolean) => void;
 }
 
 /** Carries out what the scheduler decides. None of it holds a job: an effect that throws is a bug that costs nobody's work. */
@@ -25,6 +27,8 @@ export class Effects {
   readonly #context: EffectsContext;
   readonly #parts: EffectsParts;
   readonly #intents = new Map<string, Promise<boolean>>();
+  /** Runners whose start waits for its intent. One that is stopped meanwhile is not known to the pool yet, and must never start. */
+  readonly #starting = new Set<string>();
 
   constructor(context: EffectsContext, parts: EffectsParts) {
     this.#context = context;
@@ -37,6 +41,7 @@ export class Effects {
         return this.#guard(this.#start(effect));
       case "stop-runner":
         this.#context.log.info({ runner: effect.runner, reason: effect.reason }, "runner stopped");
+        this.#starting.delete(effect.runner);
         return this.#parts.pool.stop(effect.runner, RUNNER_STOP_GRACE_MS);
       case "claim":
         return this.#guard(this.#parts.serve(effect));
@@ -59,6 +64,7 @@ export class Effects {
     const { deviceMemoryBytes } = this.#context.metrics;
     if (device !== undefined) deviceMemoryBytes.set({ device: id, kind: "total" }, device.memoryBytes);
     if (usage !== null) deviceMemoryBytes.set({ device: id, kind: "used" }, usage.usedBytes);
+    this.#parts.onMeasured?.(id, usage !== null);
     this.#parts.loop.tell({ type: "device-measured", device: id, freeBytes: usage?.freeBytes ?? null });
   }
 
@@ -69,9 +75,11 @@ export class Effects {
   async #start(effect: EffectOf<"start-runner">): Promise<void> {
     const { runner, model, device } = effect;
     const found = this.#parts.devices.find((each) => each.id === device);
+    this.#starting.add(runner);
     const allowed = (await this.#intents.get(intentKey(effect))) ?? true;
     const loop = this.#parts.loop;
-    if (found !== undefined && allowed && !loop.state.draining) {
+    const wanted = this.#starting.delete(runner);
+    if (found !== undefined && allowed && wanted && !loop.state.draining) {
       this.#parts.pool.start(runner, model, found);
       return;
     }

@@ -11,7 +11,7 @@ import { QueueWatch } from "./queue-watch.ts";
 
 const rig = await startRedisRig();
 const redis = await rig.connect();
-const metrics = createMetrics({ version: "0", worker: "w" });
+const metrics = createMetrics({ programs: ["worker"], version: "0", name: "w" });
 after(async () => {
   metrics[Symbol.dispose]();
   await rig[Symbol.asyncDispose]();

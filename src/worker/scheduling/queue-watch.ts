@@ -92,7 +92,6 @@ export class QueueWatch {
   }
 
   #told(up: boolean): void {
-    this.#options.context.metrics.redisUp.set(up ? 1 : 0);
     if (up === this.#up) return;
     this.#up = up;
     const { log, config } = this.#options.context;

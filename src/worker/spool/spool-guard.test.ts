@@ -5,8 +5,8 @@ import { createMetrics } from "../../telemetry/metrics.ts";
 import { SpoolGuard } from "./spool-guard.ts";
 import type { SpoolUsage } from "./spool.ts";
 
-const ROOM: SpoolUsage = { usedBytes: 1, freeBytes: 10, fullReason: null };
-const FULL: SpoolUsage = { usedBytes: 1, freeBytes: 0, fullReason: "the disk of the spool is full" };
+const ROOM: SpoolUsage = { usedBytes: 1, freeBytes: 10, roomBytes: 9, fullReason: null };
+const FULL: SpoolUsage = { usedBytes: 1, freeBytes: 0, roomBytes: 0, fullReason: "the disk of the spool is full" };
 
 interface Rig extends Disposable {
   readonly guard: SpoolGuard;
@@ -16,7 +16,7 @@ interface Rig extends Disposable {
 }
 
 function open(): Rig {
-  const metrics = createMetrics({ version: "0", worker: "me" });
+  const metrics = createMetrics({ programs: ["worker"], version: "0", name: "me" });
   const told: boolean[] = [];
   const spool = { usage: async () => rig.usage };
   const guard = new SpoolGuard({

@@ -32,9 +32,10 @@ export class SpoolGuard {
   /** Looks at the spool and its disk. */
   async check(): Promise<void> {
     const { spool, metrics } = this.#options.context;
-    const { usedBytes, freeBytes, fullReason } = await spool.usage();
+    const { usedBytes, freeBytes, roomBytes, fullReason } = await spool.usage();
     metrics.spoolBytes.set(usedBytes);
     metrics.spoolFreeBytes.set(freeBytes);
+    metrics.spoolRoomBytes.set(roomBytes);
     if (fullReason === null && this.#now() < this.#metFullUntil) return;
     this.#tell(fullReason, { usedBytes, freeBytes });
   }

@@ -3,7 +3,7 @@ import { link, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/pro
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { errnoOf, isMissing } from "../../lib/errno.ts";
-import { ownIdentity, startTicks, type ProcessIdentity } from "../../lib/process-identity.ts";
+import { judgeProcess, ownIdentity, type ProcessIdentity } from "../../lib/process-identity.ts";
 import { AppError } from "../../protocol/error.ts";
 
 /** Who holds a spool folder. */
@@ -85,9 +85,8 @@ async function readHolder(path: string): Promise<{ readonly text: string; readon
 async function isAlive(holder: Partial<Holder>, path: string): Promise<boolean> {
   const own = await currentHolder();
   if (holder.bootId !== own.bootId && holder.host === own.host) return false;
-  if (holder.bootId === own.bootId && holder.pidNamespace === own.pidNamespace && holder.pid !== undefined) {
-    return (await startTicks(holder.pid)) === holder.startTicks;
-  }
+  const judged = await judgeProcess(holder, own);
+  if (judged !== "unknown") return judged === "alive";
   if (holder.pid === undefined) return false;
   const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
   return Date.now() - mtimeMs < FOREIGN_STALE_MS;

@@ -20,7 +20,7 @@ export interface CompleteRecord extends Output {
   readonly completedAt: number;
 }
 
-const claimSchema: z.ZodType<ClaimRecord> = z.object({
+export const claimSchema: z.ZodType<ClaimRecord> = z.object({
   v: z.literal(SPOOL_VERSION),
   id: z.string().regex(REQUEST_ID),
   queue: z.string().min(1),
@@ -28,7 +28,7 @@ const claimSchema: z.ZodType<ClaimRecord> = z.object({
   claim: z.number().int().positive(),
 });
 
-const completeSchema = z.object({
+export const completeSchema: z.ZodType = z.object({
   v: z.literal(SPOOL_VERSION),
   files: z.array(spoolFileSchema).min(1),
   seed: z.number().nullable(),

@@ -170,13 +170,18 @@ test("a damaged record is reported, and the rest goes on", async (t) => {
 
 test("it is full at its own limit and at the disk's, and says which", async (t) => {
   const small = await openTest(t, { maxBytes: 2_000 });
-  assert.equal((await small.usage()).fullReason, null);
+  const empty = await small.usage();
+  assert.equal(empty.fullReason, null);
+  assert.equal(empty.roomBytes, 2_000 - empty.usedBytes);
   await finished(small, 1, "x".repeat(2_000));
   const usage = await small.usage();
   assert.ok(usage.usedBytes >= 2_000);
   assert.match(usage.fullReason ?? "", /its limit is 2000/);
+  assert.equal(usage.roomBytes, 0);
   const crowded = await openTest(t, { minFreeBytes: Number.MAX_SAFE_INTEGER });
-  assert.match((await crowded.usage()).fullReason ?? "", /must stay free/);
+  const noRoom = await crowded.usage();
+  assert.match(noRoom.fullReason ?? "", /must stay free/);
+  assert.equal(noRoom.roomBytes, 0);
 });
 
 test("a sweep takes what no claim owns once it is old, and nothing else", async (t) => {

@@ -2,6 +2,7 @@ import { mkdir, readdir, rm, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { allDone } from "../../lib/all-done.ts";
 import { isNoSpace } from "../../lib/errno.ts";
+import { makeFolders } from "../../lib/make-folders.ts";
 import { AppError } from "../../protocol/error.ts";
 import { REQUEST_ID } from "../../protocol/job.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
@@ -42,6 +43,8 @@ export interface SpoolUsage {
   readonly usedBytes: number;
   /** On the disk that holds the spool, for this user. */
   readonly freeBytes: number;
+  /** Bytes until a limit is met; 0 once one is. */
+  readonly roomBytes: number;
   /** Why no more claims fit, null while they do. */
   readonly fullReason: string | null;
 }
@@ -62,7 +65,7 @@ const CLAIM_DIR = /^[1-9][0-9]{0,9}$/;
 /** Creates and locks the folder. @throws AppError CONFIG_INVALID (locked, not writable) | SPOOL_FULL */
 export async function openSpool(dir: string, options: SpoolOptions): Promise<Spool> {
   try {
-    await mkdir(dir, { recursive: true });
+    await makeFolders(dir);
     return new Spool(dir, options, await lockSpool(dir));
   } catch (thrown) {
     if (thrown instanceof AppError) throw thrown;
@@ -161,7 +164,8 @@ export class Spool implements AsyncDisposable {
     else if (usedBytes >= maxBytes) fullReason = `spool ${this.dir} holds ${usedBytes} bytes, its limit is ${maxBytes}`;
     else if (freeBytes < minFreeBytes)
       fullReason = `the disk of spool ${this.dir} has ${freeBytes} bytes free, ${minFreeBytes} must stay free`;
-    return { usedBytes, freeBytes, fullReason };
+    const roomBytes = Math.max(0, Math.min(maxBytes - usedBytes, freeBytes - minFreeBytes));
+    return { usedBytes, freeBytes, roomBytes, fullReason };
   }
 
   /**

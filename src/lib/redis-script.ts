@@ -1,6 +1,13 @@
 import { createHash } from "node:crypto";
-import type { Redis } from "ioredis";
-import type { RedisStep } from "../lib/redis-step.ts";
+import type { RedisStep } from "./redis-step.ts";
+
+type Argument = string | number;
+
+/** Redis, as far as scripts go. */
+interface ScriptServer {
+  evalsha(sha1: string, keyCount: number, ...args: Argument[]): Promise<unknown>;
+  eval(lua: string, keyCount: number, ...args: Argument[]): Promise<unknown>;
+}
 
 /** A Lua script that is sent once and called by its digest afterwards; a server that has forgotten it (restart) gets it again. */
 export class RedisScript {
@@ -13,11 +20,11 @@ export class RedisScript {
   }
 
   /** As a step of a transaction, where there is no second try with the whole text. */
-  step(keys: readonly string[], args: readonly (string | number)[]): RedisStep {
+  step(keys: readonly string[], args: readonly Argument[]): RedisStep {
     return { lua: this.#lua, keys, args };
   }
 
-  async run(redis: Redis, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
+  async run(redis: ScriptServer, keys: readonly string[], args: readonly Argument[]): Promise<unknown> {
     try {
       return await redis.evalsha(this.#sha1, keys.length, ...keys, ...args);
     } catch (thrown) {
