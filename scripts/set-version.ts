@@ -6,6 +6,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..");
+/** A tag that ends in -cpu names the variant of an image after its version. */
 const VERSION = String.raw`\d+\.\d+\.\d+(?:-(?:dev|alpha|beta|rc)(?:\.\d+)*)?`;
 /** What stands before a version of ours, in files that people copy from. */
 const BEFORE = String.raw`dryapi-worker:|newTag: "?|ARG VERSION=|\/opt\/dryapi-(?=\d)|dryapi-worker-(?=\d)|image\.version="?|app\.kubernetes\.io/version: "?`;

@@ -30,6 +30,10 @@ test(`every overlay, example and manifest in the handbook is valid for Kubernete
   assert.equal(checks, (all.length - operators.length) * VERSIONS.length + operators.length);
   assert.ok(operators.some(({ kind }) => kind === "ScaledObject"));
   const monitored = documents.get("overlays/monitoring") ?? [];
+  assert.ok(
+    monitored.some(({ kind }) => kind === "PrometheusRule"),
+    "alerts",
+  );
   assert.deepEqual(
     monitored.filter(({ kind }) => kind === "PodMonitor").map(({ metadata }) => metadata.name),
     ["dryapi-gateway", "dryapi-worker"],
