@@ -22,13 +22,13 @@ async function makeFolder(path: string, mode: number | undefined): Promise<void>
   try {
     await mkdir(path, mode);
   } catch (thrown) {
+    // Asked last: a read-only disk says EROFS of folders that are there, too.
     if (await isFolder(path)) return;
     throw thrown;
   }
 }
 
-/** Also where making it would be refused for another reason: a read-only disk says EROFS of folders that are there. */
-async function isFolder(path: string): Promise<boolean> {
+export async function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isDirectory(),
     () => false,

@@ -1,7 +1,9 @@
 import { execFile, type ExecFileException } from "node:child_process";
+import { errnoOf } from "../lib/errno.ts";
 
 const TIMEOUT_MS = 15_000;
 const MAX_SAID_CHARS = 300;
+const MISSING = "nvidia-smi is missing";
 
 /**
  * Runs one nvidia-smi query; rows of trimmed fields. Null when the program is missing or fails (no driver, no GPU, no permission): then
@@ -19,12 +21,17 @@ export const nvidiaSmi: NvidiaSmi = (args, onFailure) =>
     });
     // Some failures to start it are thrown (a file in the PATH where a folder should be), most come as the error above.
   }).catch((thrown: unknown) => {
-    onFailure?.(`nvidia-smi could not be started (${String(thrown)})`);
+    onFailure?.(isAbsent(thrown) ? MISSING : `nvidia-smi could not be started (${String(thrown)})`);
     return null;
   });
 
+function isAbsent(thrown: unknown): boolean {
+  const errno = errnoOf(thrown);
+  return errno === "ENOENT" || errno === "ENOTDIR";
+}
+
 function failureOf(error: ExecFileException, output: string): string {
-  if (error.code === "ENOENT") return "nvidia-smi is missing";
+  if (isAbsent(error)) return MISSING;
   if (error.killed === true) return `nvidia-smi gave no answer within ${TIMEOUT_MS} ms`;
   const said = output.trim().replaceAll(/\s+/g, " ").slice(0, MAX_SAID_CHARS);
   return `nvidia-smi finds no GPU (${said === "" ? error.message : `it says: ${said}`})`;

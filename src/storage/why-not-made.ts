@@ -2,6 +2,7 @@ import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { errnoOf, isMissing } from "../lib/errno.ts";
+import { isFolder } from "../lib/make-folders.ts";
 
 /**
  * Why a folder could not be made, or null when nothing above it explains that. Node's recursive mkdir reports a read-only file system as
@@ -9,6 +10,8 @@ import { errnoOf, isMissing } from "../lib/errno.ts";
  */
 export async function whyNotMade(path: string): Promise<string | null> {
   const above = await nearestExisting(dirname(path));
+  // A file where a folder should be says so itself.
+  if (!(await isFolder(above))) return null;
   try {
     await access(above, constants.W_OK | constants.X_OK);
     return null;

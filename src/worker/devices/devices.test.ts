@@ -89,10 +89,7 @@ describe("auto beside a GPU that it cannot use", () => {
     };
     assert.equal((await detectDevices("auto", options))[0]?.kind, "cpu");
     assert.equal(notes.length, 1);
-    assert.match(
-      notes[0] ?? "",
-      /^warn device auto is cpu although there is a GPU: .*run `dryapi fetch-cuda`.*or set DRYAPI_DEVICE=cpu/,
-    );
+    assert.match(notes[0] ?? "", /^warn device auto is cpu although there is a GPU: .*run `dryapi fetch-cuda`.*or set DRYAPI_DEVICE=cpu/);
   });
 
   it("says what nvidia-smi says", async () => {
