@@ -18,7 +18,10 @@ log="$work/log"
 trap 'status=$?; [ $status -eq 0 ] || { tail -n 5 "$log" >&2; cp "$log" "$root/.cache/control-plane.log"; echo "control plane: not built; the whole output is in .cache/control-plane.log" >&2; }; chmod -R u+w "$work"; rm -rf "$work"' EXIT
 mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial" "$work/src" "$work/go" "$work/etcd" "$into"
 chmod 755 "$work"
-printf '%s http://deb.debian.org/debian bookworm main\n' deb deb-src >"$work/apt/list"
+# The mirror that this machine takes its own packages from.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -v security | head -n 1)
+[ -n "$mirror" ] || { echo "control plane: apt knows no mirror; give it one in /etc/apt/sources.list" | tee "$log" >&2; exit 1; }
+printf "%s $mirror bookworm main\\n" deb deb-src >"$work/apt/list"
 apt=(apt-get -o "Dir::Etc::SourceList=$work/apt/list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$work/apt/lists"
   -o "Dir::Cache::Archives=$work/apt/archives" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root)
 {

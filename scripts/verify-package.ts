@@ -78,7 +78,11 @@ async function provesIsolation(): Promise<void> {
     return exec(file, [...args]);
   };
   await ask(REGISTRY.hostname);
-  for (const host of ["api.nuget.org", "example.org"]) {
+  // Those that onnxruntime-node's own install script would ask.
+  const scripts = join(import.meta.dirname, "..", "node_modules", "onnxruntime-node", "script", "install-metadata.js");
+  const hosts = Array.from((await readFile(scripts, "utf8")).matchAll(/https:\/\/([a-z.]+)/g), ([, host = ""]) => host);
+  if (hosts.length === 0) throw new Error(`${scripts} names no host any more: look where onnxruntime-node's install script downloads from`);
+  for (const host of [...hosts, "example.org"]) {
     const hasAddress = await ask(host).then(
       () => true,
       () => false,
