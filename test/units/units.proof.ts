@@ -247,10 +247,10 @@ describe(`the shipped units under systemd of ${SUITE}`, () => {
   test("an upgrade is a link: what runs stays in its version until it is restarted", async () => {
     await host.sh(`cp -a ${INSTALLED} /opt/dryapi-next; ln -sfnT /opt/dryapi-next/node_modules/dryapi-worker /opt/dryapi-worker`);
     const runs = async (): Promise<string> => host.sh(`tr '\\0' ' ' </proc/${await pidOf("dryapi-worker")}/cmdline`);
-    assert.match(await runs(), /\/opt\/dryapi-0\.1\.0\//);
+    assert.ok((await runs()).startsWith(INSTALLED));
     assert.match(await host.client("picture", key), /"status":"done"/);
     await host.sh("systemctl restart dryapi-worker");
-    assert.match(await runs(), /\/opt\/dryapi-0\.1\.1\//);
+    assert.ok((await runs()).startsWith("/opt/dryapi-next/"));
   });
 
   test("after a reboot all of it is there again", async () => {
