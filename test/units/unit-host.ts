@@ -2,7 +2,7 @@ import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { copyFile, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rename, rm, writeFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -36,6 +36,9 @@ export class UnitHost implements AsyncDisposable {
   /** Boots a copy of a cached root of that Debian release. */
   static async boot(suite: string): Promise<UnitHost> {
     const dir = join(CACHE, `run-${process.pid}`);
+    // What a run that was killed has left: two gigabytes each.
+    for (const name of await readdir(CACHE).catch(() => []))
+      if (/^run-\d+$/.test(name) && !existsSync(`/proc/${name.slice(4)}`)) await rm(join(CACHE, name), { recursive: true, force: true });
     await exec("cp", ["-a", "--reflink=auto", await bareRoot(suite), dir]);
     await mkdir(join(CACHE, "apt", "partial"), { recursive: true });
     await mkdir(join(CACHE, "npm"), { recursive: true });
