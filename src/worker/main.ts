@@ -10,7 +10,7 @@ import { exportHealth } from "../telemetry/export-health.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import type { ServiceUnit } from "../telemetry/service-unit.ts";
-import { openAnnouncer } from "./announcer.ts";
+import { openAnnouncer, type Announcer } from "./announcer.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { anyProved, beginProofs } from "./devices/first-proofs.ts";
@@ -117,18 +117,28 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   }
 
   await untilAborted(ending);
-  log.info({ held: daemon.keeper.jobs.length, graceMs: config.shutdownGraceMs }, "draining: no more jobs are claimed");
-  metrics.draining.set(1);
-  await unit.stopping(`draining: ${daemon.keeper.jobs.length} jobs have up to ${Math.ceil(config.shutdownGraceMs / 1_000)} s`);
-  const announced = announcer.sayDraining().catch(() => undefined);
-  await daemon.drain(config.shutdownGraceMs, signals.second);
-  await endedWithin(GOODBYE_MS, announced);
+  await drain(daemon, announcer, { ...options, graceMs: config.shutdownGraceMs });
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
   await endedWithin(GOODBYE_MS, Promise.allSettled([...running, announcer.withdraw()]));
   log.info("worker ended");
   return failure.signal.aborted ? 1 : 0;
+}
+
+interface DrainOptions extends Pick<WorkerOptions, "log" | "metrics" | "signals" | "unit"> {
+  readonly graceMs: number;
+}
+
+/** Others hear that this worker takes no more while its jobs end or go back. */
+async function drain(daemon: Daemon, announcer: Announcer, { log, metrics, signals, unit, graceMs }: DrainOptions): Promise<void> {
+  const held = daemon.keeper.jobs.length;
+  log.info({ held, graceMs }, "draining: no more jobs are claimed");
+  metrics.draining.set(1);
+  await unit.stopping(`draining: ${held} jobs have up to ${Math.ceil(graceMs / 1_000)} s`);
+  const announced = announcer.sayDraining().catch(() => undefined);
+  await daemon.drain(graceMs, signals.second);
+  await endedWithin(GOODBYE_MS, announced);
 }
 
 /** A service of the daemon ended with an error: its jobs go back, and whoever supervises us starts us anew. */
