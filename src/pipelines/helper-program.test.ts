@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { childrenOfThis } from "../../test/support/children.ts";
+import { gone } from "../../test/support/system.ts";
 import { findProgram } from "../lib/find-program.ts";
 import type { AppError } from "../protocol/error.ts";
 import { openProgram, type ProgramOptions, type ProgramRun } from "./helper-program.ts";
@@ -81,4 +82,13 @@ test("a signal ends it, and its reason is the error, also of a write that waits"
   await assert.rejects(writing, reason);
   assert.deepEqual(childrenOfThis(), []);
   assert.throws(() => run("true", { signal: stop.signal }), reason);
+});
+
+test("what a program has started itself goes with it", async () => {
+  const stop = new AbortController();
+  await using program = run("sleep 1000 & echo $!; wait", { signal: stop.signal });
+  const [line] = (await once(program.stdout, "data")) as [Buffer];
+  stop.abort(new Error("enough"));
+  await assert.rejects(program.ended, /enough/);
+  await gone(Number(line.toString()));
 });

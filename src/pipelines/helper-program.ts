@@ -78,7 +78,7 @@ class HelperProgram implements ProgramRun {
     });
     // A program that reads less than all of its input closes the pipe early: its exit says why.
     child.stdin.on("error", () => undefined);
-    const kill = (): void => void child.kill("SIGKILL");
+    const kill = (): void => killAll(child);
     signal?.addEventListener("abort", kill, { once: true });
     const gone = exitOf(child);
     this.#gone = gone;
@@ -113,7 +113,7 @@ class HelperProgram implements ProgramRun {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
+    killAll(this.#child);
     // Output that nobody reads any more would keep the pipe, and with it the end of the process, open.
     this.#child.stdout.destroy();
     await this.#gone;
@@ -144,7 +144,8 @@ interface ChildWithPipes extends ChildProcess {
 
 function spawnLimited({ what, file, args, limits }: ProgramOptions): ChildWithPipes {
   const [first = file, ...rest] = [...wrapper(limits), file, ...args];
-  const child = spawn(first, rest, { stdio: ["pipe", "pipe", "pipe"] });
+  // A process group of its own, see killAll.
+  const child = spawn(first, rest, { stdio: ["pipe", "pipe", "pipe"], detached: true });
   // Out of descriptors there are no pipes, and the error that follows has no other listener.
   if (child.stdin === undefined || child.stdin === null) {
     child.on("error", () => undefined);
@@ -154,6 +155,16 @@ function spawnLimited({ what, file, args, limits }: ProgramOptions): ChildWithPi
     );
   }
   return child;
+}
+
+/** With all that it started: a program that is a script would leave its own program behind, and that would hold the pipes open. */
+function killAll(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    child.kill("SIGKILL");
+  }
 }
 
 /** Exit status, name of the signal, or why the program could not be started. */
