@@ -110,6 +110,9 @@ export interface Backoff {
   readonly until: number;
 }
 
+/** Why nothing is claimed: a Redis or an object store that takes no writes, a full spool, a name that another daemon has. */
+export type PauseReason = "redis" | "store" | "spool" | "name";
+
 export interface SchedulerState {
   readonly policy: SchedulerPolicy;
   readonly devices: readonly Device[];
@@ -125,7 +128,7 @@ export interface SchedulerState {
   readonly peaks: Readonly<Record<string, number>>;
   readonly draining: boolean;
   /** Reasons for which nothing is claimed or started. */
-  readonly paused: readonly string[];
+  readonly paused: readonly PauseReason[];
   /** Number of the last runner. */
   readonly runnerCount: number;
   /** The wake-up last asked for. */
@@ -193,8 +196,8 @@ export type SchedulerEvent =
     }
   /** The set of models that can be served changed; idle runners of others are stopped. */
   | { readonly type: "models-changed"; readonly at: number; readonly models: readonly Model[] }
-  | { readonly type: "pause-claims"; readonly at: number; readonly reason: string }
-  | { readonly type: "resume-claims"; readonly at: number; readonly reason: string }
+  | { readonly type: "pause-claims"; readonly at: number; readonly reason: PauseReason }
+  | { readonly type: "resume-claims"; readonly at: number; readonly reason: PauseReason }
   /** Out of memory on the device: every idle runner there but `except` is stopped, pinned ones too. */
   | {
       readonly type: "evict-for";

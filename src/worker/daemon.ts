@@ -1,4 +1,4 @@
-import { initialState, type Effect, type Model } from "../core/scheduler-state.ts";
+import { initialState, type Effect, type Model, type PauseReason } from "../core/scheduler-state.ts";
 import { sleep as realSleep, type Sleep } from "../lib/backoff.ts";
 import { steadyNow } from "../lib/steady-clock.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
@@ -147,15 +147,15 @@ export class Daemon {
     this.queueWatch.poke();
   }
 
-  isPaused(reason: string): boolean {
+  isPaused(reason: PauseReason): boolean {
     return this.loop.state.paused.includes(reason);
   }
 
-  pause(reason: string): void {
+  pause(reason: PauseReason): void {
     this.loop.tell({ type: "pause-claims", reason });
   }
 
-  resume(reason: string): void {
+  resume(reason: PauseReason): void {
     this.loop.tell({ type: "resume-claims", reason });
     this.queueWatch.poke();
   }
