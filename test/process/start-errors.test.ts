@@ -6,25 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { WAIT_MS } from "../support/system.ts";
+import { watch, type Started } from "../support/start-rig.ts";
 
 const CLI = join(import.meta.dirname, "..", "..", "src", "cli.ts");
 const REDIS_PASSWORD = "red1s-pa55w0rd";
 const AWS_SECRET = "aws/s3cret+K3Y/0123456789";
-
-interface Ended {
-  readonly code: number | null;
-  /** stdout and stderr. */
-  readonly text: string;
-}
-
-interface Started {
-  readonly ended: Promise<Ended>;
-  readonly text: () => string;
-  /** Resolves once what was written so far passes. */
-  until(matches: RegExp): Promise<RegExpExecArray>;
-  stop(): void;
-}
 
 describe("a worker that cannot start", () => {
   let dir: string;
@@ -34,7 +20,7 @@ describe("a worker that cannot start", () => {
     dir = await mkdtemp(join(tmpdir(), "dryapi-start-"));
   });
   after(async () => {
-    for (const { stop } of processes) stop();
+    for (const { kill } of processes) kill("SIGTERM");
     await Promise.all(processes.map(({ ended }) => ended));
     await rm(dir, { recursive: true, force: true });
   });
@@ -129,7 +115,7 @@ describe("a worker that cannot start", () => {
     assert.equal((await fetch(`${admin}/healthz`)).status, 200);
     const spool = join(dir, "state/spool");
     await refuses({}, 2, new RegExp(`spool folder ${spool} is used by another daemon \\(pid \\d+ on `), /give this one its own folder/);
-    worker.stop();
+    worker.kill("SIGTERM");
     const { code, text } = await worker.ended;
     assert.equal(code, 0, text);
     assertNoSecret(text);
@@ -139,7 +125,7 @@ describe("a worker that cannot start", () => {
     const state = join(dir, "state-s3");
     const worker = start({ DRYAPI_STORE: "s3://bucket?endpoint=http://127.0.0.1:1", DRYAPI_STATE_DIR: state });
     await worker.until(/"store":"[^"]*s3:\/\/bucket[^"]*".*"msg":"worker ready"/);
-    worker.stop();
+    worker.kill("SIGTERM");
     const { code, text } = await worker.ended;
     assert.equal(code, 0, text);
     assertNoSecret(text);
@@ -149,37 +135,4 @@ describe("a worker that cannot start", () => {
 function assertNoSecret(text: string): void {
   for (const secret of [REDIS_PASSWORD, AWS_SECRET, encodeURIComponent(AWS_SECRET)])
     assert.equal(text.includes(secret), false, `a secret was told:\n${text.split("\n").find((line) => line.includes(secret))}`);
-}
-
-function watch(child: ReturnType<typeof spawn>): Started {
-  let text = "";
-  const waiting = new Set<() => void>();
-  const wake = (): void => waiting.forEach((each) => each());
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.setEncoding("utf8").on("data", (chunk: string) => {
-      text += chunk;
-      wake();
-    });
-  }
-  const limit = setTimeout(() => {
-    text += `\n(killed: it had not ended after ${WAIT_MS} ms)`;
-    child.kill("SIGKILL");
-  }, WAIT_MS);
-  const ended = new Promise<Ended>((resolve) => child.once("close", (code: number | null) => resolve({ code, text })));
-  void ended.then(() => {
-    clearTimeout(limit);
-    wake();
-  });
-  const until = async (matches: RegExp): Promise<RegExpExecArray> => {
-    for (;;) {
-      const found = matches.exec(text);
-      if (found !== null) return found;
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`it ended without saying ${matches}:\n${text}`);
-      const { promise, resolve } = Promise.withResolvers<void>();
-      waiting.add(resolve);
-      await promise;
-      waiting.delete(resolve);
-    }
-  };
-  return { ended, text: () => text, until, stop: () => void child.kill("SIGTERM") };
 }

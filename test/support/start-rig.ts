@@ -83,7 +83,8 @@ export class StartRig implements AsyncDisposable {
   }
 }
 
-function watch(child: ReturnType<typeof spawn>): Started {
+/** Follows what a program says until it ends. One that does not end by itself is killed, and says so. */
+export function watch(child: ReturnType<typeof spawn>): Started {
   let text = "";
   const waiting = new Set<() => void>();
   const wake = (): void => waiting.forEach((each) => each());
