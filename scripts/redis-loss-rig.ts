@@ -1,7 +1,6 @@
 /** Real redis-servers, sentinels, a gateway and a worker for scripts/redis-loss.ts, and clients that submit without pause. */
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -9,6 +8,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
+import { freePort } from "../test/support/free-port.ts";
 
 const CLI = join(import.meta.dirname, "..", "src", "cli.ts");
 const WAIT_MS = 120_000;
@@ -214,14 +214,6 @@ export async function until(what: string, isSo: () => boolean | Promise<boolean>
     if (performance.now() - start > WAIT_MS) throw new Error(`waited ${WAIT_MS} ms in vain for ${what}`);
     await wait(50);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** Kills what still runs and removes the folder. */

@@ -4,7 +4,6 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
@@ -13,6 +12,7 @@ import { WebSocket, type ClientOptions } from "ws";
 import { certificate } from "../support/https-receiver.ts";
 import { addClient, startGateway, type GatewayProcess } from "../support/gateway.ts";
 import { startSystem, WAIT_MS, type TestSystem } from "../support/system.ts";
+import { freePort } from "../support/free-port.ts";
 
 const PAGE = join(import.meta.dirname, "..", "..", "docs", "deployment.md");
 
@@ -83,15 +83,6 @@ async function send({ port, ca, path, headers = {}, body }: Sent): Promise<{ rea
   asked.end(body);
   const [answer] = (await once(asked, "response")) as [IncomingMessage];
   return { status: answer.statusCode ?? 0, text: await text(answer) };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 describe("nginx as docs/deployment.md shows it", () => {

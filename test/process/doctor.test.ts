@@ -3,7 +3,7 @@ import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttps } from "node:https";
-import { createServer, type AddressInfo } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -14,6 +14,7 @@ import { Redis } from "ioredis";
 import { makeAuthority, type Authority, type Certificate } from "../support/certificates.ts";
 import { until } from "../support/redis-rig.ts";
 import { startRedisServer } from "../support/redis-server.ts";
+import { freePort } from "../support/free-port.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const CLI = join(ROOT, "src", "cli.ts");
@@ -42,14 +43,6 @@ async function doctor(dir: string, env: Env, wrap: readonly [string, ...string[]
 
 const about = (checks: readonly Check[], start: string): readonly Check[] => checks.filter(({ check }) => check.startsWith(start));
 const levels = (checks: readonly Check[]): readonly string[] => checks.map(({ check, level }) => `${check}: ${level}`);
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** As much of S3 as doctor asks for, over TLS; methods in `denied` are answered as S3 answers who may not. */
 async function startS3(t: TestContext, certificate: Certificate, denied: readonly string[]): Promise<string> {

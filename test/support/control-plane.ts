@@ -4,10 +4,10 @@ import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { Agent, request } from "node:https";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
+import { freePort } from "./free-port.ts";
 
 /** Programs that were built elsewhere may be named: a build takes its time. */
 const PROGRAMS = process.env["CONTROL_PLANE"] ?? join(import.meta.dirname, "..", "..", ".cache", "control-plane");
@@ -150,13 +150,4 @@ async function end(children: readonly ChildProcess[]): Promise<void> {
     child.kill("SIGKILL");
     await exited;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
