@@ -38,6 +38,7 @@ const OWNERS: Readonly<Record<string, readonly string[]>> = {
   commander: ["cli"],
   "@aws-sdk/client-s3": ["storage"],
   "onnxruntime-node": ["runner"],
+  koffi: ["runner"],
   sharp: ["pipelines", "gateway"],
   fastify: ["gateway"],
   ws: ["gateway"],

@@ -50,9 +50,10 @@ async function openNative({
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */
 async function importBackend(): Promise<OpenBackend> {
-  return (await import("./ort-backend.ts")).openOrtBackend;
+  return (await import("./open-backend.ts")).openBackend;
 }
 
 const NO_BACKEND: Backend = {
   open: (path) => Promise.reject(new AppError("INTERNAL", `${path}: this family has no native backend; this is a bug`)),
+  guard: () => undefined,
 };

@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
 import type { AppError } from "../protocol/error.ts";
-import { openOrtBackend } from "./ort-backend.ts";
+import { fakeSession } from "../../test/support/fake-session.ts";
+import type { Tensor } from "../pipelines/backend.ts";
+import { openBackend } from "./open-backend.ts";
 import { assertRanOn, probeProviders } from "./probe-device.ts";
 
 // Before the first session is opened, or onnxruntime phones home.
@@ -21,7 +23,7 @@ const refusal = (message: RegExp) => (error: AppError) => error.code === "DEVICE
 
 describe("the probe", () => {
   it("proves from onnxruntime's profile that the CPU ran its nodes, and leaves no files", async () => {
-    const providers = await probeProviders(CPU, openOrtBackend);
+    const providers = await probeProviders(CPU, openBackend);
     assert.deepEqual(Object.keys(providers), ["CPUExecutionProvider"]);
     assert.ok((providers["CPUExecutionProvider"] ?? 0) >= 1);
     assert.deepEqual(await readdir(own), []);
@@ -29,7 +31,7 @@ describe("the probe", () => {
 
   it("refuses a GPU whose nodes ran on the CPU in silence", async () => {
     // The backend ignores what it is asked for, as a provider that lacks every operator does.
-    const silentlyCpu = ({ profileDir }: { readonly profileDir: string }) => openOrtBackend({ device: CPU, profileDir });
+    const silentlyCpu = ({ profileDir }: { readonly profileDir: string }) => openBackend({ device: CPU, profileDir });
     await assert.rejects(
       probeProviders(CUDA, silentlyCpu),
       refusal(/cuda:1 was asked for, but .* on CPUExecutionProvider instead of on CUDAExecutionProvider/),
@@ -38,20 +40,20 @@ describe("the probe", () => {
 
   it("refuses a device that computes wrongly", async () => {
     const open = () => ({
-      open: () =>
-        Promise.resolve({
-          inputs: [],
-          outputs: [],
-          runMs: 0,
-          run: () => Promise.resolve({ y: { type: "float32", data: new Float32Array(64 * 64), dims: [64, 64] } } as const),
-          release: () => Promise.resolve(),
-        }),
+      open: () => {
+        const zeros: Tensor = { type: "float32", data: new Float32Array(64 * 64), dims: [64, 64] };
+        return Promise.resolve(fakeSession({ inputs: [], outputs: [], run: () => ({ y: zeros }) }));
+      },
+      guard: () => undefined,
     });
     await assert.rejects(probeProviders(CPU, open), refusal(/wrong matrix product/));
   });
 
   it("blames the device for whatever its runtime throws", async () => {
-    const open = () => ({ open: () => Promise.reject(new Error("CUDA failure 35: driver too old")) });
+    const open = () => ({
+      open: () => Promise.reject(new Error("CUDA failure 35: driver too old")),
+      guard: () => undefined,
+    });
     await assert.rejects(probeProviders(CUDA, open), refusal(/cuda:1 cannot be used: CUDA failure 35/));
   });
 });

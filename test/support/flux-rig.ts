@@ -3,13 +3,13 @@ import { mkdtemp, readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
-import type { Backend, Session, Tensor } from "../../src/pipelines/backend.ts";
+import { isOnDevice, type Backend, type Feed, type Session, type Tensor } from "../../src/pipelines/backend.ts";
 import { createFluxPipeline } from "../../src/pipelines/flux/flux-pipeline.ts";
 import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.ts";
 import type { DeviceSpec, RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
-import { openOrtBackend } from "../../src/runner/ort-backend.ts";
+import { openBackend } from "../../src/runner/open-backend.ts";
 
 export const MODELS: URL = new URL("../../models/", import.meta.url);
 export const FLUX_FIXTURES: URL = new URL("../fixtures/flux/", import.meta.url);
@@ -81,27 +81,59 @@ export interface Call {
   readonly feeds: Readonly<Record<string, Tensor>>;
 }
 
+type Spoil = (path: string, results: Record<string, Tensor>) => void;
+
 /** The real onnxruntime backend, recording what is fed. `spoil` may change results, for failures that no small model has. */
-export function recordingBackend(calls: Call[], spoil?: (path: string, results: Record<string, Tensor>) => void): Backend {
-  const backend = openOrtBackend({ device: CPU });
+export function recordingBackend(calls: Call[], spoil?: Spoil): Backend {
+  const backend = openBackend({ device: CPU });
   return {
-    async open(path): Promise<Session> {
-      const session = await backend.open(path);
+    guard: (signal) => backend.guard(signal),
+    open: async (path) => recordingSession(await backend.open(path), path, calls, spoil),
+  };
+}
+
+function recordingSession(session: Session, path: string, calls: Call[], spoil?: Spoil): Session {
+  const record = (feeds: Readonly<Record<string, Feed>>): void => {
+    calls.push({
+      path,
+      feeds: Object.fromEntries(Object.entries(feeds).flatMap(([name, feed]) => (isOnDevice(feed) ? [] : [[name, structuredClone(feed)]]))),
+    });
+  };
+  return {
+    inputs: session.inputs,
+    outputs: session.outputs,
+    get runMs() {
+      return session.runMs;
+    },
+    get traffic() {
+      return session.traffic;
+    },
+    async run(feeds) {
+      record(feeds);
+      const results = { ...(await session.run(feeds)) };
+      spoil?.(path, results);
+      return results;
+    },
+    bind() {
+      const binding = session.bind();
+      const feeds: Record<string, Feed> = {};
       return {
-        inputs: session.inputs,
-        outputs: session.outputs,
-        get runMs() {
-          return session.runMs;
+        input(name, value) {
+          feeds[name] = value;
+          binding.input(name, value);
         },
-        async run(feeds) {
-          calls.push({ path, feeds: structuredClone(feeds) });
-          const results = { ...(await session.run(feeds)) };
+        output: (name, target) => binding.output(name, target),
+        async run() {
+          record(feeds);
+          const { host, device } = await binding.run();
+          const results = { ...host };
           spoil?.(path, results);
-          return results;
+          return { host: results, device };
         },
-        release: () => session.release(),
+        [Symbol.dispose]: () => binding[Symbol.dispose](),
       };
     },
+    release: () => session.release(),
   };
 }
 

@@ -6,7 +6,7 @@ import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.
 import { FAMILIES } from "../../src/pipelines/registry.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
-import { openOrtBackend } from "../../src/runner/ort-backend.ts";
+import { openBackend } from "../../src/runner/open-backend.ts";
 
 const MODELS = join(import.meta.dirname, "..", "..", "models");
 
@@ -28,7 +28,7 @@ export async function loadShipped(slug: string, change: Partial<Manifest> = {}):
     manifest,
     modelDir,
     device,
-    backend: openOrtBackend({ device }),
+    backend: openBackend({ device }),
     previews: true,
     embeddingCacheBytes: 0,
     stage: () => {},

@@ -2,7 +2,7 @@ import { readdir, readFile } from "node:fs/promises";
 import type { LoadContext } from "../../src/pipelines/pipeline.ts";
 import type { DeviceSpec } from "../../src/protocol/ipc.ts";
 import type { Manifest } from "../../src/protocol/manifest.ts";
-import { openOrtBackend } from "../../src/runner/ort-backend.ts";
+import { openBackend } from "../../src/runner/open-backend.ts";
 import { MODELS, readManifest } from "./flux-rig.ts";
 
 export const WHISPER_FIXTURES: URL = new URL("../fixtures/whisper/", import.meta.url);
@@ -47,7 +47,7 @@ export async function whisperContext(slug: string, options: Manifest["options"] 
     manifest: { ...manifest, options: { ...manifest.options, ...options } },
     modelDir: new URL(slug, MODELS).pathname,
     device: CPU,
-    backend: openOrtBackend({ device: CPU }),
+    backend: openBackend({ device: CPU }),
     previews: false,
     embeddingCacheBytes: 0,
     stage: () => undefined,

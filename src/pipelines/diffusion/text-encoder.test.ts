@@ -2,27 +2,26 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AppError } from "../../protocol/error.ts";
 import type { Session, Tensor, TensorInfo } from "../backend.ts";
+import { fakeSession } from "../../../test/support/fake-session.ts";
 import { SEQUENCE, TextEncoder } from "./text-encoder.ts";
 
 /** An encoder whose output is each id, repeated to the width of 2. */
-function fakeSession(inputs: readonly TensorInfo[], calls: Record<string, Tensor>[]): Session {
-  return {
+function repeating(inputs: readonly TensorInfo[], calls: Record<string, Tensor>[]): Session {
+  return fakeSession({
     inputs,
     outputs: [{ name: "text_embeddings", type: "float32", dims: ["b", "s", 2] }],
-    runMs: 0,
-    release: () => Promise.resolve(),
     run(feeds) {
       calls.push({ ...feeds });
       const ids = Array.from(feeds["input_ids"]?.data as Iterable<number | bigint>, Number);
       const data = Float32Array.from(ids.flatMap((id) => [id, id]));
-      return Promise.resolve({ text_embeddings: { type: "float32", data, dims: [1, ids.length, 2] } });
+      return { text_embeddings: { type: "float32", data, dims: [1, ids.length, 2] } };
     },
-  };
+  });
 }
 
 function open(inputs: readonly TensorInfo[], length = 3): { readonly encoder: TextEncoder; readonly calls: Record<string, Tensor>[] } {
   const calls: Record<string, Tensor>[] = [];
-  const graph = { part: "text_encoder_2", session: fakeSession(inputs, calls), names: { inputs: {}, outputs: {} } };
+  const graph = { part: "text_encoder_2", session: repeating(inputs, calls), names: { inputs: {}, outputs: {} } };
   return { encoder: new TextEncoder(graph, SEQUENCE, length), calls };
 }
 

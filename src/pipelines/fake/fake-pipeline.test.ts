@@ -28,7 +28,7 @@ async function shipped(slug: string): Promise<Manifest> {
 }
 
 function loadContext(manifest: Manifest): LoadContext {
-  const backend = { open: () => Promise.reject(new Error("the fake family opens no session")) };
+  const backend = { open: () => Promise.reject(new Error("the fake family opens no session")), guard: () => undefined };
   return {
     manifest,
     modelDir: dir,

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { AppError } from "../../protocol/error.ts";
-import type { Session, Tensor, TensorInfo, TensorType } from "../backend.ts";
+import { fakeSession } from "../../../test/support/fake-session.ts";
+import type { Tensor, TensorInfo, TensorType } from "../backend.ts";
 import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { Graph } from "../graph/graph-edge.ts";
 import { FluxTransformer } from "./transformer.ts";
@@ -36,11 +37,9 @@ function fakeGraph(layout: Layout, calls: Record<string, Tensor>[] = []): Graph 
     if (tensor.type === "float16") return [...new Float16Array(tensor.data.slice().buffer)];
     return Array.from(tensor.data as Iterable<number | bigint>, Number);
   };
-  const session: Session = {
+  const session = fakeSession({
     inputs,
     outputs: [{ name: "out_hidden_states", type: float, dims: [batch, "n", features] }],
-    runMs: 0,
-    release: () => Promise.resolve(),
     run(feeds) {
       calls.push({ ...feeds });
       const [rows = 0, tokens = 0] = feeds["hidden_states"]!.dims;
@@ -55,9 +54,9 @@ function fakeGraph(layout: Layout, calls: Record<string, Tensor>[] = []): Graph 
         float === "float16"
           ? { type: float, data: new Uint16Array(new Float16Array(values).buffer), dims }
           : { type: "float32", data: Float32Array.from(values), dims };
-      return Promise.resolve({ out_hidden_states: result });
+      return { out_hidden_states: result };
     },
-  };
+  });
   return { part: "transformer", session, names: { inputs: {}, outputs: {} } };
 }
 

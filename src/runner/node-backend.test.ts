@@ -7,7 +7,7 @@ import type { Session, Tensor } from "../pipelines/backend.ts";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
 import type { DeviceSpec } from "../protocol/ipc.ts";
 import { detectDevices } from "../worker/devices/devices.ts";
-import { openOrtBackend } from "./ort-backend.ts";
+import { openNodeBackend } from "./node-backend.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
 
@@ -22,7 +22,7 @@ before(async () => {
 after(() => rm(dir, { recursive: true, force: true }));
 
 async function withSession<T>(name: string, use: (session: Session) => Promise<T>): Promise<T> {
-  const session = await openOrtBackend({ device: CPU }).open(fixture(name));
+  const session = await openNodeBackend({ device: CPU }).open(fixture(name));
   try {
     return await use(session);
   } finally {
@@ -42,7 +42,7 @@ const failsWith =
 test("without ORT_DISABLE_TELEMETRY=1 nothing is opened", () => {
   delete process.env["ORT_DISABLE_TELEMETRY"];
   try {
-    assert.throws(() => openOrtBackend({ device: CPU }), failsWith("INTERNAL", /ORT_DISABLE_TELEMETRY/));
+    assert.throws(() => openNodeBackend({ device: CPU }), failsWith("INTERNAL", /ORT_DISABLE_TELEMETRY/));
   } finally {
     process.env["ORT_DISABLE_TELEMETRY"] = "1";
   }
@@ -97,7 +97,7 @@ test("weights beside the graph are found by path", async () => {
 });
 
 test("missing, cut and foreign files are MODEL_CORRUPT and named", async () => {
-  const { open } = openOrtBackend({ device: CPU });
+  const { open } = openNodeBackend({ device: CPU });
   await assert.rejects(open(join(dir, "absent.onnx")), failsWith("MODEL_CORRUPT", /absent\.onnx/, /File doesn't exist/));
   const graph = await readFile(fixture("every-type"));
   await writeFile(join(dir, "cut.onnx"), graph.subarray(0, graph.length / 2));
@@ -107,7 +107,7 @@ test("missing, cut and foreign files are MODEL_CORRUPT and named", async () => {
 });
 
 test("missing and cut external weights are MODEL_CORRUPT and named", async () => {
-  const { open } = openOrtBackend({ device: CPU });
+  const { open } = openNodeBackend({ device: CPU });
   await copyFile(fixture("external"), join(dir, "external.onnx"));
   await assert.rejects(open(join(dir, "external.onnx")), failsWith("MODEL_CORRUPT", /external\.onnx_data/));
   await copyFile(new URL("external.onnx_data", FIXTURES), join(dir, "external.onnx_data"));
@@ -116,7 +116,7 @@ test("missing and cut external weights are MODEL_CORRUPT and named", async () =>
 });
 
 test("an unknown operator and types that cannot cross are MODEL_UNSUPPORTED", async () => {
-  const { open } = openOrtBackend({ device: CPU });
+  const { open } = openNodeBackend({ device: CPU });
   await assert.rejects(open(fixture("unknown-op")), failsWith("MODEL_UNSUPPORTED", /Frobnicate/));
   await assert.rejects(open(fixture("double-edge")), failsWith("MODEL_UNSUPPORTED", /tensor x is float64/, /Cast/));
   await assert.rejects(open(fixture("bfloat16-edge")), failsWith("MODEL_UNSUPPORTED", /data type: 16/));
@@ -141,14 +141,14 @@ test("a wrong feed is PIPELINE_FAILED with onnxruntime's reason", async () => {
 });
 
 test("releasing twice is harmless, running afterwards is a named bug", async () => {
-  const session = await openOrtBackend({ device: CPU }).open(fixture("expand"));
+  const session = await openNodeBackend({ device: CPU }).open(fixture("expand"));
   await session.release();
   await session.release();
   await assert.rejects(session.run({}), failsWith("INTERNAL", /after its release/));
 });
 
 test("a profiled session says which provider ran its nodes", async () => {
-  const session = await openOrtBackend({ device: CPU, profileDir: dir }).open(fixture("expand"));
+  const session = await openNodeBackend({ device: CPU, profileDir: dir }).open(fixture("expand"));
   await session.run({
     one: { type: "float32", data: Float32Array.of(3), dims: [1] },
     shape: { type: "int64", data: BigInt64Array.of(4n), dims: [1] },
@@ -161,7 +161,7 @@ test("a profiled session says which provider ran its nodes", async () => {
 test("asking for CUDA where its libraries are not there fails", async (context) => {
   if ((await detectDevices("auto")).some(({ kind }) => kind === "cuda")) return context.skip("this machine has CUDA");
   await assert.rejects(
-    openOrtBackend({ device: { kind: "cuda", index: 0, threads: 0 } }).open(fixture("expand")),
+    openNodeBackend({ device: { kind: "cuda", index: 0, threads: 0 } }).open(fixture("expand")),
     failsWith("DEVICE_UNAVAILABLE", /on cuda:0/),
   );
 });

@@ -1,11 +1,15 @@
 import { join } from "node:path";
 import type * as Ort from "onnxruntime-node";
-import type { Backend, Session, Tensor, TensorInfo, TensorType } from "../pipelines/backend.ts";
+import { setImmediate as turn } from "node:timers/promises";
+import type { Backend, Binding, Feed, Session, Tensor, TensorInfo, TensorType, Traffic } from "../pipelines/backend.ts";
 import { AppError } from "../protocol/error.ts";
 import type { DeviceSpec } from "../protocol/ipc.ts";
+import { HostBinding } from "./host-binding.ts";
+import { toHost } from "./host-tensor.ts";
 import { openError, runError } from "./ort-error.ts";
+import { RunGuard } from "./ort/run-guard.ts";
 
-export interface OrtBackendOptions {
+export interface NodeBackendOptions {
   readonly device: DeviceSpec;
   /** Sessions write a profile (`*.json`, one provider name per node) into this folder when they are released. Costs time: probes only. */
   readonly profileDir?: string;
@@ -18,7 +22,8 @@ export interface OrtBackendOptions {
 type OrtModule = typeof Ort;
 
 /**
- * onnxruntime-node as a Backend. Nothing native is loaded before the first `open`.
+ * onnxruntime-node's own API as a Backend, for platforms where the C API cannot be called (runner/open-backend.ts): a run blocks this
+ * thread and cannot be ended, and nothing stays on the device between runs. Nothing native is loaded before the first `open`.
  *
  * A GPU is asked for alone: onnxruntime then fails when the provider is not there. It still puts single nodes that the provider lacks
  * (shape arithmetic) on the CPU; that the device computes at all is proved by the probe, through `profileDir`.
@@ -26,14 +31,15 @@ type OrtModule = typeof Ort;
  * @throws AppError INTERNAL unless ORT_DISABLE_TELEMETRY=1 was set before the process started anything native: onnxruntime sends
  * model names and run counts home otherwise (measured: 1.29 and later, by default)
  */
-export function openOrtBackend(options: OrtBackendOptions): Backend {
+export function openNodeBackend(options: NodeBackendOptions): Backend {
   if (process.env["ORT_DISABLE_TELEMETRY"] !== "1") {
     throw new AppError("INTERNAL", "ORT_DISABLE_TELEMETRY is not 1: onnxruntime would phone home; whoever starts this process must set it");
   }
-  return { open: (path) => openSession(path, options) };
+  const guard = new RunGuard();
+  return { open: (path) => openSession(path, options, guard), guard: (signal) => guard.watch(signal) };
 }
 
-async function openSession(path: string, options: OrtBackendOptions): Promise<Session> {
+async function openSession(path: string, options: NodeBackendOptions, guard: RunGuard): Promise<Session> {
   const { device } = options;
   const name = `${device.kind}:${device.index}`;
   const ort = await loadRuntime();
@@ -47,7 +53,7 @@ async function openSession(path: string, options: OrtBackendOptions): Promise<Se
   try {
     const inputs = native.inputMetadata.map((edge) => tensorInfo(edge, path));
     const outputs = native.outputMetadata.map((edge) => tensorInfo(edge, path));
-    return new OrtSession(ort, native, { path, name, inputs, outputs, profiled: options.profileDir !== undefined });
+    return new NodeSession(ort, native, { path, name, inputs, outputs, guard, profiled: options.profileDir !== undefined });
   } catch (thrown) {
     await native.release();
     throw thrown;
@@ -72,7 +78,7 @@ async function loadRuntime(): Promise<OrtModule> {
  *   memory patterns  no difference in time or memory; left on, as shapes repeat.
  *   spinning off     a runner mostly waits: idle threads burned a core each otherwise, at the same wall time.
  */
-function sessionOptions({ device, profileDir }: OrtBackendOptions): Ort.InferenceSession.SessionOptions {
+function sessionOptions({ device, profileDir }: NodeBackendOptions): Ort.InferenceSession.SessionOptions {
   return {
     executionProviders: [provider(device)],
     graphOptimizationLevel: "all",
@@ -90,7 +96,7 @@ function sessionOptions({ device, profileDir }: OrtBackendOptions): Ort.Inferenc
   };
 }
 
-function placementLog(path: string, { logPlacement = false }: OrtBackendOptions): Ort.InferenceSession.SessionOptions {
+function placementLog(path: string, { logPlacement = false }: NodeBackendOptions): Ort.InferenceSession.SessionOptions {
   return logPlacement ? { logId: path, logSeverityLevel: 0 } : {};
 }
 
@@ -99,7 +105,7 @@ function provider(device: DeviceSpec): Ort.InferenceSession.ExecutionProviderCon
   return { name: device.kind };
 }
 
-const TENSOR_TYPES: ReadonlySet<string> = new Set<TensorType>(["float32", "float16", "int64", "int32", "uint8", "bool"]);
+const TENSOR_TYPES: ReadonlySet<string> = new Set<TensorType>(["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]);
 
 function isTensorType(type: string): type is TensorType {
   return TENSOR_TYPES.has(type);
@@ -120,16 +126,19 @@ interface SessionFacts {
   readonly name: string;
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
+  readonly guard: RunGuard;
   readonly profiled: boolean;
 }
 
-class OrtSession implements Session {
+class NodeSession implements Session {
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
   readonly #ort: OrtModule;
   readonly #facts: SessionFacts;
   #native: Ort.InferenceSession | null;
   #runMs = 0;
+  #toDevice = 0;
+  #toHost = 0;
 
   constructor(ort: OrtModule, native: Ort.InferenceSession, facts: SessionFacts) {
     this.#ort = ort;
@@ -143,16 +152,35 @@ class OrtSession implements Session {
     return this.#runMs;
   }
 
-  async run(feeds: Readonly<Record<string, Tensor>>): Promise<Readonly<Record<string, Tensor>>> {
-    const { path, name } = this.#facts;
+  get traffic(): Traffic {
+    return { toDevice: this.#toDevice, toHost: this.#toHost };
+  }
+
+  bind(): Binding {
+    return new HostBinding((feeds) => this.run(feeds));
+  }
+
+  async run(feeds: Readonly<Record<string, Feed>>): Promise<Readonly<Record<string, Tensor>>> {
+    const { path, name, guard } = this.#facts;
+    // The run blocks this thread: what has arrived is read before. Two turns: the first may start inside the loop's poll phase, the second
+    // surely has one before it, where commands are read.
+    await turn();
+    await turn();
+    using _ = guard.begin(() => undefined);
     if (this.#native === null) throw new AppError("INTERNAL", `${path} was run after its release: this is a bug`);
     const wrapped: Record<string, Ort.Tensor> = {};
-    for (const [key, tensor] of Object.entries(feeds)) wrapped[key] = wrap(this.#ort, tensor);
+    for (const [key, feed] of Object.entries(feeds)) {
+      const tensor = toHost(feed, key);
+      this.#toDevice += tensor.data.byteLength;
+      wrapped[key] = wrap(this.#ort, tensor);
+    }
     const startedAt = performance.now();
     try {
       const results = await this.#native.run(wrapped);
       this.#runMs += performance.now() - startedAt;
-      return Object.fromEntries(Object.entries(results).map(([key, tensor]) => [key, unwrap(tensor, key, path)]));
+      const unwrapped = Object.entries(results).map(([key, tensor]) => [key, unwrap(tensor, key, path)] as const);
+      for (const [, { data }] of unwrapped) this.#toHost += data.byteLength;
+      return Object.fromEntries(unwrapped);
     } catch (thrown) {
       throw thrown instanceof AppError ? thrown : runError(thrown, path, name);
     }
