@@ -22,8 +22,8 @@ export class JobRun {
 
   /** Announces a stage and lets waiting commands in: to be awaited before every call that blocks. @throws AppError CANCELLED */
   async begin(stage: string): Promise<void> {
-    await this.#context.stage(stage);
     const { id } = this.job;
+    await this.#context.stage(stage, [id]);
     if (this.#context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled in stage ${stage}`);
   }
 

@@ -18,9 +18,9 @@ export interface LoadContext {
 export interface RunContext {
   /**
    * Announces a stage whose native calls may block; arms the daemon's deadline for it. Awaiting it lets waiting commands (cancel) in,
-   * so every step calls and awaits it.
+   * so every step calls and awaits it. `ids`: the jobs that the work until the next stage is for.
    */
-  stage(name: string): Promise<void>;
+  stage(name: string, ids: readonly string[]): Promise<void>;
   /** True once the daemon asked to cancel that job: a pipeline stops working for it at the next step. */
   cancelled(id: string): boolean;
   progress(

@@ -73,11 +73,11 @@ it("a preview that is ready after its job's end is not sent", async () => {
 
 it("the next stage waits for the previews of the last, the next step does not", async () => {
   const { context, sent } = contextWith();
-  await context.stage("denoise");
+  await context.stage("denoise", ["a"]);
   const { promise, resolve } = Promise.withResolvers<Uint8Array>();
   context.preview("a", 1, () => promise);
-  await context.stage("denoise");
-  const decode = context.stage("decode");
+  await context.stage("denoise", ["a"]);
+  const decode = context.stage("decode", ["a"]);
   resolve(new Uint8Array(1));
   await decode;
   assert.equal(sent.at(-1)?.type, "preview");
@@ -91,7 +91,7 @@ it("a stage is announced at once and lets what waits in the event loop in", asyn
   const cancelled = new Set<string>();
   const { context, sent } = contextWith({ cancelled });
   setImmediate(() => cancelled.add("a"));
-  const waiting = context.stage("denoise");
+  const waiting = context.stage("denoise", ["a"]);
   assert.deepEqual(sent, [{ type: "stage", stage: "denoise" }]);
   assert.equal(context.cancelled("a"), false);
   await waiting;
@@ -100,12 +100,12 @@ it("a stage is announced at once and lets what waits in the event loop in", asyn
 
 it("a stage that a progress message has just told of is not told again, the next time it is", async () => {
   const { context, sent } = contextWith();
-  await context.stage("denoise");
+  await context.stage("denoise", ["a"]);
   context.progress("a", { fraction: 0.5, stage: "denoise", step: 1, steps: 2, stepMs: 1 });
-  await context.stage("denoise");
-  await context.stage("denoise");
+  await context.stage("denoise", ["a"]);
+  await context.stage("denoise", ["a"]);
   context.progress("a", { fraction: 1, stage: "denoise", step: 2, steps: 2, stepMs: 1 });
-  await context.stage("decode");
+  await context.stage("decode", ["a"]);
   assert.deepEqual(
     sent.map((message) => (message.type === "stage" ? message.stage : message.type)),
     ["denoise", "progress", "denoise", "progress", "decode"],

@@ -33,7 +33,7 @@ export class BatchContext implements RunContext {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  async stage(name: string): Promise<void> {
+  async stage(name: string, _ids: readonly string[]): Promise<void> {
     // A progress message of the same stage has just wound up the deadline.
     if (this.#told !== name) this.#options.send({ type: "stage", stage: name });
     this.#told = null;

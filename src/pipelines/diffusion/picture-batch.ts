@@ -72,11 +72,11 @@ export class PictureBatch<Text> {
   }
 
   async #encodeTexts(members: readonly Member[]): Promise<Conditioned<Text>[]> {
-    const announce = (): Promise<void> => this.#context.stage("text");
     const done: Conditioned<Text>[] = [];
     for (const member of members) {
       if (this.#dropCancelled(member)) continue;
       const { job } = member;
+      const announce = (): Promise<void> => this.#context.stage("text", [job.id]);
       const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
       const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
       done.push({ ...member, text: embedding, negative, cached });
@@ -99,7 +99,7 @@ export class PictureBatch<Text> {
       if (job.image === null) {
         startFromNoise(random, this.#shape, row);
       } else {
-        await this.#context.stage("encode_input");
+        await this.#context.stage("encode_input", [job.id]);
         if (this.#dropCancelled(member)) continue;
         const parameters = await this.#encodeImage(job.image, job);
         const { scale, shift } = this.#model.latents;
@@ -126,7 +126,7 @@ export class PictureBatch<Text> {
     const going = [...members];
     for (let index = start; index < steps; index++) {
       const startedAt = performance.now();
-      await this.#context.stage("denoise");
+      await this.#context.stage("denoise", idsOf(going));
       this.#leave(going, denoising);
       if (going.length === 0) break;
       const velocity = await denoising.velocity(index);
@@ -180,13 +180,13 @@ export class PictureBatch<Text> {
     const writing: Promise<void>[] = [];
     try {
       for (const [row, member] of members.entries()) {
-        await this.#context.stage("decode");
+        await this.#context.stage("decode", [member.job.id]);
         if (this.#dropCancelled(member)) continue;
         const image = await this.#decode(denoising.row(row), member.job);
         this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
         writing.push(this.#write(member, image));
       }
-      if (writing.length > 0) await this.#context.stage("encode");
+      if (writing.length > 0) await this.#context.stage("encode", idsOf(members));
     } finally {
       // Also when a decode failed for all that are left: what was decoded before it ends well.
       await Promise.all(writing);
@@ -237,6 +237,10 @@ export class PictureBatch<Text> {
     const { tokens, features } = packedShape(this.#shape);
     return tokens * features;
   }
+}
+
+function idsOf(members: readonly Member[]): readonly string[] {
+  return members.map(({ job }) => job.id);
 }
 
 function notFinite(latents: Float32Array): AppError {

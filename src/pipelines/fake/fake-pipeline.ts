@@ -73,7 +73,10 @@ class FakePipeline implements Pipeline {
     // A no-op batch says nothing: its cost is what the machinery around it costs.
     if (running.every(({ params }) => params.steps === 0 && params.fault === undefined)) return [...running];
     const startedAt = performance.now();
-    await context.stage(stage);
+    await context.stage(
+      stage,
+      running.map(({ job }) => job.id),
+    );
     const going: Running[] = [];
     for (const one of running) {
       try {
