@@ -32,7 +32,7 @@ function told(): Told {
   const ends = new Map<string, JobEnd>();
   const cancelled = new Set<string>();
   const context: RunContext = {
-    stage: async () => undefined,
+    stage: () => undefined,
     cancelled: (id) => cancelled.has(id),
     progress: () => undefined,
     preview: () => undefined,
@@ -53,7 +53,7 @@ test("jobs run one after the other, each to its own end, whatever became of the 
   const pipeline = await open(async (run) => {
     assert.equal(running.size, 0);
     running.add(run.job.id);
-    await run.begin("work");
+    run.begin("work");
     running.delete(run.job.id);
     if (run.job.id === "bad") throw new AppError("INVALID_INPUT", "no");
     if (run.job.id === "full") throw new AppError("SPOOL_FULL", "no room");
@@ -87,7 +87,7 @@ test("a cancel ends a job before it runs and at its next stage, and no other", a
   const { ends, cancelled, context, end } = told();
   const pipeline = await open(async (run) => {
     if (run.job.id === "second") cancelled.add("second");
-    await run.begin("work");
+    run.begin("work");
     return MADE;
   });
   cancelled.add("first");

@@ -20,10 +20,10 @@ export class JobRun {
     this.#context = context;
   }
 
-  /** Announces a stage and lets waiting commands in: to be awaited before every call that blocks. @throws AppError CANCELLED */
-  async begin(stage: string): Promise<void> {
+  /** Begins a stage, or the next step of one (RunContext.stage). A cancel ends its native runs as well. @throws AppError CANCELLED */
+  begin(stage: string): void {
     const { id } = this.job;
-    await this.#context.stage(stage, [id]);
+    this.#context.stage(stage, [id]);
     if (this.#context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled in stage ${stage}`);
   }
 

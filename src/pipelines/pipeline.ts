@@ -2,7 +2,7 @@ import type { DeviceSpec, JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import type { Backend } from "./backend.ts";
 
-/** What a pipeline may use while it loads. `stage` must be called before every call that blocks. */
+/** What a pipeline may use while it loads. */
 export interface LoadContext {
   readonly manifest: Manifest;
   /** Absolute folder that holds the manifest's files. */
@@ -11,17 +11,22 @@ export interface LoadContext {
   readonly backend: Backend;
   readonly previews: boolean;
   readonly embeddingCacheBytes: number;
+  /** Names what is loaded from now on. A manifest may set a deadline for it; else it shares the one of the load. */
   stage(name: string): void;
 }
 
 /** What a pipeline reports while a batch runs. None of these throws or waits for the daemon. */
 export interface RunContext {
   /**
-   * Announces a stage whose native calls may block; arms the daemon's deadline for it. Awaiting it lets waiting commands (cancel) in,
-   * so every step calls and awaits it. `ids`: the jobs that the work until the next stage is for.
+   * Begins a stage, or the next step of one: what clients are told, and the deadline that the daemon arms anew, so that a device which hangs
+   * misses it. `ids`: the jobs that the work until the next stage is for. Once all of them are cancelled, its native runs end with CANCELLED
+   * (Backend.guard), also when the cancel came before. Work of stages does not overlap.
    */
-  stage(name: string, ids: readonly string[]): Promise<void>;
-  /** True once the daemon asked to cancel that job: a pipeline stops working for it at the next step. */
+  stage(name: string, ids: readonly string[]): void;
+  /**
+   * True once the daemon asked to cancel that job. A run that is for others as well goes on; a pipeline stops working for the job at the
+   * next step.
+   */
   cancelled(id: string): boolean;
   progress(
     id: string,

@@ -8,14 +8,25 @@ import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
   readonly pipeline: Pipeline;
+  /** Of the backend that runs its graphs. */
+  readonly guard: Backend["guard"];
   /** Nodes per execution provider in the probe; empty for a family without native code. */
   readonly providers: Readonly<Record<string, number>>;
 }
 
-type OpenBackend = (options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean }) => Backend;
+/** How a device's backend is opened; see open-backend.ts. */
+export type OpenBackend = (options: {
+  readonly device: DeviceSpec;
+  readonly profileDir?: string;
+  readonly logPlacement?: boolean;
+}) => Backend;
 
-/** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
-export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
+/** Proves the device, then loads the model on it with a backend of `open`. `stage` is told what is loaded from now on. @throws AppError */
+export async function loadModel(
+  command: LoadCommand,
+  stage: (name: string) => void,
+  open: () => Promise<OpenBackend> = importBackend,
+): Promise<LoadedModel> {
   const { manifest, modelDir, device, previews, embeddingCacheBytes } = command;
   if (
     !(await stat(modelDir).then(
@@ -27,11 +38,11 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
   }
   const family = FAMILIES[manifest.family];
   stage("load:device");
-  const { backend, providers } = family.native ? await openNative(command) : { backend: NO_BACKEND, providers: {} };
+  const { backend, providers } = family.native ? await openNative(command, open) : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers };
+  return { pipeline, providers, guard: backend.guard };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
@@ -39,13 +50,13 @@ export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["prov
   return probeProviders(device, await importBackend());
 }
 
-async function openNative({
-  device,
-  logPlacement = false,
-}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
+async function openNative(
+  { device, logPlacement = false }: LoadCommand,
+  open: () => Promise<OpenBackend>,
+): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
-  const open = await importBackend();
-  return { backend: open({ device, logPlacement }), providers };
+  const openBackend = await open();
+  return { backend: openBackend({ device, logPlacement }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */

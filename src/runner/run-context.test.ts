@@ -7,15 +7,29 @@ function contextWith(options: { readonly previews?: boolean; readonly cancelled?
   const sent: RunnerMessage[] = [];
   const said: string[] = [];
   const clock = { ms: 0 };
+  const cancelled = options.cancelled ?? new Set<string>();
+  const open = options.open ?? new Set(["a", "b"]);
+  const guarded: (AbortSignal | null)[] = [];
   const context = new BatchContext({
     send: (message) => sent.push(message),
     say: (line) => said.push(line),
     previews: options.previews ?? true,
-    cancelled: options.cancelled ?? new Set(),
-    isOpen: (id) => options.open?.has(id) ?? true,
+    cancelled,
+    isOpen: (id) => open.has(id),
+    guard: (signal) => guarded.push(signal),
     now: () => clock.ms,
   });
-  return { context, sent, said, clock };
+  const cancel = (id: string): void => {
+    cancelled.add(id);
+    context.review();
+  };
+  const end = (id: string): void => {
+    open.delete(id);
+    context.review();
+  };
+  /** Whether a run that begins or goes on now would be ended; null: it goes to its end whatever comes. */
+  const endsRuns = (): boolean | null => guarded.at(-1)?.aborted ?? null;
+  return { context, sent, said, clock, guarded, cancel, end, endsRuns };
 }
 
 it("four previews a second and job go out, others are not even rendered", async () => {
@@ -71,41 +85,60 @@ it("a preview that is ready after its job's end is not sent", async () => {
   );
 });
 
-it("the next stage waits for the previews of the last, the next step does not", async () => {
-  const { context, sent } = contextWith();
-  await context.stage("denoise", ["a"]);
-  const { promise, resolve } = Promise.withResolvers<Uint8Array>();
-  context.preview("a", 1, () => promise);
-  await context.stage("denoise", ["a"]);
-  const decode = context.stage("decode", ["a"]);
-  resolve(new Uint8Array(1));
-  await decode;
-  assert.equal(sent.at(-1)?.type, "preview");
-});
-
 it("no preview is rendered where they are switched off", () => {
   contextWith({ previews: false }).context.preview("a", 1, () => assert.fail("it was rendered"));
 });
 
-it("a stage is announced at once and lets what waits in the event loop in", async () => {
-  const cancelled = new Set<string>();
-  const { context, sent } = contextWith({ cancelled });
-  setImmediate(() => cancelled.add("a"));
-  const waiting = context.stage("denoise", ["a"]);
-  assert.deepEqual(sent, [{ type: "stage", stage: "denoise" }]);
-  assert.equal(context.cancelled("a"), false);
-  await waiting;
-  assert.equal(context.cancelled("a"), true);
+it("a stage's runs end once all whom they are for are cancelled, not before", () => {
+  const { context, cancel, endsRuns } = contextWith();
+  context.stage("denoise", ["a", "b"]);
+  cancel("a");
+  assert.equal(endsRuns(), false);
+  cancel("b");
+  assert.equal(endsRuns(), true);
+});
+
+it("a cancel that came before the stage ends its runs as well, one for another job does not", () => {
+  const { context, cancel, endsRuns } = contextWith();
+  cancel("a");
+  context.stage("decode", ["a"]);
+  assert.equal(endsRuns(), true);
+  context.stage("decode", ["b"]);
+  assert.equal(endsRuns(), false);
+});
+
+it("a member that has ended is not asked whether the others' work goes on", () => {
+  const { context, cancel, end, endsRuns } = contextWith();
+  context.stage("encode", ["a", "b"]);
+  end("a");
+  assert.equal(endsRuns(), false);
+  cancel("b");
+  assert.equal(endsRuns(), true);
+});
+
+it("once those of a stage have ended no run is ended any more, whoever is cancelled", () => {
+  const { context, cancel, end, guarded, endsRuns } = contextWith();
+  context.stage("speak", ["a"]);
+  const [signal] = guarded;
+  cancel("a");
+  end("a");
+  assert.equal(endsRuns(), null);
+  context.stage("speak", ["b"]);
+  end("b");
+  assert.equal(endsRuns(), null);
+  cancel("b");
+  assert.equal(endsRuns(), null);
+  assert.equal(signal?.aborted, true);
 });
 
 it("a stage that a progress message has just told of is not told again, the next time it is", async () => {
   const { context, sent } = contextWith();
-  await context.stage("denoise", ["a"]);
+  context.stage("denoise", ["a"]);
   context.progress("a", { fraction: 0.5, stage: "denoise", step: 1, steps: 2, stepMs: 1 });
-  await context.stage("denoise", ["a"]);
-  await context.stage("denoise", ["a"]);
+  context.stage("denoise", ["a"]);
+  context.stage("denoise", ["a"]);
   context.progress("a", { fraction: 1, stage: "denoise", step: 2, steps: 2, stepMs: 1 });
-  await context.stage("decode", ["a"]);
+  context.stage("decode", ["a"]);
   assert.deepEqual(
     sent.map((message) => (message.type === "stage" ? message.stage : message.type)),
     ["denoise", "progress", "denoise", "progress", "decode"],

@@ -1,4 +1,4 @@
-import { setImmediate as turn } from "node:timers/promises";
+import type { Backend } from "../pipelines/backend.ts";
 import type { RunContext } from "../pipelines/pipeline.ts";
 import { MAX_PREVIEWS_PER_SECOND } from "../protocol/event.ts";
 import type { RunnerMessage } from "../protocol/ipc.ts";
@@ -12,20 +12,23 @@ export interface RunContextOptions {
   readonly cancelled: ReadonlySet<string>;
   /** Whether the job has not ended yet. */
   readonly isOpen: (id: string) => boolean;
+  /** The backend's: ends native runs. */
+  readonly guard: Backend["guard"];
   /** A line for the operator. */
   readonly say: (line: string) => void;
   /** Milliseconds of any monotonic clock. */
   readonly now?: () => number;
 }
 
-/** What a pipeline sees of the daemon while a batch runs. */
+/** What a pipeline sees of the daemon while a batch runs. Once all jobs have ended, it guards no run any more. */
 export class BatchContext implements RunContext {
   readonly #options: RunContextOptions;
   readonly #now: () => number;
   readonly #nextPreviewAt = new Map<string, number>();
   /** Previews that are being rendered, at most one a job. */
   readonly #rendering = new Map<string, Promise<void>>();
-  #stage: string | null = null;
+  /** Whom the work under way is for, and what ends its native runs. */
+  #work: { readonly ids: readonly string[]; readonly abort: AbortController } | null = null;
   #told: string | null = null;
 
   constructor(options: RunContextOptions) {
@@ -33,16 +36,28 @@ export class BatchContext implements RunContext {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  async stage(name: string, _ids: readonly string[]): Promise<void> {
+  stage(name: string, ids: readonly string[]): void {
     // A progress message of the same stage has just wound up the deadline.
     if (this.#told !== name) this.#options.send({ type: "stage", stage: name });
     this.#told = null;
-    // The next stage may block for long: what was rendered beside the last one goes out before.
-    if (this.#stage !== name) await this.settled();
-    this.#stage = name;
-    // Two turns: the first may start inside the loop's poll phase, the second surely has one before it, where commands are read.
-    await turn();
-    await turn();
+    const abort = new AbortController();
+    this.#work = { ids, abort };
+    this.#options.guard(abort.signal);
+    this.review();
+  }
+
+  /** To be called after each cancel and each end of a job: ends the native runs of work that nobody waits for any more. */
+  review(): void {
+    if (this.#work === null) return;
+    const { ids, abort } = this.#work;
+    const waiting = ids.filter((id) => this.#options.isOpen(id));
+    if (waiting.length > 0) {
+      if (waiting.every((id) => this.cancelled(id))) abort.abort();
+      return;
+    }
+    // What runs from here to the next stage, or to the next batch or ping, is for others.
+    this.#work = null;
+    this.#options.guard(null);
   }
 
   cancelled(id: string): boolean {

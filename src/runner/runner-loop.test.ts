@@ -37,6 +37,7 @@ const LOAD: LoadCommand = {
 function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs = 60_000) {
   const sent: RunnerMessage[] = [];
   const said: string[] = [];
+  const guarded: (AbortSignal | null)[] = [];
   const waiting: { readonly type: string; readonly resolve: (message: RunnerMessage) => void }[] = [];
   const exited = Promise.withResolvers<number>();
   const loop = new RunnerLoop({
@@ -48,7 +49,11 @@ function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs 
     say: (line) => said.push(line),
     exit: (code) => exited.resolve(code),
     load: () =>
-      Promise.resolve({ pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more }, providers: { P: 1 } }),
+      Promise.resolve({
+        pipeline: { run, probe: () => Promise.resolve(), close: () => Promise.resolve(), ...more },
+        providers: { P: 1 },
+        guard: (signal) => guarded.push(signal),
+      }),
     prove: () => Promise.resolve({ P: 2 }),
     ackWaitMs,
   });
@@ -57,7 +62,7 @@ function loopWith(run: Pipeline["run"], more: Partial<Pipeline> = {}, ackWaitMs 
       waiting.push({ type, resolve: (message) => resolve(message as Extract<RunnerMessage, { type: T }>) });
     });
   loop.handle(LOAD);
-  return { loop, sent, said, next, exited: exited.promise };
+  return { loop, sent, said, guarded, next, exited: exited.promise };
 }
 
 it("a load ends with what the probe found", async () => {
@@ -146,6 +151,7 @@ it("a text too long for the result is in its file alone, and the result says so"
     );
     loop.handle({ type: "run", batch: "b", jobs: [job("one")] });
     const done = await next("job-done");
+    loop.handle({ type: "ack", id: "one" });
     assert.deepEqual(done.info, fits ? { segments: 3 } : { text_omitted: true, segments: 3 });
     assert.equal(done.text, fits ? text : undefined);
     assert.equal(said.length, fits ? 0 : 1);
@@ -189,6 +195,33 @@ it("a cancel that overtakes its batch is seen by it, and not by the next one of 
   loop.handle({ type: "run", batch: "c", jobs: [job("one")] });
   await next("batch-done");
   assert.deepEqual(seen, [true, false]);
+});
+
+it("a cancel ends the run under way at once; the batch goes on, and the ping after it is not ended", async () => {
+  let signal: AbortSignal | null | undefined;
+  const rig = loopWith(
+    async (jobs, context, end) => {
+      for (const { id } of jobs) {
+        context.stage("work", [id]);
+        signal = rig.guarded.at(-1);
+        if (id === "one") {
+          rig.loop.handle({ type: "cancel", id });
+          end(id, { ok: false, error: new AppError("CANCELLED", `aborted: ${signal?.aborted}`) });
+          assert.equal(rig.guarded.at(-1), null);
+        } else end(id, { ok: false, error: new AppError("INVALID_INPUT", `aborted: ${signal?.aborted}`) });
+      }
+    },
+    { probe: async () => assert.equal(rig.guarded.at(-1), null) },
+  );
+  rig.loop.handle({ type: "run", batch: "b", jobs: [job("one"), job("two")] });
+  assert.equal((await rig.next("batch-done")).reusable, true);
+  assert.deepEqual(
+    rig.sent.flatMap((message) => (message.type === "job-failed" ? [`${message.error.code} ${message.error.message}`] : [])),
+    ["CANCELLED aborted: true", "INVALID_INPUT aborted: false"],
+  );
+  rig.loop.handle({ type: "cancel", id: "two" });
+  rig.loop.handle({ type: "ping", nonce: 1 });
+  await rig.next("pong");
 });
 
 it("a device that does not answer a ping is fatal", async () => {

@@ -1,6 +1,7 @@
 import type { JobEnd, Pipeline } from "../pipelines/pipeline.ts";
 import { diskFull } from "../protocol/disk-full.ts";
 import { isDeviceFailure } from "../pipelines/device-failure.ts";
+import type { Backend } from "../pipelines/backend.ts";
 import { AppError, toErrorData, type ErrorData } from "../protocol/error.ts";
 import type { DeviceSpec, LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
 import { DeviceMemory } from "./device-memory.ts";
@@ -24,8 +25,8 @@ export interface LoopOptions {
 }
 
 /**
- * The runner's command loop. load, prove, run, ping and stop are done one after the other; cancel and ack take effect at once, whatever runs
- * (as soon as native code lets the event loop turn: that is what `stage` is awaited for).
+ * The runner's command loop. load, prove, run, ping and stop are done one after the other; cancel and ack take effect at once, whatever
+ * runs: loads and runs do not block this thread. Where onnxruntime-node runs the graphs they do, and a cancel is read before the next run.
  */
 export class RunnerLoop {
   readonly #options: LoopOptions;
@@ -33,6 +34,9 @@ export class RunnerLoop {
   readonly #acks = new Map<string, () => void>();
   #last: Promise<void> = Promise.resolve();
   #pipeline: Pipeline | null = null;
+  #guard: Backend["guard"] = () => undefined;
+  /** Of the batch under way, or of the last one. */
+  #context: BatchContext | null = null;
   #memory: DeviceMemory | null = null;
   #previews = false;
 
@@ -44,6 +48,7 @@ export class RunnerLoop {
     switch (command.type) {
       case "cancel":
         this.#cancelled.add(command.id);
+        this.#context?.review();
         return;
       case "ack":
         this.#acks.get(command.id)?.();
@@ -70,9 +75,10 @@ export class RunnerLoop {
 
   async #load(command: LoadCommand): Promise<void> {
     const startedAt = performance.now();
-    const { pipeline, providers } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
+    const { pipeline, providers, guard } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
     const loadMs = performance.now() - startedAt;
     this.#pipeline = pipeline;
+    this.#guard = guard;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
     this.#send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
@@ -91,15 +97,17 @@ export class RunnerLoop {
     const isOpen = (id: string): boolean => open.has(id);
     const acks: Promise<void>[] = [];
     let reusable = true;
+    const context = new BatchContext({ send, say, isOpen, guard: this.#guard, previews: this.#previews, cancelled: this.#cancelled });
+    this.#context = context;
     const end = (id: string, result: JobEnd): void => {
       if (!open.delete(id)) return say(`job ${id} ended twice or is not in batch ${batch}; this is a bug of the pipeline`);
+      context.review();
       const message = fitMessage(endMessage(id, result), say);
       if (message === null) return;
       if (message.type === "job-failed" && isDeviceFailure(message.error.code)) reusable = false;
       if (message.type === "job-done") acks.push(this.#acked(id));
       this.#options.send(message);
     };
-    const context = new BatchContext({ send, say, isOpen, previews: this.#previews, cancelled: this.#cancelled });
     let failure: unknown = null;
     try {
       await this.#loaded().run(jobs, context, end);

@@ -200,7 +200,7 @@ export class RecordingContext implements RunContext {
     this.#cancelled.add(id);
   }
 
-  async stage(name: string, _ids: readonly string[]): Promise<void> {
+  stage(name: string, _ids: readonly string[]): void {
     this.stages.push(name);
     this.onStage(name, this.stages.filter((other) => other === name).length);
   }

@@ -49,7 +49,7 @@ export async function runJob(
 ): Promise<{ readonly end: JobEnd; readonly told: Told }> {
   const told: Told = { stages: [], fractions: [] };
   const context: RunContext = {
-    stage: async (name) => void told.stages.push(name),
+    stage: (name) => void told.stages.push(name),
     cancelled: () => told.stages.length >= cancelAtStage,
     progress: (_id, { fraction }) => void told.fractions.push(fraction),
     preview: () => undefined,

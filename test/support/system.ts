@@ -124,7 +124,7 @@ export class TestSystem implements AsyncDisposable {
     return closeGate(undefined, this.env["TMPDIR"]);
   }
 
-  /** The gate at which batches of a PACED_WORKER wait when they come to a stage for the n-th time. Each step begins with its stage. */
+  /** The gate at which the first native run of a stage waits in batches of a PACED_WORKER, when they come to it for the n-th time: each step begins with its stage. */
   stage(name: string, nth: number): Gate {
     return closeGate(stageGate(name, nth), this.env["TMPDIR"]);
   }

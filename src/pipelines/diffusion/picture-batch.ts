@@ -32,7 +32,8 @@ interface Conditioned<Text> extends Member {
   readonly cached: boolean;
 }
 
-/** Jobs of one size, number of steps and guidance, run as one. Each ends by itself; a cancelled one leaves between two steps. */
+/** Jobs of one size, number of steps and guidance, run as one. Each ends by itself: a cancelled one leaves between two steps, and ends the runs
+ * that are for it alone. */
 export class PictureBatch<Text> {
   readonly #model: PictureModel<Text>;
   readonly #slug: string;
@@ -76,13 +77,19 @@ export class PictureBatch<Text> {
     for (const member of members) {
       if (this.#dropCancelled(member)) continue;
       const { job } = member;
-      const announce = (): Promise<void> => this.#context.stage("text", [job.id]);
-      const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
-      const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
-      done.push({ ...member, text: embedding, negative, cached });
+      const texts = await this.#unlessCancelled([member], () => this.#encodeTextsOf(job));
+      if (texts === null) continue;
+      done.push({ ...member, ...texts });
       this.#progress(job, "text", { fraction: AFTER_TEXT, step: 0, stepMs: 0 });
     }
     return done;
+  }
+
+  async #encodeTextsOf(job: PictureJob): Promise<Omit<Conditioned<Text>, keyof Member>> {
+    const announce = (): void => this.#context.stage("text", [job.id]);
+    const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
+    const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
+    return { text: embedding, negative, cached };
   }
 
   /** One generator per job, drawn from in the order of diffusers; rows are packed side by side. */
@@ -94,14 +101,16 @@ export class PictureBatch<Text> {
     const going: Conditioned<Text>[] = [];
     for (const member of members) {
       const { job } = member;
+      const { image } = job;
       const row = latents.subarray(going.length * rowSize, (going.length + 1) * rowSize);
       const random = new TorchRandom(job.seed);
-      if (job.image === null) {
+      if (image === null) {
         startFromNoise(random, this.#shape, row);
       } else {
-        await this.#context.stage("encode_input", [job.id]);
         if (this.#dropCancelled(member)) continue;
-        const parameters = await this.#encodeImage(job.image, job);
+        this.#context.stage("encode_input", [job.id]);
+        const parameters = await this.#unlessCancelled([member], () => this.#encodeImage(image, job));
+        if (parameters === null) continue;
         const { scale, shift } = this.#model.latents;
         startFromImage(random, this.#shape, { parameters, scale, shift }, this.#schedule.sigmas[job.start]!, row);
       }
@@ -126,10 +135,11 @@ export class PictureBatch<Text> {
     const going = [...members];
     for (let index = start; index < steps; index++) {
       const startedAt = performance.now();
-      await this.#context.stage("denoise", idsOf(going));
       this.#leave(going, denoising);
       if (going.length === 0) break;
-      const velocity = await denoising.velocity(index);
+      this.#context.stage("denoise", idsOf(going));
+      const velocity = await this.#unlessCancelled(going, () => denoising.velocity(index));
+      if (velocity === null) return { members: [], denoising };
       const paintedAt = index + 1 - start;
       this.#showPreviews(going, denoising, velocity, index, paintedAt);
       denoising.advance(index, velocity);
@@ -180,13 +190,14 @@ export class PictureBatch<Text> {
     const writing: Promise<void>[] = [];
     try {
       for (const [row, member] of members.entries()) {
-        await this.#context.stage("decode", [member.job.id]);
         if (this.#dropCancelled(member)) continue;
-        const image = await this.#decode(denoising.row(row), member.job);
+        this.#context.stage("decode", [member.job.id]);
+        const image = await this.#unlessCancelled([member], () => this.#decode(denoising.row(row), member.job));
+        if (image === null) continue;
         this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
         writing.push(this.#write(member, image));
       }
-      if (writing.length > 0) await this.#context.stage("encode", idsOf(members));
+      if (writing.length > 0) this.#context.stage("encode", idsOf(members));
     } finally {
       // Also when a decode failed for all that are left: what was decoded before it ends well.
       await Promise.all(writing);
@@ -216,6 +227,18 @@ export class PictureBatch<Text> {
       this.#end(job.id, { ok: true, output: { files, seed: job.seed, info, inputMs, runMs, encodeMs, sessionMs } });
     } catch (thrown) {
       this.#end(job.id, { ok: false, error: asAppError(thrown) });
+    }
+  }
+
+  /** What runs for these members give; null, and their end, when it was ended because all of them are cancelled. */
+  async #unlessCancelled<T>(members: readonly Member[], work: () => Promise<T>): Promise<T | null> {
+    try {
+      return await work();
+    } catch (thrown) {
+      const isCancel = thrown instanceof AppError && thrown.code === "CANCELLED";
+      if (!isCancel || !members.every(({ job }) => this.#context.cancelled(job.id))) throw thrown;
+      for (const member of members) this.#dropCancelled(member);
+      return null;
     }
   }
 

@@ -46,7 +46,7 @@ async function run(
   const ends = new Map<string, JobEnd>();
   const stages: string[] = [];
   const context: RunContext = {
-    stage: async (name) => void stages.push(name),
+    stage: (name) => void stages.push(name),
     cancelled: () => false,
     progress: () => undefined,
     preview: () => undefined,

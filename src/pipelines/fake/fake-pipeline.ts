@@ -1,4 +1,4 @@
-import { setTimeout as wait } from "node:timers/promises";
+import { setImmediate as turn, setTimeout as wait } from "node:timers/promises";
 import { AppError } from "../../protocol/error.ts";
 import type { RunnerJob } from "../../protocol/ipc.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
@@ -73,10 +73,13 @@ class FakePipeline implements Pipeline {
     // A no-op batch says nothing: its cost is what the machinery around it costs.
     if (running.every(({ params }) => params.steps === 0 && params.fault === undefined)) return [...running];
     const startedAt = performance.now();
-    await context.stage(
+    context.stage(
       stage,
       running.map(({ job }) => job.id),
     );
+    // As a native run does, it lets in what waits: the second of two turns surely has a poll phase before it, where commands are read.
+    await turn();
+    await turn();
     const going: Running[] = [];
     for (const one of running) {
       try {

@@ -70,7 +70,7 @@ export class LtxClip {
   /** Negative prompt first, as in the pipelines. */
   async #encodeTexts(): Promise<{ readonly texts: readonly TextEmbedding[]; readonly cached: boolean }> {
     const { prompt, negativePrompt, guidance } = this.#job;
-    const announce = (): Promise<void> => this.#run.begin("text");
+    const announce = (): void => this.#run.begin("text");
     const { embedding, cached } = await this.#model.prompts.encode(prompt, announce);
     const texts = guidance > 1 ? [(await this.#model.prompts.encode(negativePrompt, announce)).embedding, embedding] : [embedding];
     this.#progress("text", AFTER_TEXT);
@@ -91,7 +91,7 @@ export class LtxClip {
   async #encodePicture(image: RgbImage): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null) throw new RangeError("a picture for a model that takes none: this is a bug");
-    await this.#run.begin("encode_input");
+    this.#run.begin("encode_input");
     return encoder.encode(resizeLanczos(image, this.#job.width, this.#job.height));
   }
 
@@ -118,7 +118,7 @@ export class LtxClip {
     });
     for (let index = 0; index < steps; index++) {
       const startedAt = performance.now();
-      await this.#run.begin("denoise");
+      this.#run.begin("denoise");
       const velocity = await denoising.velocity(index);
       this.#showPreview(latents.subarray(extra), velocity.subarray(extra), index);
       denoising.advance(index, velocity);
@@ -146,7 +146,7 @@ export class LtxClip {
       done += ready.keep;
       this.#progress("decode", AFTER_STEPS + ((AFTER_DECODE - AFTER_STEPS) * done) / frames, this.#job.steps);
     }
-    await this.#run.begin("encode");
+    this.#run.begin("encode");
     this.#run.spend("encode");
     return await video.finish();
   }
@@ -156,7 +156,7 @@ export class LtxClip {
     // Drawn for the whole clip: channels come before frames, so that a tile's noise is spread over all of it.
     const noise = decoder.conditioned ? this.#random.randn(packed.length) : null;
     return async ({ first, count }) => {
-      await this.#run.begin("decode");
+      this.#run.begin("decode");
       const mix =
         noise === null
           ? null

@@ -32,12 +32,12 @@ async function make(run: JobRun, model: MusicgenModel): Promise<Output> {
   const { config } = model;
   const pattern = { frames: Math.max(MIN_FRAMES, Math.round(job.duration * config.frameRate)), books: config.books };
   run.spend("run");
-  await run.begin("text");
+  run.begin("text");
   const steps = await compose({ run, model, job, pattern });
-  await run.begin("decode");
+  run.begin("decode");
   const samples = await model.decodeCodes(undelayed(pattern, steps));
   run.spend("encode");
-  await run.begin("encode");
+  run.begin("encode");
   const { sampleRate } = config;
   const { file, seconds } = await encodeAudio(one(samples), {
     outDir: job.outDir,
@@ -70,7 +70,7 @@ async function compose({ run, model, job, pattern }: Composing): Promise<readonl
     return pickCode(without === undefined ? withText : guided(withText, without, job.guidance), sampling, numbers);
   };
   for (let step = 0; step < total; step++) {
-    await run.begin("compose");
+    run.begin("compose");
     const startedAt = performance.now();
     const next = await decoder.step(state, last);
     ({ state } = next);

@@ -46,12 +46,12 @@ async function openKokoroModel(context: LoadContext): Promise<SpeechModel> {
       sampleRate: options.sample_rate,
       ownSpeed: true,
       pauseMs: options.pause_ms,
-      prepare: async ({ text, lang, voice, speed }, turn) => {
+      prepare: async ({ text, lang, voice, speed }, begin) => {
         const styles = voices.get(voice);
         if (styles === undefined) throw new AppError("INTERNAL", `voice ${voice} was checked and is not loaded; this is a bug`);
         const runs: (readonly number[])[] = [];
         for (const sentence of splitSentences(text, { maxChars: options.max_sentence_chars, lang })) {
-          await turn();
+          begin();
           const phonemes = await kokoroPhonemes(sentence, lang, (words) => phonemize(espeak, words, lang));
           const ids = idsOf(phonemes);
           // Punctuation alone is no speech.

@@ -7,7 +7,7 @@ import { findFfmpeg } from "../media/ffmpeg.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { parseSpeechJob, type SpeechJob } from "./speech-job.ts";
 
-/** One sentence, ready to be spoken: mono float32 samples, about -1..1. Blocks while the session runs. */
+/** One sentence, ready to be spoken: mono float32 samples, about -1..1. */
 export type Utterance = () => Promise<Float32Array>;
 
 /** What a family of speech models does; the pipeline does the rest. */
@@ -18,8 +18,8 @@ export interface SpeechModel extends OpenGraphs {
   readonly ownSpeed: boolean;
   /** Silence between two sentences. */
   readonly pauseMs: number;
-  /** The sentences of a text. `turn` is awaited before every piece of work that takes long. @throws AppError INVALID_INPUT, and whatever `turn` throws */
-  prepare(job: SpeechJob, turn: () => Promise<void>): Promise<readonly Utterance[]>;
+  /** The sentences of a text. `begin` is called before each piece of work. @throws AppError INVALID_INPUT, and whatever `begin` throws */
+  prepare(job: SpeechJob, begin: () => void): Promise<readonly Utterance[]>;
   /** Speaks something short. */
   probe(): Promise<Float32Array>;
 }
@@ -76,7 +76,7 @@ async function* samplesOf(
   const steps = utterances.length;
   for (const [index, speak] of utterances.entries()) {
     run.spend("run");
-    await run.begin("speak");
+    run.begin("speak");
     const startedAt = performance.now();
     const samples = await speak();
     const stepMs = performance.now() - startedAt;
@@ -85,5 +85,5 @@ async function* samplesOf(
     if (index > 0) yield new Float32Array(Math.round((pauseMs / 1_000) * sampleRate));
     yield samples;
   }
-  await run.begin("encode");
+  run.begin("encode");
 }

@@ -51,8 +51,8 @@ async function openVitsModel(context: LoadContext): Promise<SpeechModel> {
       sampleRate,
       ownSpeed: false,
       pauseMs: options.pause_ms,
-      prepare: async ({ text, lang }, turn) => {
-        await turn();
+      prepare: async ({ text, lang }, begin) => {
+        begin();
         const sentences = splitSentences(text, { maxChars: options.max_sentence_chars, lang });
         const spoken = sentences.map((sentence) => tokenizer.encode(sentence)).filter((tokens) => tokens.length > 0);
         if (spoken.length > 0) return spoken.map((tokens) => () => speak(tokens));

@@ -23,7 +23,7 @@ export interface DecodeWindowOptions {
   /** Numbers from 0 to 1, for drawing. */
   readonly random: () => number;
   /** Called before each step. May throw to stop. */
-  readonly onStep: () => Promise<void>;
+  readonly onStep: () => void;
 }
 
 /** Writes the text of one window, token by token. */
@@ -33,7 +33,7 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
   const most = config.maxTokens - prompt.length;
   const tokens: number[] = [];
   let sum = 0;
-  await options.onStep();
+  options.onStep();
   let { logits, state } = await decoder.step(decoder.begin(options.hidden), [prompt]);
   const noSpeech = Math.exp(logits[config.noSpeech]! - logSumExp(logits.subarray(0, vocabulary)));
   for (;;) {
@@ -44,7 +44,7 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
     const ended = chosen === config.rules.end;
     if (!ended) tokens.push(chosen);
     if (ended || tokens.length >= most) return { tokens, meanLogprob: sum / (tokens.length + (ended ? 1 : 0)), noSpeech };
-    await options.onStep();
+    options.onStep();
     ({ logits, state } = await decoder.step(state, [[chosen]]));
   }
 }

@@ -17,7 +17,7 @@ export interface TranscribeOptions {
   readonly language: string | null;
   readonly random: () => number;
   /** Called before each blocking call. May throw to stop. */
-  readonly onStep: (stage: "encode" | "language" | "decode") => Promise<void>;
+  readonly onStep: (stage: "encode" | "language" | "decode") => void;
 }
 
 export interface TranscribedWindow {
@@ -49,10 +49,10 @@ export async function* transcribe(options: TranscribeOptions): AsyncGenerator<Tr
       startFrame = endFrame;
       continue;
     }
-    await options.onStep("encode");
+    options.onStep("encode");
     const hidden = await options.encoder.encode(await options.features.read(startFrame));
     if (language === null && config.languages.size > 0) {
-      await options.onStep("language");
+      options.onStep("language");
       language = await detectLanguage(options.decoder, config, hidden);
     }
     const { text, isSpeech } = await decodeWithFallback(options, { hidden, language });

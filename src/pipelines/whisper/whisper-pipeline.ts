@@ -42,7 +42,7 @@ async function make(run: JobRun, model: WhisperModel): Promise<Output> {
   run.spend("run");
   const transcript = await writeDown(run, model, survey);
   run.spend("encode");
-  await run.begin("write");
+  run.begin("write");
   const text = transcriptText(transcript, params["include_ts"] === true);
   const files = [
     await written(outDir, { name: "transcript.txt", role: "main", contentType: "text/plain; charset=utf-8", text }),
@@ -67,7 +67,7 @@ function samplesOf({ job, manifest }: JobRun): Samples {
 }
 
 async function listen(run: JobRun, { config }: WhisperModel): Promise<AudioSurvey> {
-  await run.begin("listen");
+  run.begin("listen");
   let nextAt = STAGE_EVERY_S;
   return surveyAudio({
     samples: samplesOf(run),
@@ -76,7 +76,7 @@ async function listen(run: JobRun, { config }: WhisperModel): Promise<AudioSurve
     onPiece: async (seconds) => {
       if (seconds < nextAt) return;
       nextAt = seconds + STAGE_EVERY_S;
-      await run.begin("listen");
+      run.begin("listen");
     },
   });
 }
