@@ -42,7 +42,7 @@ export async function loadModel(
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers, guard: backend.guard };
+  return { pipeline, providers, guard: (signal) => backend.guard(signal) };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */

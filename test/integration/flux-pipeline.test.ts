@@ -45,9 +45,10 @@ async function run(
   jobs: readonly RunnerJob[],
   options: { readonly rig?: FluxRig; readonly onStage?: (context: RecordingContext, name: string, count: number) => void } = {},
 ): Promise<RecordingContext> {
-  const context = new RecordingContext();
+  const { pipeline, guard } = options.rig ?? rig;
+  const context = new RecordingContext(guard);
   context.onStage = (name, count) => options.onStage?.(context, name, count);
-  await (options.rig ?? rig).pipeline.run(jobs, context, context.end);
+  await pipeline.run(jobs, context, context.end);
   return context;
 }
 
@@ -130,7 +131,7 @@ test("a repeated prompt skips both text encoders and gives the same picture", as
   assert.deepEqual(await picture(present(jobs[1])), await picture(present(jobs[0])));
 });
 
-test("a cancelled member leaves at the next step and the others' pictures do not change", async () => {
+test("a member that is cancelled during a step leaves at the next one, and the others' pictures do not change", async () => {
   const make = (): Promise<RunnerJob[]> =>
     Promise.all([1, 2, 3].map((seed) => fluxJob(`member-${seed}`, { ...PARAMS, prompt: `member ${seed}`, seed })));
   const alone = await make();
@@ -145,7 +146,7 @@ test("a cancelled member leaves at the next step and the others' pictures do not
     });
     assert.equal(failureOf(context, victim).code, "CANCELLED");
     const batches = rig.calls.filter(({ path }) => path.includes("/transformer/")).map(({ feeds }) => feeds["hidden_states"]?.dims[0]);
-    assert.deepEqual(batches, [3, 2, 2]);
+    assert.deepEqual(batches, [3, 3, 2]);
     for (const [row, job] of together.entries()) {
       if (job.id === victim) assert.deepEqual(await readdir(job.outDir), []);
       else assert.ok(largestDifference(await picture(job), await picture(present(alone[row]))) <= 1, `${job.id} beside ${victim}`);
@@ -153,16 +154,48 @@ test("a cancelled member leaves at the next step and the others' pictures do not
   }
 });
 
-test("when all are cancelled nothing more runs", async () => {
-  const job = await fluxJob("gone", PARAMS);
+test("when all are cancelled the step under way is ended, and nothing more runs", async () => {
+  const jobs = [await fluxJob("gone", PARAMS), await fluxJob("gone-too", PARAMS)];
   rig.calls.length = 0;
-  const context = await run([job], {
-    onStage: (context, name) => {
-      if (name === "denoise") context.cancel("gone");
+  const context = await run(jobs, {
+    onStage: (context, name, count) => {
+      if (name === "denoise" && count === 2) for (const { id } of jobs) context.cancel(id);
     },
   });
-  assert.equal(failureOf(context, "gone").code, "CANCELLED");
-  assert.ok(rig.calls.every(({ path }) => path.includes("text_encoder")));
+  for (const { id } of jobs) assert.equal(failureOf(context, id).code, "CANCELLED");
+  assert.deepEqual(context.stages.slice(-2), ["denoise", "denoise"]);
+  assert.deepEqual(
+    context.progressed.filter(({ stage }) => stage === "denoise").map(({ step }) => step),
+    [1, 1],
+    "the second step came to no end",
+  );
+});
+
+test("what runs for a cancelled member alone is ended: its text, its start picture, its decoding; the others do not notice", async () => {
+  const image = new URL("init-128.png", FLUX_FIXTURES).pathname;
+  const make = (): Promise<RunnerJob[]> =>
+    Promise.all([1, 2, 3].map((seed) => fluxJob(`own-${seed}`, { ...PARAMS, prompt: `own ${seed}`, seed, strength: 0.7 }, image)));
+  const alone = await make();
+  for (const job of alone) await run([job], { rig: dev });
+  for (const [stage, nth] of [
+    ["text", 3],
+    ["encode_input", 2],
+    ["decode", 2],
+  ] as const) {
+    const together = await make();
+    const context = await run(together, {
+      rig: dev,
+      onStage: (context, name, count) => {
+        if (name === stage && count === nth) context.cancel("own-2");
+      },
+    });
+    assert.equal(failureOf(context, "own-2").code, "CANCELLED", stage);
+    assert.deepEqual(await readdir(present(together[1]).outDir), []);
+    for (const row of [0, 2]) {
+      const [job, by] = [present(together[row]), present(alone[row])];
+      assert.ok(largestDifference(await picture(job), await picture(by)) <= 1, `${job.id} beside a cancel in ${stage}`);
+    }
+  }
 });
 
 test("jobs that cannot share a run go one group after the other", async () => {

@@ -10,6 +10,7 @@ import type { DeviceSpec, RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
 import { openBackend } from "../../src/runner/open-backend.ts";
+import { BatchContext } from "../../src/runner/run-context.ts";
 
 export const MODELS: URL = new URL("../../models/", import.meta.url);
 export const FLUX_FIXTURES: URL = new URL("../fixtures/flux/", import.meta.url);
@@ -139,6 +140,7 @@ function recordingSession(session: Session, path: string, calls: Call[], spoil?:
 
 export interface FluxRig extends AsyncDisposable {
   readonly pipeline: Pipeline;
+  readonly guard: Backend["guard"];
   readonly calls: Call[];
   readonly stages: string[];
 }
@@ -153,16 +155,17 @@ export interface OpenRigOptions {
 export async function openFluxRig(options: OpenRigOptions): Promise<FluxRig> {
   const calls: Call[] = [];
   const stages: string[] = [];
+  const backend = recordingBackend(calls, options.spoil);
   const pipeline = await createFluxPipeline({
     manifest: options.manifest,
     modelDir: options.modelDir,
     device: CPU,
-    backend: recordingBackend(calls, options.spoil),
+    backend,
     previews: true,
     embeddingCacheBytes: options.embeddingCacheBytes ?? 0,
     stage: (name) => stages.push(name),
   });
-  return { pipeline, calls, stages, [Symbol.asyncDispose]: () => pipeline.close() };
+  return { pipeline, guard: (signal) => backend.guard(signal), calls, stages, [Symbol.asyncDispose]: () => pipeline.close() };
 }
 
 export async function openTinyRig(slug: string, options: Partial<OpenRigOptions> = {}): Promise<FluxRig> {
@@ -179,7 +182,7 @@ export async function fluxJob(id: string, params: JobParams, image?: string): Pr
   return { id, task: image === undefined ? "txt2img" : "img2img", params, inputs, outDir };
 }
 
-/** A RunContext that records, and cancels when told to. */
+/** A RunContext that records, and cancels when told to: runs of `guard`'s backend as a runner does. */
 export class RecordingContext implements RunContext {
   readonly stages: string[] = [];
   readonly progressed: {
@@ -193,14 +196,23 @@ export class RecordingContext implements RunContext {
   readonly ends: Map<string, JobEnd> = new Map<string, JobEnd>();
   readonly #cancelled = new Set<string>();
   readonly #rendering = new Map<string, Promise<void>>();
+  readonly #batch: BatchContext;
   /** Called at every stage, before its work: the place to cancel from. */
   onStage: (name: string, count: number) => void = () => undefined;
 
-  cancel(id: string): void {
-    this.#cancelled.add(id);
+  constructor(guard: Backend["guard"] = () => undefined) {
+    const nothing = (): void => undefined;
+    const isOpen = (id: string): boolean => !this.ends.has(id);
+    this.#batch = new BatchContext({ send: nothing, say: nothing, previews: false, cancelled: this.#cancelled, isOpen, guard });
   }
 
-  stage(name: string, _ids: readonly string[]): void {
+  cancel(id: string): void {
+    this.#cancelled.add(id);
+    this.#batch.review();
+  }
+
+  stage(name: string, ids: readonly string[]): void {
+    this.#batch.stage(name, ids);
     this.stages.push(name);
     this.onStage(name, this.stages.filter((other) => other === name).length);
   }
@@ -230,6 +242,7 @@ export class RecordingContext implements RunContext {
   readonly end = (id: string, end: JobEnd): void => {
     if (this.ends.has(id)) throw new Error(`job ${id} ended twice`);
     this.ends.set(id, end);
+    this.#batch.review();
   };
 }
 
