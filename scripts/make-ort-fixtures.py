@@ -50,3 +50,34 @@ save(
     location="external.onnx_data",
     size_threshold=100,
 )
+
+
+def turns(name, body, state, weights=()):
+    """As many turns of a loop as the sum of `input_ids`, from zeros: a speech model's graph whose run takes as long as its text says."""
+    step = h.make_graph(
+        [h.make_node("Identity", ["go"], ["go_on"]), *body],
+        "turn",
+        [value("turn", T.INT64, ()), value("go", T.BOOL, ()), value("x", T.FLOAT, state)],
+        [value("go_on", T.BOOL, ()), value("y", T.FLOAT, state)],
+    )
+    save(
+        name,
+        [
+            h.make_node("ReduceSum", ["input_ids"], ["count"], keepdims=0),
+            h.make_node("ConstantOfShape", ["state"], ["zeros"]),
+            *weights,
+            h.make_node("Loop", ["count", "", "zeros"], ["last"], body=step),
+            h.make_node("Reshape", ["last", "sound"], ["waveform"]),
+        ],
+        [value("input_ids", T.INT64, (1, "n"))],
+        [value("waveform", T.FLOAT, (1, "samples"))],
+        [numpy_helper.from_array(np.array(state, np.int64), "state"), numpy_helper.from_array(np.array([1, -1], np.int64), "sound")],
+    )
+
+
+# x becomes cos(x): after n turns the cosine has been taken n times, which a test can reckon for itself.
+turns("cosines", [h.make_node("Cos", ["x"], ["y"])], (1, 8000))
+# The size of a layer of a large model: a node takes tens of milliseconds.
+layer = h.make_node("ConstantOfShape", ["side"], ["layer"], value=h.make_tensor("value", T.FLOAT, [1], [1 / 2048]))
+side = h.make_node("Constant", [], ["side"], value=h.make_tensor("value", T.INT64, [2], [2048, 2048]))
+turns("layers", [h.make_node("MatMul", ["x", "layer"], ["m"]), h.make_node("Cos", ["m"], ["y"])], (512, 2048), [side, layer])

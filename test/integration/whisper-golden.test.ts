@@ -25,8 +25,8 @@ async function transcriptOf(golden: WhisperGolden): Promise<Transcript> {
     const { config } = model;
     const audio = babble(golden.seed, golden.samples);
     const samples = (): AsyncIterable<Int16Array> => inPieces(audio);
-    const nothing = async (): Promise<void> => undefined;
-    const survey = await surveyAudio({ samples: samples(), bins: config.melBins, gateDbfs: -60, onPiece: nothing });
+    const nothing = (): void => undefined;
+    const survey = await surveyAudio({ samples: samples(), bins: config.melBins, gateDbfs: -60, onPiece: async () => undefined });
     const features = new FeatureReader({ samples: samples(), bins: config.melBins, loudest: survey.loudest });
     const { language } = golden;
     const windows: TranscribedWindow[] = [];
