@@ -15,15 +15,16 @@ import type { Task } from "./task.ts";
  *   runner                         daemon
  *     | -- hello {version} -------->  |  first message, before anything native is loaded
  *     | <------------------ load ---- |
- *     | -- stage load:<part> ------>  |  before each blocking call: arms that stage's deadline
+ *     | -- stage load:<part> ------>  |  what is loaded from now on: arms that stage's deadline, where it has one
  *     | -- ready ------------------>  |  or `fatal`, then exit 1
  *     | <------------------- run ---- |
- *     | -- stage / progress / preview |  `progress` and `stage` re-arm the deadline
+ *     | -- stage / progress / preview |  `progress` and `stage` re-arm the deadline, which a device that hangs misses
+ *     | <---------------- cancel ---- |  at any time: ends the native run under way, once it is for cancelled jobs alone
  *     | -- job-done | job-failed -->  |  one per job of the batch
  *     | <------------------- ack ---- |  outputs of that job are recorded
  *     | -- batch-done ------------->  |  after all of the above: the runner is free again
  */
-export const IPC_VERSION = 2;
+export const IPC_VERSION = 3;
 export const MAX_IPC_BYTES: number = 64 * 1024;
 
 /**
@@ -79,9 +80,13 @@ export type RunnerCommand =
   | LoadCommand
   | ProveCommand
   | { readonly type: "run"; readonly batch: string; readonly jobs: readonly RunnerJob[] }
+  /** Answered by the job's end: within one node of the graph where a run is for this job alone, at the next step where it is for others too. */
   | { readonly type: "cancel"; readonly id: string }
   | { readonly type: "ack"; readonly id: string }
-  /** A real operation on the device, answered by `pong`; only sent while idle. */
+  /**
+   * A real operation on the device, answered by `pong`. Only sent while idle: a batch's own runs prove the device, within the deadlines of its
+   * stages, and one more beside them would take time from them.
+   */
   | { readonly type: "ping"; readonly nonce: number }
   /** Release the sessions and exit 0. */
   | { readonly type: "stop" };
@@ -112,7 +117,7 @@ export interface JobDoneMessage extends JobOutput {
 
 export type RunnerMessage =
   | { readonly type: "hello"; readonly version: number; readonly pid: number }
-  /** `deadlineMs` overrides the manifest's deadline of that stage. */
+  /** What runs until the next stage. `deadlineMs` overrides the manifest's deadline of that stage. */
   | { readonly type: "stage"; readonly stage: string; readonly deadlineMs?: number }
   | ReadyMessage
   | { readonly type: "fatal"; readonly error: ErrorData }

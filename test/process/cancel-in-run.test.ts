@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { parseFailedReason } from "../../src/protocol/error.ts";
 import { samplesOf } from "../support/pipeline-rig.ts";
 import { childrenOf, gone, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
-import { ENDLESS_TEXT, SHORT_TEXT, SHORT_TURNS, turnsModel } from "../support/turns-model.ts";
+import { ENDLESS_TEXT, runUnderWay, SHORT_TEXT, SHORT_TURNS, turnsModel } from "../support/turns-model.ts";
 
 const MODEL = "turns";
 
@@ -29,9 +29,9 @@ describe("a native run under way", () => {
     return system.submit({ model: MODEL, task: "txt2audio", params: { text }, ...more });
   }
 
-  /** Resolves once the job's run is under way: the stage is announced just before it, and nothing else comes until its end. */
   async function speaking(id: string): Promise<void> {
     await system.event((event) => event.id === id && event.stage === "speak");
+    await runUnderWay(runner);
   }
 
   async function codeOf(id: string): Promise<string> {

@@ -1,7 +1,11 @@
-import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as wait } from "node:timers/promises";
 
 const FIXTURES = join(import.meta.dirname, "..", "fixtures", "ort");
+/** Clock ticks of processor time (10 ms each): more than a runner spends between a stage's word and its run. */
+const TICKS_OF_A_RUN = 50;
+
 /** Turns of the graph's loop for each letter of a job's text. What `endless` asks for no machine comes to the end of. */
 const LETTERS = { a: 1, b: 2, c: 3 } as const;
 const ENDLESS = { z: 1e15 } as const;
@@ -46,4 +50,20 @@ export async function turnsModel(
   };
   for (const [name, content] of Object.entries(files)) await writeFile(join(folder, name), JSON.stringify(content));
   return { DRYAPI_MODELS_DIR: dir, DRYAPI_MODELS: slug, DRYAPI_TEST_MODELS: "on" };
+}
+
+/** Resolves once the runner that was told to speak ENDLESS_TEXT is in its run: it takes processor time as nothing else there does. */
+export async function runUnderWay(pid: number): Promise<void> {
+  const before = await ticksOf(pid);
+  while ((await ticksOf(pid)) - before < TICKS_OF_A_RUN) await wait(10);
+}
+
+/** Processor time that a process has spent, clock ticks. Throws where there is no such process. */
+async function ticksOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  const [user, system] = stat
+    .slice(stat.lastIndexOf(")") + 2)
+    .split(" ")
+    .slice(11, 13);
+  return Number(user) + Number(system);
 }

@@ -13,6 +13,7 @@ const KEPT: readonly string[] = [
   "XDG_RUNTIME_DIR",
   "MALLOC_ARENA_MAX",
   "DRYAPI_FFMPEG_DIR",
+  "DRYAPI_RUNTIME",
 ];
 const KEPT_PREFIXES: readonly string[] = ["CUDA_", "NVIDIA_", "VK_"];
 
