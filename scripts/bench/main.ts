@@ -3,6 +3,7 @@
  * measured in this one run; the machine is noisy, so read the ratios and not the milliseconds.
  */
 import { parseArgs } from "node:util";
+import { cancelRows } from "./cancel-rows.ts";
 import { endRows } from "./end-rows.ts";
 import { fluxRows } from "./flux-rows.ts";
 import { gatewayRows } from "./gateway-rows.ts";
@@ -31,10 +32,11 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   webhooks: webhookRows,
   sound: soundRows,
   video: videoRows,
+  cancel: cancelRows,
   "submit-memory": submitMemoryRows,
 };
 /** Minutes each: run by name alone. */
-const SLOW: ReadonlySet<string> = new Set(["submit-memory"]);
+const SLOW: ReadonlySet<string> = new Set(["submit-memory", "cancel"]);
 const chosen = Object.entries(groups).filter(([name]) => (values.only === undefined ? !SLOW.has(name) : values.only === name));
 if (chosen.length === 0) {
   process.stderr.write(`bench: no rows named ${values.only}; expected one of ${Object.keys(groups).join(", ")}\n`);
