@@ -178,7 +178,7 @@ export const WORK_SETTINGS = {
     group: "Jobs",
     parser: duration(0, 600_000),
     fallback: "3s",
-    meaning: "How long a cancelled job may go on before its runner is killed.",
+    meaning: "How long work for a cancelled job may go on before its runner is killed. A step that others share ends first.",
     programs: RUN,
   }),
   shutdownGraceMs: has<number>({

@@ -3,7 +3,7 @@ import { jsonBytes } from "../lib/clip-text.ts";
 import { MAX_ERROR_DETAIL_BYTES, MAX_ERROR_FIELD_CHARS, MAX_ERROR_MESSAGE_BYTES, MAX_STDERR_BYTES, type ErrorData } from "./error.ts";
 import { MAX_PREVIEW_BYTES } from "./event.ts";
 import type { JobParams } from "./job.ts";
-import type { DeviceKind, Manifest } from "./manifest.ts";
+import { MAX_BATCH, type DeviceKind, type Manifest } from "./manifest.ts";
 import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES, spoolFileSchema, type Output } from "./result.ts";
 import type { Task } from "./task.ts";
 
@@ -35,6 +35,8 @@ export const IPC_LIMITS = {
   /** Ids, names of stages, devices and models, characters. */
   nameChars: 128,
   previewBytes: MAX_PREVIEW_BYTES,
+  /** Of a batch. */
+  jobs: MAX_BATCH,
   /** Execution providers that a probe found. */
   providers: 32,
 } as const;
@@ -117,8 +119,8 @@ export interface JobDoneMessage extends JobOutput {
 
 export type RunnerMessage =
   | { readonly type: "hello"; readonly version: number; readonly pid: number }
-  /** What runs until the next stage. `deadlineMs` overrides the manifest's deadline of that stage. */
-  | { readonly type: "stage"; readonly stage: string; readonly deadlineMs?: number }
+  /** What runs until the next stage, and the jobs that it is for; a load has none. */
+  | { readonly type: "stage"; readonly stage: string; readonly ids?: readonly string[] }
   | ReadyMessage
   | { readonly type: "fatal"; readonly error: ErrorData }
   | {
@@ -173,7 +175,7 @@ const info = z
 
 export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
-  z.object({ type: z.literal("stage"), stage: name, deadlineMs: z.number().positive().optional() }),
+  z.object({ type: z.literal("stage"), stage: name, ids: z.array(id).max(IPC_LIMITS.jobs).optional() }),
   z.object({
     type: z.literal("ready"),
     loadMs: ms,

@@ -4,6 +4,8 @@ import { RESERVED_QUEUES } from "./keys.ts";
 import { TASK_NAMES } from "./task.ts";
 
 export const MANIFEST_VERSION = 1;
+/** Jobs in one run, whatever a manifest says. */
+export const MAX_BATCH = 64;
 
 /** Device kinds a runner may be asked for. `auto` exists only in the configuration and is resolved at start. */
 export const DEVICE_KINDS = ["cuda", "webgpu", "cpu"] as const;
@@ -79,7 +81,7 @@ export const manifestSchema = z.strictObject({
   batch: z
     .strictObject({
       /** most jobs in one run */
-      max: z.int().min(1).max(64).default(1),
+      max: z.int().min(1).max(MAX_BATCH).default(1),
       /** parameters that must be equal within a run */
       by: z.array(z.string()).default([]),
     })

@@ -145,6 +145,17 @@ it("a stage that a progress message has just told of is not told again, the next
   );
 });
 
+it("a stage says whom it is for, also when it only goes on without one of them", () => {
+  const { context, sent } = contextWith();
+  context.stage("denoise", ["a", "b"]);
+  context.progress("b", { fraction: 0.5, stage: "denoise", step: 1, steps: 2, stepMs: 1 });
+  context.stage("denoise", ["b"]);
+  assert.deepEqual(
+    sent.flatMap((message) => (message.type === "stage" ? [message.ids] : [])),
+    [["a", "b"], ["b"]],
+  );
+});
+
 it("progress stays within 0 and 1", () => {
   const { context, sent } = contextWith();
   context.progress("a", { fraction: 1.5, stage: "s", step: 1, steps: 1, stepMs: 1 });

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Backend } from "../pipelines/backend.ts";
 import type { RunContext } from "../pipelines/pipeline.ts";
 import { MAX_PREVIEWS_PER_SECOND } from "../protocol/event.ts";
@@ -30,6 +31,7 @@ export class BatchContext implements RunContext {
   /** Whom the work under way is for, and what ends its native runs. */
   #work: { readonly ids: readonly string[]; readonly abort: AbortController } | null = null;
   #told: string | null = null;
+  #toldIds: readonly string[] = [];
 
   constructor(options: RunContextOptions) {
     this.#options = options;
@@ -37,9 +39,10 @@ export class BatchContext implements RunContext {
   }
 
   stage(name: string, ids: readonly string[]): void {
-    // A progress message of the same stage has just wound up the deadline.
-    if (this.#told !== name) this.#options.send({ type: "stage", stage: name });
+    // A progress message of the same stage, for the same jobs, has just wound up the deadline.
+    if (this.#told !== name || !isDeepStrictEqual(ids, this.#toldIds)) this.#options.send({ type: "stage", stage: name, ids });
     this.#told = null;
+    this.#toldIds = ids;
     const abort = new AbortController();
     this.#work = { ids, abort };
     this.#options.guard(abort.signal);

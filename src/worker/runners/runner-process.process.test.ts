@@ -8,6 +8,7 @@ import { fakeManifest, openRunnerRig, type RunnerRig } from "../../../test/fixtu
 import { closeGate, paced } from "../../../test/support/pace.ts";
 import { until } from "../../../test/support/redis-rig.ts";
 import type { AppError, ErrorCode } from "../../protocol/error.ts";
+import { realSchedule } from "./runner-deadline.ts";
 import type { RunnerProcess } from "./runner-process.ts";
 import type { BatchEnd, JobEnd, RunnerEvent, Schedule } from "./runner-types.ts";
 
@@ -263,6 +264,29 @@ describe("a cancel", () => {
     assert.deepEqual([codeOf(end.jobs.get("job-cancel-1")), end.reusable, end.exit], ["CANCELLED", true, null]);
     assert.equal(runner.cancel("job-cancel-1"), false);
     assert.equal((await runOne(runner, "job-cancel-2", {})).outcome.kind, "done");
+  });
+
+  it("waits for a step that others share, however long it takes", async () => {
+    const graces: number[] = [];
+    const schedule: Schedule = (run, delayMs) => {
+      if (delayMs === 600_001) graces.push(delayMs);
+      return realSchedule(run, delayMs);
+    };
+    const runner = await rig.startReady({ cancelGraceMs: 600_001, schedule });
+    using gate = closeGate("shared", rig.dir);
+    const reached = Promise.withResolvers<void>();
+    const jobs = [
+      await rig.job("job-shared-1", { steps: 3, fault: { ...gate.fault, step: 2 } }),
+      await rig.job("job-shared-2", { steps: 3 }),
+    ];
+    const running = runner.runBatch({ batch: "b", jobs, onEvent: (event) => event.type === "progress" && reached.resolve() });
+    await reached.promise;
+    assert.equal(runner.cancel("job-shared-2"), true);
+    assert.deepEqual(graces, []);
+    gate.open();
+    const end = await running;
+    assert.deepEqual([end.jobs.get("job-shared-1")?.kind, codeOf(end.jobs.get("job-shared-2"))], ["done", "CANCELLED"]);
+    assert.deepEqual([end.reusable, end.exit], [true, null]);
   });
 
   it("that is ignored kills the runner within the grace; the other jobs are blameless", async () => {

@@ -3,6 +3,7 @@ import { inspect } from "node:util";
 import { AppError, fromErrorData, isErrorCode, toErrorData } from "../../protocol/error.ts";
 import { IPC_VERSION, parseRunnerMessage, type ReadyMessage, type RunnerMessage } from "../../protocol/ipc.ts";
 import { RunnerBatch } from "./runner-batch.ts";
+import { RunnerCancels } from "./runner-cancels.ts";
 import { RunnerChild, type ChildEnd } from "./runner-child.ts";
 import { Deadline, realSchedule } from "./runner-deadline.ts";
 import { forkRunner } from "./runner-fork.ts";
@@ -43,7 +44,7 @@ export class RunnerProcess implements AsyncDisposable {
   readonly #loadDeadline: Deadline;
   readonly #stageDeadline: Deadline;
   readonly #pings: RunnerPings;
-  readonly #graces = new Map<string, () => void>();
+  readonly #cancels: RunnerCancels;
   #state: RunnerState = "starting";
   #batch: RunnerBatch | null = null;
   /** Why we end the process, once we do. The first reason stays. */
@@ -53,6 +54,8 @@ export class RunnerProcess implements AsyncDisposable {
     this.#options = options;
     this.#schedule = options.schedule ?? realSchedule;
     this.#pings = new RunnerPings(this.#schedule);
+    const graceMs = options.cancelGraceMs;
+    this.#cancels = new RunnerCancels({ graceMs, schedule: this.#schedule, onMissed: (id) => this.#ignored(id) });
     this.#recorder = new RunnerRecorder({ model: options.manifest.slug, device: options.device.id });
     this.#loadDeadline = new Deadline(this.#schedule, (what, limitMs) => this.#missed("load-timeout", what, limitMs));
     this.#stageDeadline = new Deadline(this.#schedule, (what, limitMs) =>
@@ -96,25 +99,17 @@ export class RunnerProcess implements AsyncDisposable {
     this.#to("busy");
     this.#recorder.enter("dispatch");
     this.#armStage("dispatch");
+    this.#cancels.work(options.jobs.map(({ id }) => id));
     this.#child.send({ type: "run", batch: options.batch, jobs: options.jobs });
     return batch.end;
   }
 
-  /** Asks the pipeline to stop work on a job; kills the process if the job has not ended after the grace. False when it is not running here. */
+  /** Ends the work for a job; kills the process if that goes on beyond the grace (RunnerCancels). False when it is not running here. */
   cancel(id: string): boolean {
     if (this.#batch?.isOpen(id) !== true) return false;
-    if (this.#graces.has(id)) return true;
+    if (this.#cancels.has(id)) return true;
     this.#child.send({ type: "cancel", id });
-    const stopTimer = this.#schedule(() => {
-      this.#end(
-        "cancel",
-        new AppError(
-          "RUNNER_CRASHED",
-          `the runner was killed because job ${id} went on ${this.#options.cancelGraceMs} ms after its cancel`,
-        ),
-      );
-    }, this.#options.cancelGraceMs);
-    this.#graces.set(id, stopTimer);
+    this.#cancels.begin(id);
     return true;
   }
 
@@ -171,7 +166,8 @@ export class RunnerProcess implements AsyncDisposable {
         return this.#onHello(message.version);
       case "stage":
         this.#recorder.enter(message.stage);
-        this.#armStage(message.stage, message.deadlineMs);
+        this.#armStage(message.stage);
+        if (message.ids !== undefined) this.#cancels.work(message.ids.filter((id) => this.#batch?.isOpen(id) === true));
         if (this.#batch === null) this.#options.onStage?.(message.stage);
         else this.#batch.options.onEvent?.(message);
         return;
@@ -183,6 +179,7 @@ export class RunnerProcess implements AsyncDisposable {
         this.#recorder.stage = message.stage;
         this.#recorder.step = message.step;
         this.#armStage(message.stage);
+        this.#cancels.stepped();
         return this.#batch?.options.onEvent?.(message);
       case "preview":
         return this.#batch?.options.onEvent?.(message);
@@ -238,8 +235,7 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("RUNNER_CRASHED", `the runner reported the end of job ${message.id}, which is not running here`));
       return;
     }
-    this.#graces.get(message.id)?.();
-    this.#graces.delete(message.id);
+    this.#cancels.ended(message.id);
     // While ends are being recorded and no job is left, the runner waits for our ack: that is no hang of its own.
     if (batch?.allReported === true) this.#stageDeadline.clear();
     else this.#armStage(this.#recorder.stage ?? "run");
@@ -259,14 +255,19 @@ export class RunnerProcess implements AsyncDisposable {
     if (this.#state === "busy" && this.#ending === null) this.#to("ready");
   }
 
-  #armStage(stage: string, deadlineMs?: number): void {
+  #armStage(stage: string): void {
     // A word too late must not put an idle runner under a deadline.
     if (this.#ending !== null || (this.#batch === null && this.#state !== "starting")) return;
     const { stageMs, defaultMs } = this.#options.manifest.deadlines;
-    const named = deadlineMs ?? stageMs[stage];
+    const named = stageMs[stage];
     // A load's stages share the load's own limit unless they have one each.
     if (named === undefined && this.#state === "starting") this.#stageDeadline.clear();
     else this.#stageDeadline.arm(stage, named ?? defaultMs);
+  }
+
+  #ignored(id: string): void {
+    const text = `the runner was killed because job ${id} went on ${this.#options.cancelGraceMs} ms after its cancel`;
+    this.#end("cancel", new AppError("RUNNER_CRASHED", text));
   }
 
   #missed(reason: "load-timeout" | "stage-timeout", what: string, limitMs: number): void {
@@ -292,8 +293,7 @@ export class RunnerProcess implements AsyncDisposable {
     const batch = this.#batch;
     this.#batch = null;
     this.#stageDeadline.clear();
-    for (const stopTimer of this.#graces.values()) stopTimer();
-    this.#graces.clear();
+    this.#cancels.clear();
     batch?.finish({ reusable, exit, ...this.memory });
   }
 

@@ -19,7 +19,7 @@ export interface RunnerOptions {
   readonly device: DeviceSpec & { readonly id: string };
   readonly previews: boolean;
   readonly embeddingCacheBytes: number;
-  /** How long a cancelled job may go on before its runner is killed. */
+  /** How long work for a cancelled job may go on before the runner is killed: see RunnerCancels. */
   readonly cancelGraceMs: number;
   readonly log: RunnerLog;
   /**
