@@ -56,7 +56,7 @@ export async function commitFault(fault: Fault, isCancelled: () => boolean): Pro
   }
 }
 
-/** Blocks the thread in a native wait, as a session run does: milliseconds, null = for ever. */
+/** Blocks the thread in a native wait, as a driver that hangs does: milliseconds, null = for ever. */
 export function blockFor(durationMs: number | null): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, durationMs ?? Infinity);
 }

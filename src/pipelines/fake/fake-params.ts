@@ -70,7 +70,7 @@ const paramsSchema = z.object({
   steps: whole.max(10_000).default(0),
   /** Waits so long in each step, with the event loop free. */
   step_ms: whole.max(3_600_000).default(0),
-  /** Blocks the thread so long in each step, as a native call does. */
+  /** Blocks the thread so long in each step, as a native call of this thread does. */
   busy_ms: whole.max(3_600_000).default(0),
   /** Writes so many bytes as `output.bin` instead of the PNG. */
   output_bytes: whole.max(1024 ** 3).optional(),

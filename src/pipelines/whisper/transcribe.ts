@@ -16,7 +16,7 @@ export interface TranscribeOptions {
   /** Null: what the model hears in the first window that is not silent. */
   readonly language: string | null;
   readonly random: () => number;
-  /** Called before each blocking call. May throw to stop. */
+  /** Called before each native run. May throw to stop. */
   readonly onStep: (stage: "encode" | "language" | "decode") => void;
 }
 
