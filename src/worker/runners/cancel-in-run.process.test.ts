@@ -6,8 +6,9 @@ import type { RunnerJob } from "../../protocol/ipc.ts";
 import { parseManifest } from "../../protocol/manifest.ts";
 import { openRunnerRig, type RunnerRig } from "../../../test/fixtures/runner-rig.ts";
 import { ENDLESS_TEXT, runUnderWay, SHORT_TEXT, turnsModel } from "../../../test/support/turns-model.ts";
+import { realSchedule } from "./runner-deadline.ts";
 import type { RunnerProcess } from "./runner-process.ts";
-import type { BatchEnd, RunnerEvent, RunnerOptions } from "./runner-types.ts";
+import type { BatchEnd, RunnerEvent, RunnerOptions, Schedule } from "./runner-types.ts";
 
 let rig: RunnerRig;
 before(async () => {
@@ -71,6 +72,29 @@ it("a cancel that comes before the run ends it too, and neither a ping nor the n
     const next = await runner.runBatch({ batch: `n${round}`, jobs: [await speech(`next-${round}`, SHORT_TEXT)] });
     assert.deepEqual(kinds(next), [`next-${round} done`]);
   }
+});
+
+it("a cancelled job that waits behind another's run costs that run nothing", async () => {
+  const graceMs = 600_001;
+  let graces = 0;
+  const schedule: Schedule = (run, delayMs) => {
+    if (delayMs === graceMs) graces += 1;
+    return realSchedule(run, delayMs);
+  };
+  await using runner = await startTurns({ cancelGraceMs: graceMs, schedule });
+  const speaking = Promise.withResolvers<void>();
+  const running = runner.runBatch({
+    batch: "b",
+    jobs: [await speech("running", ENDLESS_TEXT), await speech("waiting", SHORT_TEXT)],
+    onEvent: (event) => event.type === "stage" && event.stage === "speak" && speaking.resolve(),
+  });
+  await speaking.promise;
+  runner.cancel("waiting");
+  assert.equal(graces, 0, "nothing of it is ignored");
+  runner.cancel("running");
+  assert.equal(graces, 1);
+  const end = await running;
+  assert.deepEqual([kinds(end).toSorted(), end.exit], [["running CANCELLED", "waiting CANCELLED"], null]);
 });
 
 it("a run that is not heard of within its stage's deadline takes its runner with it, as a device that hangs", async () => {
