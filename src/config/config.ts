@@ -1,5 +1,6 @@
 import { AppError } from "../protocol/error.ts";
 import { redactUrl } from "../protocol/redact.ts";
+import { Explained } from "./parsers.ts";
 import type { DefaultFacts, Setting } from "./setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS, type SettingName } from "./settings.ts";
 
@@ -120,12 +121,9 @@ function readOne(name: SettingName, env: Env, facts: DefaultFacts): Reading {
   if (raw === null) return { ...base, value: null, problem: null };
   try {
     return { ...base, value: setting.parser.parse(raw), problem: null };
-  } catch {
-    return {
-      ...base,
-      value: null,
-      problem: `${setting.env} is ${JSON.stringify(shown(setting, raw))}, expected ${setting.parser.expected}`,
-    };
+  } catch (thrown) {
+    const problem = `${setting.env} is ${JSON.stringify(shown(setting, raw))}, expected ${setting.parser.expected}`;
+    return { ...base, value: null, problem: thrown instanceof Explained ? `${problem}: ${thrown.message}` : problem };
   }
 }
 

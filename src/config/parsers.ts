@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import type { z } from "zod";
 
 /** Reads one setting's text. `parse` throws a plain Error whose message is of no use to a reader: `expected` is what they are told. */
 export interface Parser<T> {
@@ -8,6 +9,9 @@ export interface Parser<T> {
 }
 
 class NotThis extends Error {}
+
+/** A refusal whose message says more than `expected`: it is told beside it. */
+export class Explained extends Error {}
 
 function check<T>(value: T | undefined): T {
   if (value === undefined) throw new NotThis();
@@ -141,5 +145,38 @@ export const redisUrl: Parser<string> = {
   parse: (raw) => {
     if (/^redis\+sentinel:\/\/[^/?]+\/[^/?]+/.test(raw)) return raw;
     return check(URL.canParse(raw) && ["redis:", "rediss:", "unix:"].includes(new URL(raw).protocol) ? raw : undefined);
+  },
+};
+
+/** JSON that a schema takes; what is wrong with it is told. */
+export function json<T>(schema: z.ZodType<T>, expected: string): Parser<T> {
+  return {
+    expected,
+    parse: (raw) => {
+      let value: unknown;
+      try {
+        value = JSON.parse(raw);
+      } catch (thrown) {
+        throw new Explained((thrown as Error).message, { cause: thrown });
+      }
+      const parsed = schema.safeParse(value);
+      if (parsed.success) return parsed.data;
+      throw new Explained(parsed.error.issues.map((issue) => `${issue.path.join(".") || "it"}: ${issue.message}`).join("; "));
+    },
+  };
+}
+
+/** `name=path` entries; paths are made absolute from the working folder. */
+export const namedPaths: Parser<Readonly<Record<string, string>>> = {
+  expected:
+    'names and paths such as openvino=/opt/ep/libplugin.so, separated by ","; a name is 1 to 32 of a-z 0-9 _ -, not a built-in provider\'s',
+  parse: (raw) => {
+    const pairs = raw.split(",").map((pair) => {
+      const match = check(/^\s*([a-z][a-z0-9_-]{0,31})=(\S.*)$/.exec(pair) ?? undefined);
+      return [match[1]!, path.parse(match[2]!.trim())] as const;
+    });
+    const names = new Set(pairs.map(([name]) => name));
+    check(names.size === pairs.length && ["cpu", "cuda", "tensorrt", "webgpu"].every((name) => !names.has(name)) ? true : undefined);
+    return Object.freeze(Object.fromEntries(pairs));
   },
 };

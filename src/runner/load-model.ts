@@ -4,15 +4,22 @@ import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
 import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
+import { graphOptions, type GraphOptions } from "./graph-options.ts";
 import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
   readonly pipeline: Pipeline;
   /** Nodes per execution provider in the probe; empty for a family without native code. */
   readonly providers: Readonly<Record<string, number>>;
+  /** What the providers of its graphs report of their options. */
+  readonly reports?: readonly string[];
 }
 
-type OpenBackend = (options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean }) => Backend;
+type OpenBackend = (
+  options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean } & Partial<
+    GraphOptions["settings"]
+  >,
+) => Backend;
 
 /** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
 export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
@@ -27,11 +34,12 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
   }
   const family = FAMILIES[manifest.family];
   stage("load:device");
-  const { backend, providers } = family.native ? await openNative(command) : { backend: NO_BACKEND, providers: {} };
+  const { settings, reports } = graphOptions(command);
+  const { backend, providers } = family.native ? await openNative(command, settings) : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers };
+  return { pipeline, providers, reports: reports() };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
@@ -39,13 +47,13 @@ export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["prov
   return probeProviders(device, await importBackend());
 }
 
-async function openNative({
-  device,
-  logPlacement = false,
-}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
+async function openNative(
+  { device, logPlacement = false }: LoadCommand,
+  settings: GraphOptions["settings"],
+): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
   const open = await importBackend();
-  return { backend: open({ device, logPlacement }), providers };
+  return { backend: open({ device, logPlacement, ...settings }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */

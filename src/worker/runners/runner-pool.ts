@@ -103,6 +103,8 @@ export class RunnerPool {
         device,
         previews: config.previews,
         embeddingCacheBytes: config.embeddingCacheBytes,
+        ...(config.runtimeOptions !== null && { runtime: config.runtimeOptions }),
+        ...(config.epLibraries !== null && { epLibraries: config.epLibraries }),
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
         ...(runnerEntry !== undefined && { entry: runnerEntry }),
@@ -113,7 +115,15 @@ export class RunnerPool {
       const loadMs = performance.now() - startedAt;
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
       log.info(
-        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
+        {
+          model,
+          runner: id,
+          device: device.id,
+          pid: child.pid,
+          loadMs: Math.round(loadMs),
+          providers: ready.providers,
+          reports: ready.reports ?? [],
+        },
         "model loaded",
       );
       const now = steadyNow();
