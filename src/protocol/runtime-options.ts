@@ -40,6 +40,13 @@ function closed<S extends z.core.$ZodLooseShape>(shape: S): z.ZodObject<S, z.cor
   });
 }
 
+/** Entries by a name that has to be of a form: what is wrong with a name is said. */
+function named<V extends z.ZodType>(key: z.ZodString, value: V): z.ZodRecord<z.ZodString, V> {
+  return z.record(key, value, {
+    error: (issue) => (issue.code === "invalid_key" ? issue.issues.map(({ message }) => `the name ${message}`).join(", ") : undefined),
+  });
+}
+
 /** Numbers of bytes and counts are written as they are, flags as 1 and 0. */
 export const cudaOptionsSchema = closed({
   /** Bytes that the memory arena of one graph may hold on the device. */
@@ -116,9 +123,9 @@ export const runtimeOptionsSchema = closed({
   cuda: cudaOptionsSchema.optional(),
   tensorrt: tensorrtOptionsSchema.optional(),
   /** Options of plugin providers, by the names of DRYAPI_EP_LIBRARIES. */
-  plugins: z.record(name, z.record(z.string().regex(/^[A-Za-z0-9_.]{1,128}$/), text)).optional(),
+  plugins: named(name, named(z.string().regex(/^[A-Za-z0-9_.]{1,128}$/, "must be 1 to 128 of A-Z a-z 0-9 _ ."), text)).optional(),
   /** Session config entries. onnxruntime keeps those that it does not know, without a word. */
-  session: z.record(entryName, z.string().max(1_024)).optional(),
+  session: named(entryName, z.string().max(1_024)).optional(),
   /** Threads of CPU kernels of one graph; 0 leaves it to onnxruntime. */
   intra_op_num_threads: count(0, 1_024).optional(),
   enable_cpu_mem_arena: flag.optional(),

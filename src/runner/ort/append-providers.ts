@@ -36,7 +36,7 @@ export function appendProviders(env: Environment, options: Handle<"SessionOption
     if (name === "tensorrt") return [appendTensorrt(env, options, asked)];
     if (name !== "webgpu") return [appendPlugin(env, options, name, asked)];
     env.library.call.AppendProvider(options.pointer, "WebGPU", [], [], 0);
-    return [];
+    return [{ provider: "WebGpuExecutionProvider", options: "" }];
   });
 }
 
