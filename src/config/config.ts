@@ -1,6 +1,6 @@
 import { AppError } from "../protocol/error.ts";
 import { redactUrl } from "../protocol/redact.ts";
-import { Explained } from "./parsers.ts";
+import { NotThis } from "./parsers.ts";
 import type { DefaultFacts, Setting } from "./setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS, type SettingName } from "./settings.ts";
 
@@ -123,7 +123,11 @@ function readOne(name: SettingName, env: Env, facts: DefaultFacts): Reading {
     return { ...base, value: setting.parser.parse(raw), problem: null };
   } catch (thrown) {
     const problem = `${setting.env} is ${JSON.stringify(shown(setting, raw))}, expected ${setting.parser.expected}`;
-    return { ...base, value: null, problem: thrown instanceof Explained ? `${problem}: ${thrown.message}` : problem };
+    return {
+      ...base,
+      value: null,
+      problem: thrown instanceof NotThis && thrown.message !== "" ? `${problem}: ${thrown.message}` : problem,
+    };
   }
 }
 

@@ -1,17 +1,15 @@
 import { resolve } from "node:path";
 import type { z } from "zod";
 
-/** Reads one setting's text. `parse` throws a plain Error whose message is of no use to a reader: `expected` is what they are told. */
+/** Reads one setting's text. `expected` is what a reader is told when `parse` throws, with the message of a NotThis beside it. */
 export interface Parser<T> {
   /** Completes "expected ...". */
   readonly expected: string;
   readonly parse: (text: string) => T;
 }
 
-class NotThis extends Error {}
-
-/** A refusal whose message says more than `expected`: it is told beside it. */
-export class Explained extends Error {}
+/** A refusal. Its message, if there is one, says more than `expected` and is told beside it. */
+export class NotThis extends Error {}
 
 function check<T>(value: T | undefined): T {
   if (value === undefined) throw new NotThis();
@@ -157,11 +155,11 @@ export function json<T>(schema: z.ZodType<T>, expected: string): Parser<T> {
       try {
         value = JSON.parse(raw);
       } catch (thrown) {
-        throw new Explained((thrown as Error).message, { cause: thrown });
+        throw new NotThis((thrown as Error).message, { cause: thrown });
       }
       const parsed = schema.safeParse(value);
       if (parsed.success) return parsed.data;
-      throw new Explained(parsed.error.issues.map((issue) => `${issue.path.join(".") || "it"}: ${issue.message}`).join("; "));
+      throw new NotThis(parsed.error.issues.map((issue) => `${issue.path.join(".") || "it"}: ${issue.message}`).join("; "));
     },
   };
 }
@@ -172,8 +170,8 @@ export const namedPaths: Parser<Readonly<Record<string, string>>> = {
     'names and paths such as openvino=/opt/ep/libplugin.so, separated by ","; a name is 1 to 32 of a-z 0-9 _ -, not a built-in provider\'s',
   parse: (raw) => {
     const pairs = raw.split(",").map((pair) => {
-      const match = check(/^\s*([a-z][a-z0-9_-]{0,31})=(\S.*)$/.exec(pair) ?? undefined);
-      return [match[1]!, path.parse(match[2]!.trim())] as const;
+      const [, name, place] = check(/^\s*([a-z][a-z0-9_-]{0,31})=(\S.*)$/.exec(pair) ?? undefined);
+      return [check(name), path.parse(check(place).trim())] as const;
     });
     const names = new Set(pairs.map(([name]) => name));
     check(names.size === pairs.length && ["cpu", "cuda", "tensorrt", "webgpu"].every((name) => !names.has(name)) ? true : undefined);

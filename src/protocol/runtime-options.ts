@@ -140,12 +140,16 @@ export type TensorrtOptions = z.infer<typeof tensorrtOptionsSchema>;
 
 /** One out of several, the later ones before the earlier ones: option by option, and a list of providers as a whole. */
 export function layerOptions(...layers: readonly (RuntimeOptions | undefined)[]): RuntimeOptions {
-  return layers.reduce<RuntimeOptions>((below, above) => ({ ...below, ...above, ...sections(below, above) }), {});
+  let merged: RuntimeOptions = {};
+  for (const layer of layers) if (layer !== undefined) merged = layOver(merged, layer);
+  return merged;
 }
 
-function sections(below: RuntimeOptions, above: RuntimeOptions = {}): RuntimeOptions {
+function layOver(below: RuntimeOptions, above: RuntimeOptions): RuntimeOptions {
   const plugins = [...new Set([...Object.keys(below.plugins ?? {}), ...Object.keys(above.plugins ?? {})])];
   return {
+    ...below,
+    ...above,
     ...(below.providers && above.providers && { providers: { ...below.providers, ...above.providers } }),
     ...(below.cuda && above.cuda && { cuda: { ...below.cuda, ...above.cuda } }),
     ...(below.tensorrt && above.tensorrt && { tensorrt: { ...below.tensorrt, ...above.tensorrt } }),
