@@ -7,10 +7,14 @@ import type { AsyncCall, Call, Output, Parameter, Signature } from "./signature.
 import { OrtFailure } from "./ort-failure.ts";
 
 type KoffiModule = typeof Koffi;
-type Native = ReturnType<ReturnType<KoffiModule["load"]>["func"]>;
+type LoadedLibrary = ReturnType<KoffiModule["load"]>;
+type Native = ReturnType<LoadedLibrary["func"]>;
 
 /** C functions run on a stack that koffi makes (128 KiB by default): as much as a thread of the library's own would have. */
 const STACK_BYTES = 8 * 1024 * 1024;
+
+/** For the life of the process: koffi unloads a library that nothing refers to, and the functions of its table with it. */
+const loaded: LoadedLibrary[] = [];
 
 /** The functions of a loaded onnxruntime, called on this thread. */
 export type Functions = { readonly [N in ApiName]: Call<Api[N]> };
@@ -52,7 +56,9 @@ export async function loadLibrary(path: string): Promise<Library> {
   koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
   let getBase: Native;
   try {
-    getBase = koffi.load(path).func("OrtGetApiBase", "void *", []);
+    const library = koffi.load(path);
+    loaded.push(library);
+    getBase = library.func("OrtGetApiBase", "void *", []);
   } catch (thrown) {
     throw new AppError("DEVICE_UNAVAILABLE", `onnxruntime cannot be loaded from ${path}: ${(thrown as Error).message}`, { cause: thrown });
   }
