@@ -156,6 +156,10 @@ test("what is wrong with options of onnxruntime is said by name", () => {
   const problems = problemsOf({ DRYAPI_RUNTIME_OPTIONS: '{"cuda":{"gpu_mem_limit":-1,"use_tf33":true}}' });
   assert.match(problems, /cuda\.gpu_mem_limit: /);
   assert.match(problems, /cuda: unknown: use_tf33; expected /);
+  assert.match(
+    problemsOf({ DRYAPI_RUNTIME_OPTIONS: '{"providers":{"cuda":["trtrtx","cuda"]}}' }),
+    /DRYAPI_RUNTIME_OPTIONS names the provider trtrtx, expected DRYAPI_EP_LIBRARIES to have its library/,
+  );
   for (const wrong of ["/opt/x.so", "a=/x.so,a=/y.so", "cuda=/x.so", "A=/x.so", "a="]) {
     assert.match(problemsOf({ DRYAPI_EP_LIBRARIES: wrong }), /DRYAPI_EP_LIBRARIES is .*, expected names and paths such as openvino=/);
   }

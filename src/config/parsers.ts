@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import type { z } from "zod";
+import { BUILT_IN_PROVIDERS } from "../protocol/runtime-options.ts";
 
 /** Reads one setting's text. `expected` is what a reader is told when `parse` throws, with the message of a NotThis beside it. */
 export interface Parser<T> {
@@ -174,7 +175,7 @@ export const namedPaths: Parser<Readonly<Record<string, string>>> = {
       return [check(name), path.parse(check(place).trim())] as const;
     });
     const names = new Set(pairs.map(([name]) => name));
-    check(names.size === pairs.length && ["cpu", "cuda", "tensorrt", "webgpu"].every((name) => !names.has(name)) ? true : undefined);
+    check(names.size === pairs.length && ![...names].some((name) => BUILT_IN_PROVIDERS.has(name)) ? true : undefined);
     return Object.freeze(Object.fromEntries(pairs));
   },
 };

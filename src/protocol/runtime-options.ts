@@ -104,14 +104,21 @@ const entryName = z
   .regex(/^(session|ep|mlas|optimization)\.[A-Za-z0-9_.]+$/, "must begin with session. or ep. or mlas. or optimization.")
   .refine((key) => !OWN_ENTRIES.some((own) => own.test(key)), "is set by this program, writes files or reads weights from elsewhere");
 
+/** Providers that need no library of DRYAPI_EP_LIBRARIES. */
+export const BUILT_IN_PROVIDERS: ReadonlySet<string> = new Set(["cpu", "cuda", "tensorrt", "webgpu"]);
+
 /** Provider names in the order in which onnxruntime asks them for nodes; what none of them takes runs on the CPU. */
 const order = (own: readonly string[]) =>
   z
-    .array(name.refine((given) => own.includes(given) || !BUILT_IN.has(given), `of the built-in ones it may be ${own.join(" or ")} here`))
+    .array(
+      name.refine(
+        (given) => own.includes(given) || !BUILT_IN_PROVIDERS.has(given),
+        `of the built-in ones it may be ${own.join(" or ")} here`,
+      ),
+    )
     .min(1)
     .max(8)
     .refine((given) => new Set(given).size === given.length, "names a provider twice");
-const BUILT_IN: ReadonlySet<string> = new Set(["cpu", "cuda", "tensorrt", "webgpu"]);
 
 export const runtimeOptionsSchema = closed({
   /** By the device's kind. Names that are not built in are those of DRYAPI_EP_LIBRARIES. */
