@@ -74,6 +74,9 @@ try {
     say(thrown.message);
     return true;
   });
+  const allowed = { ...runtime, providers: { cpu: ["nxrt", "cpu"] } };
+  await (await openBackend({ device, runtime: () => allowed, epLibraries }, "c").open(UNWANTED)).release();
+  say("with cpu as the last provider that graph runs on the CPU");
 } finally {
   await rm(dir, { recursive: true, force: true });
 }

@@ -121,10 +121,10 @@ const order = (own: readonly string[]) =>
     .refine((given) => new Set(given).size === given.length, "names a provider twice");
 
 export const runtimeOptionsSchema = closed({
-  /** By the device's kind. Names that are not built in are those of DRYAPI_EP_LIBRARIES. */
+  /** By the device's kind. With `cpu` as the last, a graph that none of the others takes may run on the CPU. Names that are not built in are those of DRYAPI_EP_LIBRARIES. */
   providers: closed({
-    cuda: order(["tensorrt", "cuda"]).optional(),
-    webgpu: order(["webgpu"]).optional(),
+    cuda: order(["tensorrt", "cuda", "cpu"]).optional(),
+    webgpu: order(["webgpu", "cpu"]).optional(),
     cpu: order(["cpu"]).optional(),
   }).optional(),
   cuda: cudaOptionsSchema.optional(),

@@ -16,6 +16,6 @@ export function requireTaken(env: Environment, session: Pointer<"Session">, path
   if (taken.length === 0 || taken.some((name) => providers.includes(name))) return;
   throw new AppError(
     "MODEL_UNSUPPORTED",
-    `${path}: none of its nodes were taken by ${providers.join(" or ")}, they are on ${[...new Set(taken)].join(", ")}; leave these providers out of the part's runtime options`,
+    `${path}: none of its nodes were taken by ${providers.join(" or ")}, they are on ${[...new Set(taken)].join(", ")}; name cpu as the last provider to allow that, or leave these providers out of the runtime options`,
   );
 }

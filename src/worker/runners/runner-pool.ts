@@ -3,6 +3,7 @@ import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
+import { onnxruntimeSettings } from "./onnxruntime-settings.ts";
 import { startRunner, type RunnerProcess } from "./runner-process.ts";
 import type { RunnerOptions } from "./runner-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -103,8 +104,7 @@ export class RunnerPool {
         device,
         previews: config.previews,
         embeddingCacheBytes: config.embeddingCacheBytes,
-        ...(config.runtimeOptions !== null && { runtime: config.runtimeOptions }),
-        ...(config.epLibraries !== null && { epLibraries: config.epLibraries }),
+        ...onnxruntimeSettings(config),
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
         ...(runnerEntry !== undefined && { entry: runnerEntry }),
