@@ -36,6 +36,8 @@ save(
 )
 # Allocates whatever its input asks for.
 save("expand", [h.make_node("Expand", ["one", "shape"], ["y"])], [value("one", T.FLOAT, (1,)), value("shape", T.INT64, (1,))], [value("y", T.FLOAT)])
+# An operator that few providers but the CPU's have.
+save("det", [h.make_node("Det", ["x"], ["y"])], [value("x", T.FLOAT, ("n", "n"))], [value("y", T.FLOAT, ())])
 save("double-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.DOUBLE)], [value("y", T.DOUBLE)])
 save("bfloat16-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.BFLOAT16)], [value("y", T.BFLOAT16)])
 save("unknown-op", [h.make_node("Frobnicate", ["x"], ["y"], domain="nobody.knows")], [value("x", T.FLOAT)], [value("y", T.FLOAT)], domains=["nobody.knows"])

@@ -3,11 +3,13 @@ import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { readConfig } from "../config/config.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import type { DeviceKind } from "../protocol/manifest.ts";
 import { detectDevices, type DetectedDevice } from "../worker/devices/devices.ts";
 import { PlacementReader, type GraphPlacement } from "../worker/runners/node-placement.ts";
+import { onnxruntimeSettings } from "../worker/runners/onnxruntime-settings.ts";
 import { startRunner } from "../worker/runners/runner-process.ts";
 import { explainDeviceError } from "../worker/runners/runner-recorder.ts";
 import { formatMs, type Terminal } from "./terminal.ts";
@@ -66,6 +68,7 @@ async function loadLogged(model: ModelEntry, device: DetectedDevice, env: Env, l
     cancelGraceMs: 1_000,
     placementLogFd: file.fd,
     env,
+    ...onnxruntimeSettings(readConfig(env)),
     log: { debug: () => undefined, warn: () => undefined },
   });
   const { loadMs } = await runner.ready;

@@ -139,3 +139,28 @@ test("every form of a Redis address is taken, and the password in it is a secret
   }
   assert.deepEqual(secretValues({ REDIS_URL: "redis+sentinel://u:hunter22@a:26379,b:26379/main" }), ["hunter22"]);
 });
+
+test("options of onnxruntime are JSON, and libraries of providers have names", () => {
+  const config = readConfig({
+    ...HOME,
+    DRYAPI_RUNTIME_OPTIONS: '{"cuda":{"gpu_mem_limit":8589934592},"providers":{"cpu":["openvino"]}}',
+    DRYAPI_EP_LIBRARIES: "openvino=/opt/ep/libopenvino.so, other=/opt/other.so",
+  });
+  assert.deepEqual(config.runtimeOptions, { cuda: { gpu_mem_limit: 8_589_934_592 }, providers: { cpu: ["openvino"] } });
+  assert.deepEqual(config.epLibraries, { openvino: "/opt/ep/libopenvino.so", other: "/opt/other.so" });
+  assert.deepEqual([readConfig(HOME).runtimeOptions, readConfig(HOME).epLibraries], [null, null]);
+});
+
+test("what is wrong with options of onnxruntime is said by name", () => {
+  assert.match(problemsOf({ DRYAPI_RUNTIME_OPTIONS: "cuda" }), /DRYAPI_RUNTIME_OPTIONS is "cuda", expected JSON such as .*: .*JSON/);
+  const problems = problemsOf({ DRYAPI_RUNTIME_OPTIONS: '{"cuda":{"gpu_mem_limit":-1,"use_tf33":true}}' });
+  assert.match(problems, /cuda\.gpu_mem_limit: /);
+  assert.match(problems, /cuda: unknown: use_tf33; expected /);
+  assert.match(
+    problemsOf({ DRYAPI_RUNTIME_OPTIONS: '{"providers":{"cuda":["trtrtx","cuda"]}}' }),
+    /DRYAPI_RUNTIME_OPTIONS names the provider trtrtx, expected DRYAPI_EP_LIBRARIES to have its library/,
+  );
+  for (const wrong of ["/opt/x.so", "a=/x.so,a=/y.so", "cuda=/x.so", "A=/x.so", "a="]) {
+    assert.match(problemsOf({ DRYAPI_EP_LIBRARIES: wrong }), /DRYAPI_EP_LIBRARIES is .*, expected names and paths such as openvino=/);
+  }
+});

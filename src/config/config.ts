@@ -1,5 +1,7 @@
 import { AppError } from "../protocol/error.ts";
 import { redactUrl } from "../protocol/redact.ts";
+import { BUILT_IN_PROVIDERS } from "../protocol/runtime-options.ts";
+import { NotThis } from "./parsers.ts";
 import type { DefaultFacts, Setting } from "./setting.ts";
 import { FOREIGN_SETTINGS, SETTINGS, type SettingName } from "./settings.ts";
 
@@ -120,11 +122,12 @@ function readOne(name: SettingName, env: Env, facts: DefaultFacts): Reading {
   if (raw === null) return { ...base, value: null, problem: null };
   try {
     return { ...base, value: setting.parser.parse(raw), problem: null };
-  } catch {
+  } catch (thrown) {
+    const problem = `${setting.env} is ${JSON.stringify(shown(setting, raw))}, expected ${setting.parser.expected}`;
     return {
       ...base,
       value: null,
-      problem: `${setting.env} is ${JSON.stringify(shown(setting, raw))}, expected ${setting.parser.expected}`,
+      problem: thrown instanceof NotThis && thrown.message !== "" ? `${problem}: ${thrown.message}` : problem,
     };
   }
 }
@@ -134,7 +137,7 @@ function shown(setting: Setting<unknown>, raw: string): string {
 }
 
 function crossCheck(config: Config): string[] {
-  const problems = [...checkDevices(config)];
+  const problems = [...checkDevices(config), ...checkProviders(config)];
   if (config.models !== null) {
     for (const slug of config.pinnedModels ?? []) {
       if (!config.models.includes(slug)) problems.push(`DRYAPI_PINNED_MODELS names ${slug}, expected only models that DRYAPI_MODELS lists`);
@@ -151,6 +154,15 @@ function checkDevices({ device, devices }: Pick<Config, "device" | "devices">): 
     return [`${given} while DRYAPI_DEVICE is "webgpu", expected it to be unset: the system chooses the adapter, and there is one`];
   const twice = devices.find((index, place) => devices.indexOf(index) < place);
   return twice === undefined ? [] : [`${given}, expected each GPU once: ${twice} is there twice`];
+}
+
+function checkProviders({ runtimeOptions, epLibraries }: Pick<Config, "runtimeOptions" | "epLibraries">): readonly string[] {
+  const named = new Set([
+    ...Object.values(runtimeOptions?.providers ?? {}).flatMap((names) => names ?? []),
+    ...Object.keys(runtimeOptions?.plugins ?? {}),
+  ]);
+  const unknown = [...named].filter((name) => !BUILT_IN_PROVIDERS.has(name) && epLibraries?.[name] === undefined);
+  return unknown.map((name) => `DRYAPI_RUNTIME_OPTIONS names the provider ${name}, expected DRYAPI_EP_LIBRARIES to have its library`);
 }
 
 function decodeText(text: string): string {

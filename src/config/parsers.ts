@@ -1,13 +1,16 @@
 import { resolve } from "node:path";
+import type { z } from "zod";
+import { BUILT_IN_PROVIDERS } from "../protocol/runtime-options.ts";
 
-/** Reads one setting's text. `parse` throws a plain Error whose message is of no use to a reader: `expected` is what they are told. */
+/** Reads one setting's text. `expected` is what a reader is told when `parse` throws, with the message of a NotThis beside it. */
 export interface Parser<T> {
   /** Completes "expected ...". */
   readonly expected: string;
   readonly parse: (text: string) => T;
 }
 
-class NotThis extends Error {}
+/** A refusal. Its message, if there is one, says more than `expected` and is told beside it. */
+export class NotThis extends Error {}
 
 function check<T>(value: T | undefined): T {
   if (value === undefined) throw new NotThis();
@@ -141,5 +144,38 @@ export const redisUrl: Parser<string> = {
   parse: (raw) => {
     if (/^redis\+sentinel:\/\/[^/?]+\/[^/?]+/.test(raw)) return raw;
     return check(URL.canParse(raw) && ["redis:", "rediss:", "unix:"].includes(new URL(raw).protocol) ? raw : undefined);
+  },
+};
+
+/** JSON that a schema takes; what is wrong with it is told. */
+export function json<T>(schema: z.ZodType<T>, expected: string): Parser<T> {
+  return {
+    expected,
+    parse: (raw) => {
+      let value: unknown;
+      try {
+        value = JSON.parse(raw);
+      } catch (thrown) {
+        throw new NotThis((thrown as Error).message, { cause: thrown });
+      }
+      const parsed = schema.safeParse(value);
+      if (parsed.success) return parsed.data;
+      throw new NotThis(parsed.error.issues.map((issue) => `${issue.path.join(".") || "it"}: ${issue.message}`).join("; "));
+    },
+  };
+}
+
+/** `name=path` entries; paths are made absolute from the working folder. */
+export const namedPaths: Parser<Readonly<Record<string, string>>> = {
+  expected:
+    'names and paths such as openvino=/opt/ep/libplugin.so, separated by ","; a name is 1 to 32 of a-z 0-9 _ -, not a built-in provider\'s',
+  parse: (raw) => {
+    const pairs = raw.split(",").map((pair) => {
+      const [, name, place] = check(/^\s*([a-z][a-z0-9_-]{0,31})=(\S.*)$/.exec(pair) ?? undefined);
+      return [check(name), path.parse(check(place).trim())] as const;
+    });
+    const names = new Set(pairs.map(([name]) => name));
+    check(names.size === pairs.length && ![...names].some((name) => BUILT_IN_PROVIDERS.has(name)) ? true : undefined);
+    return Object.freeze(Object.fromEntries(pairs));
   },
 };

@@ -1,4 +1,5 @@
-import { bytes, duration, durationOrNever, flag, integer, list, oneOf, path, text } from "./parsers.ts";
+import { runtimeOptionsSchema, type RuntimeOptions } from "../protocol/runtime-options.ts";
+import { bytes, duration, durationOrNever, flag, integer, json, list, namedPaths, oneOf, path, text } from "./parsers.ts";
 import { ALL, DAEMON, has, may, RUN, SERVE, type Setting } from "./setting.ts";
 
 const slug = text("a model slug", /^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/);
@@ -98,6 +99,24 @@ export const WORK_SETTINGS = {
     parser: path,
     fallbackText: ".dryapi/cuda in the package's folder, where `dryapi fetch-cuda` puts them",
     meaning: "Folder with onnxruntime's GPU libraries (libonnxruntime.so.1, libonnxruntime_providers_cuda.so).",
+    programs: RUN,
+  }),
+  runtimeOptions: may<RuntimeOptions>({
+    env: "DRYAPI_RUNTIME_OPTIONS",
+    group: "Devices",
+    parser: json(runtimeOptionsSchema, 'JSON such as {"cuda":{"gpu_mem_limit":8589934592}}'),
+    fallbackText: "unset: what the models' manifests say",
+    meaning:
+      "Options of onnxruntime for every model of this worker, in the form of a manifest's `runtime`; they stand before the manifest's. docs/tuning.md lists them.",
+    programs: RUN,
+  }),
+  epLibraries: may<Readonly<Record<string, string>>>({
+    env: "DRYAPI_EP_LIBRARIES",
+    group: "Devices",
+    parser: namedPaths,
+    fallbackText: "none",
+    meaning:
+      "Libraries of plugin execution providers, as name=path, separated by commas. They are code that runs in the runners. One is loaded where `providers` of the runtime options names it.",
     programs: RUN,
   }),
   ffmpegDir: may<string>({

@@ -5,6 +5,7 @@ import { MAX_PREVIEW_BYTES } from "./event.ts";
 import type { JobParams } from "./job.ts";
 import { MAX_BATCH, type DeviceKind, type Manifest } from "./manifest.ts";
 import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES, spoolFileSchema, type Output } from "./result.ts";
+import type { RuntimeOptions } from "./runtime-options.ts";
 import type { Task } from "./task.ts";
 
 /**
@@ -39,6 +40,9 @@ export const IPC_LIMITS = {
   jobs: MAX_BATCH,
   /** Execution providers that a probe found. */
   providers: 32,
+  /** Reports of providers, and the characters of one. */
+  reports: 16,
+  reportChars: 2_048,
 } as const;
 
 export interface DeviceSpec {
@@ -60,6 +64,10 @@ export interface LoadCommand {
   readonly embeddingCacheBytes: number;
   /** Sessions say on stderr which execution provider got which nodes. */
   readonly logPlacement?: boolean;
+  /** The operator's: before those of the manifest. */
+  readonly runtime?: RuntimeOptions;
+  /** Libraries of plugin providers: name -> absolute path. */
+  readonly epLibraries?: Readonly<Record<string, string>>;
 }
 
 /** In place of `load`: proves the device and answers `ready`, with no model. The daemon ends the process then. */
@@ -98,6 +106,8 @@ export interface ReadyMessage {
   readonly loadMs: number;
   /** Nodes per execution provider in the probe run, e.g. { CUDAExecutionProvider: 3 }. */
   readonly providers: Readonly<Record<string, number>>;
+  /** What the execution providers of the model's graphs report of their options, each text once: `CUDAExecutionProvider device_id=0;use_tf32=1...`. */
+  readonly reports?: readonly string[];
   readonly rssBytes: number;
   /** What the device reports as used by this process after the load; null where it cannot be read. */
   readonly deviceBytes: number | null;
@@ -180,6 +190,7 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
     type: z.literal("ready"),
     loadMs: ms,
     providers: z.record(name, z.number()).refine((found) => Object.keys(found).length <= IPC_LIMITS.providers),
+    reports: z.array(z.string().max(IPC_LIMITS.reportChars)).max(IPC_LIMITS.reports).optional(),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),

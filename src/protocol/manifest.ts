@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { AppError } from "./error.ts";
 import { RESERVED_QUEUES } from "./keys.ts";
+import { runtimeOptionsSchema } from "./runtime-options.ts";
 import { TASK_NAMES } from "./task.ts";
 
 export const MANIFEST_VERSION = 1;
@@ -33,6 +34,8 @@ const part = pinnedFile.extend({
   /** role -> tensor name in the graph */
   inputs: z.record(z.string(), z.string()).default({}),
   outputs: z.record(z.string(), z.string()).default({}),
+  /** Stands before the model's `runtime`, option by option; what the operator sets stands before both. */
+  runtime: runtimeOptionsSchema.optional(),
 });
 
 const sparse = <K extends readonly [string, ...string[]], V extends z.ZodType>(keys: K, value: V) => z.partialRecord(z.enum(keys), value);
@@ -86,6 +89,8 @@ export const manifestSchema = z.strictObject({
       by: z.array(z.string()).default([]),
     })
     .default({ max: 1, by: [] }),
+  /** What onnxruntime is told beyond its defaults, for all parts. */
+  runtime: runtimeOptionsSchema.optional(),
   deadlines: deadlines.default({ loadMs: 600_000, defaultMs: 120_000, stageMs: {} }),
   /** What only the family understands. */
   options: z.record(z.string(), z.unknown()).default({}),

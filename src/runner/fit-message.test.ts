@@ -25,6 +25,7 @@ const LARGEST: { readonly [Type in RunnerMessage["type"]]: Extract<RunnerMessage
     rssBytes: 1,
     deviceBytes: null,
     providers: Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`${index}${LONG.slice(0, 500)}`, 1])),
+    reports: Array.from({ length: 100 }, () => LONG),
   },
   fatal: { type: "fatal", error },
   progress: { type: "progress", id: "one", fraction: 1, stage: LONG, step: 1, steps: 1, stepMs: 1 },

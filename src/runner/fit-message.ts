@@ -24,7 +24,12 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
     }
     case "ready": {
       const providers = Object.entries(message.providers).slice(0, IPC_LIMITS.providers);
-      return { ...message, providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])) };
+      const reports = message.reports?.slice(0, IPC_LIMITS.reports).map((report) => clipText(report, IPC_LIMITS.reportChars));
+      return {
+        ...message,
+        providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])),
+        ...(reports !== undefined && { reports }),
+      };
     }
     case "fatal":
     case "job-failed":

@@ -4,6 +4,7 @@ import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
 import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
+import { graphOptions, type GraphOptions } from "./graph-options.ts";
 import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
@@ -12,14 +13,16 @@ export interface LoadedModel {
   readonly guard: Backend["guard"];
   /** Nodes per execution provider in the probe; empty for a family without native code. */
   readonly providers: Readonly<Record<string, number>>;
+  /** What the providers of its graphs report of their options. */
+  readonly reports?: readonly string[];
 }
 
 /** How a device's backend is opened; see open-backend.ts. */
-export type OpenBackend = (options: {
-  readonly device: DeviceSpec;
-  readonly profileDir?: string;
-  readonly logPlacement?: boolean;
-}) => Backend;
+export type OpenBackend = (
+  options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean } & Partial<
+    GraphOptions["settings"]
+  >,
+) => Backend;
 
 /** Proves the device, then loads the model on it with a backend of `open`. `stage` is told what is loaded from now on. @throws AppError */
 export async function loadModel(
@@ -38,11 +41,13 @@ export async function loadModel(
   }
   const family = FAMILIES[manifest.family];
   stage("load:device");
-  const { backend, providers } = family.native ? await openNative(command, open) : { backend: NO_BACKEND, providers: {} };
+  const { settings, reports } = graphOptions(command);
+  const native = (): ReturnType<typeof openNative> => openNative(command, settings, open);
+  const { backend, providers } = family.native ? await native() : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers, guard: (signal) => backend.guard(signal) };
+  return { pipeline, providers, reports: reports(), guard: (signal) => backend.guard(signal) };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
@@ -52,11 +57,12 @@ export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["prov
 
 async function openNative(
   { device, logPlacement = false }: LoadCommand,
+  settings: GraphOptions["settings"],
   open: () => Promise<OpenBackend>,
 ): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
   const openBackend = await open();
-  return { backend: openBackend({ device, logPlacement }), providers };
+  return { backend: openBackend({ device, logPlacement, ...settings }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */

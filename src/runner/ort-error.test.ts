@@ -64,6 +64,17 @@ test("while a graph is opened, the same failures say that the device cannot be u
     assert.equal(openError(new Error(text), "/m/model.onnx", "cuda:0").code, code, text);
 });
 
+test("a provider's option that the library cannot read is told in its words alone", () => {
+  const said =
+    '/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc:62 static onnxruntime::CUDAExecutionProviderInfo onnxruntime::CUDAExecutionProviderInfo::FromProviderOptions(const onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse provider option "sdpa_kernel"';
+  const { code, message } = openError(new Error(said), "/m/vae.onnx", "cuda:1");
+  assert.equal(code, "MODEL_UNSUPPORTED");
+  assert.equal(
+    message,
+    '/m/vae.onnx cannot be opened on cuda:1: provider_options_utils.h:187 Parse Failed to parse provider option "sdpa_kernel"',
+  );
+});
+
 test("the message names the file and the device, without the C++ before onnxruntime's words", () => {
   const { message } = runError(new Error(IN_A_RUN[14]?.[1]), "/m/vae.onnx", "cuda:1");
   assert.match(message, /^\/m\/vae\.onnx failed on cuda:1: Non-zero status code .* Failed to allocate memory/);

@@ -71,7 +71,8 @@ export function runError(thrown: unknown, path: string, device: string): AppErro
 function plainText(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message : String(thrown);
   return text
-    .replaceAll(/\/onnxruntime_src\/\S+ [^\n]*?\)(?: const)? (?=[A-Z])/g, "")
+    .replaceAll(/\/onnxruntime_src\/\S+ [^\n]*?\)(?: const)? (?=[A-Z[])/g, "")
+    .replaceAll(/\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : /g, "")
     .replaceAll(/\s+/g, " ")
     .trim();
 }

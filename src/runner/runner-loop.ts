@@ -75,13 +75,14 @@ export class RunnerLoop {
 
   async #load(command: LoadCommand): Promise<void> {
     const startedAt = performance.now();
-    const { pipeline, providers, guard } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
+    const tell = (stage: string): void => this.#send({ type: "stage", stage });
+    const { pipeline, providers, guard, reports = [] } = await this.#options.load(command, tell);
     const loadMs = performance.now() - startedAt;
     this.#pipeline = pipeline;
     this.#guard = guard;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
-    this.#send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
+    this.#send({ type: "ready", loadMs, providers, reports, ...(await this.#readMemory()) });
   }
 
   async #prove(device: DeviceSpec): Promise<void> {

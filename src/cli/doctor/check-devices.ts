@@ -3,7 +3,9 @@ import type { ModelEntry } from "../../models/scan-models.ts";
 import { asAppError } from "../../protocol/error.ts";
 import { detectDevices, type DetectedDevice } from "../../worker/devices/devices.ts";
 import { wrongPlaces } from "../../worker/wrong-places.ts";
+import { onnxruntimeSettings } from "../../worker/runners/onnxruntime-settings.ts";
 import { startRunner } from "../../worker/runners/runner-process.ts";
+import type { RunnerOptions } from "../../worker/runners/runner-types.ts";
 import { formatBytes, formatMs } from "../terminal.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
@@ -11,7 +13,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 export interface DeviceCheck {
   readonly env: Env;
-  readonly config: Pick<Config, "device" | "devices" | "ortDir" | "cudaLibs" | "ffmpegDir">;
+  readonly config: Pick<Config, "device" | "devices" | "ortDir" | "cudaLibs" | "ffmpegDir" | "runtimeOptions" | "epLibraries">;
   /** A small model with native code to start a runner with on each device; null = detect only. */
   readonly probe: ModelEntry | null;
 }
@@ -34,12 +36,16 @@ export async function checkDevices({ env, config, probe }: DeviceCheck): Promise
   }
   for (const device of devices) {
     const what = `${device.name}, ${formatBytes(device.memoryBytes)}`;
-    findings.push(probe === null ? ok(`device ${device.id}`, what) : await probeDevice(device, what, probe, env));
+    findings.push(
+      probe === null ? ok(`device ${device.id}`, what) : await probeDevice(device, what, probe, { env, ...onnxruntimeSettings(config) }),
+    );
   }
   return findings;
 }
 
-async function probeDevice(device: DetectedDevice, what: string, model: ModelEntry, env: Env): Promise<Finding> {
+type ProbeOptions = Pick<RunnerOptions, "runtime" | "epLibraries"> & { readonly env: Env };
+
+async function probeDevice(device: DetectedDevice, what: string, model: ModelEntry, options: ProbeOptions): Promise<Finding> {
   const check = `device ${device.id}`;
   const lines: string[] = [];
   try {
@@ -50,7 +56,7 @@ async function probeDevice(device: DetectedDevice, what: string, model: ModelEnt
       previews: false,
       embeddingCacheBytes: 0,
       cancelGraceMs: 1_000,
-      env,
+      ...options,
       log: { debug: () => undefined, warn: (_fields, message) => void lines.push(message) },
     });
     const ready = await runner.ready;

@@ -25,7 +25,7 @@ function plain<const P extends readonly Parameter[], const R extends Returned, c
 /**
  * All that we call of onnxruntime's C API, and nothing else. Source of places and parameters: onnxruntime_c_api.h, whose table only grows
  * at its end (its own comment), so that a place holds for every later version. test: every one of them is called in the suite, but for
- * those of the CUDA provider, which `scripts/verify cuda-options` calls.
+ * those of the CUDA and the TensorRT provider, which `scripts/verify cuda-options` calls.
  */
 export const API = {
   GetErrorCode: plain(1, ["Status*"], "int"),
@@ -39,7 +39,9 @@ export const API = {
   RegisterExecutionProviderLibrary: entry(301, ["Env*", "text", "text"]),
   UnregisterExecutionProviderLibrary: entry(302, ["Env*", "text"]),
   GetEpDevices: entry(303, ["Env*"], ["address", "size"]),
+  HardwareDeviceType: plain(307, ["HardwareDevice*"], "int"),
   EpDeviceName: plain(312, ["EpDevice*"], "text"),
+  EpDeviceHardware: plain(316, ["EpDevice*"], "HardwareDevice*"),
 
   CreateSessionOptions: entry(10, [], ["SessionOptions*"]),
   ReleaseSessionOptions: plain(100, ["SessionOptions*"], "void"),
@@ -60,6 +62,11 @@ export const API = {
   GetCUDAProviderOptionsAsString: entry(207, ["CUDAProviderOptions*", "Allocator*"], ["address"]),
   ReleaseCUDAProviderOptions: plain(208, ["CUDAProviderOptions*"], "void"),
   AppendCudaProvider: entry(204, ["SessionOptions*", "CUDAProviderOptions*"]),
+  AppendTensorRTProvider: entry(170, ["SessionOptions*", "TensorRTProviderOptions*"]),
+  CreateTensorRTProviderOptions: entry(171, [], ["TensorRTProviderOptions*"]),
+  UpdateTensorRTProviderOptions: entry(172, ["TensorRTProviderOptions*", "texts", "texts", "size"]),
+  GetTensorRTProviderOptionsAsString: entry(173, ["TensorRTProviderOptions*", "Allocator*"], ["address"]),
+  ReleaseTensorRTProviderOptions: plain(174, ["TensorRTProviderOptions*"], "void"),
   AppendProvider: entry(216, ["SessionOptions*", "text", "texts", "texts", "size"]),
   AppendProviderDevices: entry(304, ["SessionOptions*", "Env*", "memory", "size", "texts", "texts", "size"]),
 

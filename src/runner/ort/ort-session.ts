@@ -5,25 +5,35 @@ import { owned, takeText, type Environment } from "./environment.ts";
 import { readEdges } from "./graph-edges.ts";
 import type { Handle } from "./handle.ts";
 import { OrtBinding, type OutputPlaces } from "./ort-binding.ts";
+import { requireTaken } from "./require-taken.ts";
 import type { RunGuard } from "./run-guard.ts";
-import { sessionOptions, type OrtSettings } from "./session-options.ts";
+import { namesProviders, runEntries, sessionOptions, type OrtSettings } from "./session-options.ts";
 import type { Pointer } from "./signature.ts";
 
 /** Opens a graph on a thread of the pool. @throws AppError as Backend.open */
 export async function openSession(env: Environment, path: string, settings: OrtSettings, guard: RunGuard): Promise<Session> {
   const { kind, index } = settings.device;
   const device = `${kind}:${index}`;
+  const providers: string[] = [];
   let handle: Handle<"Session">;
   try {
-    using options = sessionOptions(env, path, settings);
+    using options = sessionOptions(env, path, {
+      ...settings,
+      onProvider: (report) => {
+        providers.push(report.provider);
+        settings.onProvider?.(report);
+      },
+    });
     const pointer = await env.library.callAsync.CreateSession(env.pointer, path, options.pointer);
     handle = owned(env, "Session", `session of ${path}`, pointer);
   } catch (thrown) {
     // What is missing the loader says on stderr; the daemon puts it into the message, with what to install.
-    throw openError(thrown, path, device);
+    throw thrown instanceof AppError ? thrown : openError(thrown, path, device);
   }
   try {
-    return new OrtSession({ env, handle, path, device, guard, profiled: settings.profileDir !== undefined });
+    if (namesProviders(settings.runtime?.(path) ?? {}, settings.device)) requireTaken(env, handle.pointer, path, providers);
+    const profiled = settings.profileDir !== undefined;
+    return new OrtSession({ env, handle, path, device, guard, profiled, runEntries: runEntries(path, settings) });
   } catch (thrown) {
     handle[Symbol.dispose]();
     throw thrown;
@@ -38,6 +48,8 @@ interface SessionParts {
   readonly device: string;
   readonly guard: RunGuard;
   readonly profiled: boolean;
+  /** Config entries of each run. */
+  readonly runEntries: Readonly<Record<string, string>>;
 }
 
 /** A session and its run options; one run at a time, each on a thread of the pool, so that this thread goes on. */
@@ -61,6 +73,7 @@ export class OrtSession implements Session {
     this.outputs = outputs;
     this.#places = outputPlaces(env, handle.pointer, outputs);
     this.#runOptions = owned(env, "RunOptions", `run options of ${path}`, env.library.call.CreateRunOptions());
+    for (const [key, value] of Object.entries(parts.runEntries)) env.library.call.AddRunConfigEntry(this.#runOptions.pointer, key, value);
   }
 
   get runMs(): number {

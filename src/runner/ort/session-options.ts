@@ -1,7 +1,12 @@
 import { join } from "node:path";
+import { AppError } from "../../protocol/error.ts";
+import type { DeviceSpec } from "../../protocol/ipc.ts";
+import type { RuntimeOptions } from "../../protocol/runtime-options.ts";
+import { appendProviders, readConfigEntry, type ProviderReport } from "./append-providers.ts";
 import { owned, type Environment } from "./environment.ts";
 import type { Handle } from "./handle.ts";
-import type { DeviceSpec } from "../../protocol/ipc.ts";
+import type { PluginLibraries } from "./plugin-libraries.ts";
+import { KEEP_ASSIGNMENT } from "./require-taken.ts";
 
 /** What a session is opened with. */
 export interface OrtSettings {
@@ -10,8 +15,12 @@ export interface OrtSettings {
   readonly profileDir?: string;
   /** Sessions say on stderr, under the graph's path, which execution provider got which nodes: worker/runners/node-placement.ts reads it. */
   readonly logPlacement?: boolean;
-  /** Further config entries, such as `session.disable_prepacking`. */
-  readonly config?: Readonly<Record<string, string>>;
+  /** The options of a graph, by its path. */
+  readonly runtime?: (path: string) => RuntimeOptions;
+  /** Libraries of plugin providers, by the names that `runtime` uses. */
+  readonly epLibraries?: PluginLibraries;
+  /** Told what each provider of each graph reports of itself, before the graph is opened. */
+  readonly onProvider?: (report: ProviderReport) => void;
 }
 
 /** Values of the header's enums. */
@@ -31,22 +40,25 @@ const CONFIG: Readonly<Record<string, string>> = {
   "session.inter_op.allow_spinning": "0",
 };
 
-/** Options of a session of that graph; the caller disposes of them once the session is open. */
+/** Options of a session of that graph; the caller disposes of them once the session is open. @throws AppError as appendProviders; OrtFailure */
 export function sessionOptions(env: Environment, path: string, settings: OrtSettings): Handle<"SessionOptions"> {
-  const { device, profileDir, logPlacement = false, config = {} } = settings;
+  const { device, profileDir, logPlacement = false, epLibraries = {}, onProvider } = settings;
+  const runtime = settings.runtime?.(path) ?? {};
   const { call } = env.library;
   const handle = owned(env, "SessionOptions", "session options", call.CreateSessionOptions());
   try {
     const { pointer } = handle;
     call.SetSessionGraphOptimizationLevel(pointer, OPTIMIZE_ALL);
     call.SetSessionExecutionMode(pointer, SEQUENTIAL);
-    call.SetIntraOpNumThreads(pointer, device.threads);
+    call.SetIntraOpNumThreads(pointer, runtime.intra_op_num_threads ?? device.threads);
     call.SetInterOpNumThreads(pointer, 1);
+    if (runtime.enable_mem_pattern === false) call.DisableMemPattern(pointer);
+    if (runtime.enable_cpu_mem_arena === false) call.DisableCpuMemArena(pointer);
     call.SetSessionLogSeverityLevel(pointer, logPlacement ? LOG_VERBOSE : LOG_ERRORS);
     if (logPlacement) call.SetSessionLogId(pointer, path);
-    for (const [key, value] of Object.entries({ ...CONFIG, ...config })) call.AddSessionConfigEntry(pointer, key, value);
+    addEntries(env, handle, { ...CONFIG, ...runtime.session, ...(namesProviders(runtime, device) && KEEP_ASSIGNMENT) });
     if (profileDir !== undefined) call.EnableProfiling(pointer, join(profileDir, "ort"));
-    appendProvider(env, handle, device);
+    for (const report of appendProviders(env, handle, { device, runtime, libraries: epLibraries })) onProvider?.(report);
     return handle;
   } catch (thrown) {
     handle[Symbol.dispose]();
@@ -54,15 +66,25 @@ export function sessionOptions(env: Environment, path: string, settings: OrtSett
   }
 }
 
-/** A GPU is asked for alone: onnxruntime then fails when the provider is not there. The CPU's is always there, after all others. */
-function appendProvider({ library: { call } }: Environment, options: Handle<"SessionOptions">, { kind, index }: DeviceSpec): void {
-  if (kind === "webgpu") call.AppendProvider(options.pointer, "WebGPU", [], [], 0);
-  if (kind !== "cuda") return;
-  const cuda = call.CreateCUDAProviderOptions();
-  try {
-    call.UpdateCUDAProviderOptions(cuda, ["device_id"], [String(index)], 1);
-    call.AppendCudaProvider(options.pointer, cuda);
-  } finally {
-    call.ReleaseCUDAProviderOptions(cuda);
+/** Whether the graph is meant for providers that somebody named, the CPU not among them. */
+export function namesProviders({ providers }: RuntimeOptions, { kind }: DeviceSpec): boolean {
+  return providers?.[kind] !== undefined && !providers[kind].includes("cpu");
+}
+
+/** @throws AppError MODEL_UNSUPPORTED when the library does not hold what it was given */
+function addEntries(env: Environment, options: Handle<"SessionOptions">, entries: Readonly<Record<string, string>>): void {
+  for (const [key, value] of Object.entries(entries)) {
+    env.library.call.AddSessionConfigEntry(options.pointer, key, value);
+    const held = readConfigEntry(env, options, key);
+    if (held === value) continue;
+    throw new AppError("MODEL_UNSUPPORTED", `onnxruntime holds ${held ?? "nothing"} under ${key}, which was set to ${value}`);
   }
+}
+
+/** Config entries of each run of the graph. */
+export function runEntries(path: string, { device, runtime }: OrtSettings): Readonly<Record<string, string>> {
+  if (runtime?.(path).arena_shrinkage !== true) return {};
+  // Arenas of the host are used beside those of a GPU.
+  const arenas = device.kind === "cuda" ? `gpu:${device.index};cpu:0` : "cpu:0";
+  return { "memory.enable_memory_arena_shrinkage": arenas };
 }

@@ -11,6 +11,7 @@ export type Kind =
   | "EpAssignedNode"
   | "EpAssignedSubgraph"
   | "EpDevice"
+  | "HardwareDevice"
   | "IoBinding"
   | "KeyValuePairs"
   | "MemoryInfo"
@@ -18,6 +19,7 @@ export type Kind =
   | "Session"
   | "SessionOptions"
   | "Status"
+  | "TensorRTProviderOptions"
   | "TensorTypeAndShapeInfo"
   | "TypeInfo"
   | "Value";

@@ -5,6 +5,7 @@ import { FakeClock } from "../../../test/support/fake-clock.ts";
 import { FakeRunner, type FakeRunnerOptions } from "../../../test/support/fake-runner.ts";
 import { CPU_DEVICE, openWorkerRig, until, type WorkerRig } from "../../../test/support/worker-rig.ts";
 import { RunnerPool, type PoolEvents } from "./runner-pool.ts";
+import type { RunnerOptions } from "./runner-types.ts";
 
 interface PoolRig {
   readonly pool: RunnerPool;
@@ -12,6 +13,8 @@ interface PoolRig {
   readonly runners: FakeRunner[];
   /** `ready r1`, `exited r1 crashed`, `loadFailed MODEL_CORRUPT`, `pingFailed cpu:0`. */
   readonly told: string[];
+  /** What runners were started with. */
+  readonly asked: readonly RunnerOptions[];
 }
 
 function openPool(
@@ -30,13 +33,15 @@ function openPool(
     loadFailed: (_at, { code }) => told.push(`loadFailed ${code}`),
     pingFailed: (device) => told.push(`pingFailed ${device}`),
   };
-  const startRunner = async (): Promise<FakeRunner> => {
+  const asked: RunnerOptions[] = [];
+  const startRunner = async (runnerOptions: RunnerOptions): Promise<FakeRunner> => {
+    asked.push(runnerOptions);
     await options.onFork?.();
     const runner = new FakeRunner(options);
     runners.push(runner);
     return runner;
   };
-  return { pool: new RunnerPool(rig.context, events, { startRunner, sleep: clock.sleep }), clock, runners, told };
+  return { pool: new RunnerPool(rig.context, events, { startRunner, sleep: clock.sleep }), clock, runners, told, asked };
 }
 
 async function upRunner(rig: WorkerRig, { pool, runners, told }: PoolRig): Promise<FakeRunner> {
@@ -63,6 +68,16 @@ test("a load ends in ready, and the runner's end is told once", async () => {
   assert.deepEqual(told, ["ready r1", "exited r1"]);
   assert.deepEqual([pool.loading, pool.up.length], [0, 0]);
   pool.stop("r1", 0);
+});
+
+test("runners get the operator's options of onnxruntime", async () => {
+  await using rig = await openWorkerRig({
+    env: { DRYAPI_RUNTIME_OPTIONS: '{"arena_shrinkage":true}', DRYAPI_EP_LIBRARIES: "openvino=/opt/ep/libopenvino.so" },
+  });
+  const pools = openPool(rig);
+  await upRunner(rig, pools);
+  const [{ runtime, epLibraries } = {}] = pools.asked;
+  assert.deepEqual([runtime, epLibraries], [{ arena_shrinkage: true }, { openvino: "/opt/ep/libopenvino.so" }]);
 });
 
 test("a crash is told as one", async () => {

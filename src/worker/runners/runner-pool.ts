@@ -3,6 +3,7 @@ import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
+import { onnxruntimeSettings } from "./onnxruntime-settings.ts";
 import { startRunner, type RunnerProcess } from "./runner-process.ts";
 import type { RunnerOptions } from "./runner-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -103,6 +104,7 @@ export class RunnerPool {
         device,
         previews: config.previews,
         embeddingCacheBytes: config.embeddingCacheBytes,
+        ...onnxruntimeSettings(config),
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
         ...(runnerEntry !== undefined && { entry: runnerEntry }),
@@ -113,7 +115,15 @@ export class RunnerPool {
       const loadMs = performance.now() - startedAt;
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
       log.info(
-        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
+        {
+          model,
+          runner: id,
+          device: device.id,
+          pid: child.pid,
+          loadMs: Math.round(loadMs),
+          providers: ready.providers,
+          reports: ready.reports ?? [],
+        },
         "model loaded",
       );
       const now = steadyNow();

@@ -8,6 +8,7 @@ import { fakeManifest, openRunnerRig, type RunnerRig } from "../../../test/fixtu
 import { closeGate, paced } from "../../../test/support/pace.ts";
 import { until } from "../../../test/support/redis-rig.ts";
 import type { AppError, ErrorCode } from "../../protocol/error.ts";
+import { parseManifest } from "../../protocol/manifest.ts";
 import { realSchedule } from "./runner-deadline.ts";
 import type { RunnerProcess } from "./runner-process.ts";
 import type { BatchEnd, JobEnd, RunnerEvent, Schedule } from "./runner-types.ts";
@@ -406,6 +407,22 @@ describe("a load that fails", () => {
   it("for wrong options of the family names the option", async () => {
     const runner = await rig.start({ manifest: fakeManifest({ options: { load_ms: "long" } }) });
     await assert.rejects(runner.ready, (error: AppError) => error.code === "MANIFEST_INVALID" && error.message.includes("load_ms"));
+  });
+});
+
+describe("options of onnxruntime", () => {
+  it("reach the graphs of a runner, the operator's before the model's", async () => {
+    const modelDir = join(FIXTURES, "..", "..", "models", "tiny-vits");
+    const shipped = parseManifest(JSON.parse(await readFile(join(modelDir, "model.json"), "utf8")), modelDir);
+    const manifest = { ...shipped, runtime: { providers: { cpu: ["openvino"] } } };
+    const refused = await rig.start({ manifest, modelDir, epLibraries: { openvino: "/nowhere/libopenvino.so" } });
+    await assert.rejects(refused.ready, (error: AppError) => {
+      assert.equal(error.code, "DEVICE_UNAVAILABLE");
+      assert.match(error.message, /provider openvino cannot be loaded from \/nowhere\/libopenvino\.so: /);
+      return true;
+    });
+    const runner = await rig.start({ manifest, modelDir, runtime: { providers: { cpu: ["cpu"] } } });
+    assert.deepEqual((await runner.ready).reports, []);
   });
 });
 

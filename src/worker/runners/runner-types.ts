@@ -1,6 +1,7 @@
 import type { ErrorData } from "../../protocol/error.ts";
 import type { DeviceSpec, JobDoneMessage, RunnerJob, RunnerMessage } from "../../protocol/ipc.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
+import type { RuntimeOptions } from "../../protocol/runtime-options.ts";
 
 /** The part of the logger that a runner's supervisor needs (pino's order: fields, then text). */
 export interface RunnerLog {
@@ -19,6 +20,9 @@ export interface RunnerOptions {
   readonly device: DeviceSpec & { readonly id: string };
   readonly previews: boolean;
   readonly embeddingCacheBytes: number;
+  /** The operator's options of onnxruntime; see LoadCommand. */
+  readonly runtime?: RuntimeOptions;
+  readonly epLibraries?: Readonly<Record<string, string>>;
   /** How long work for a cancelled job may go on before the runner is killed: see RunnerCancels. */
   readonly cancelGraceMs: number;
   readonly log: RunnerLog;
