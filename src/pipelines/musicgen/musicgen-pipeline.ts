@@ -62,7 +62,7 @@ async function compose({ run, model, job, pattern }: Composing): Promise<readonl
   const random = new TorchRandom(job.seed);
   const total = stepsOf(pattern);
   const made: (readonly number[])[] = [];
-  let state = decoder.begin(await model.encodeText(job.caption), job.guidance !== 1);
+  using sequence = decoder.begin(await model.encodeText(job.caption), job.guidance !== 1);
   let last: readonly number[] = Array.from({ length: config.books }, () => config.pad);
   const pick = (logits: readonly Float32Array[], book: number, numbers: Float32Array): number => {
     const withText = logits[book] ?? new Float32Array(0);
@@ -72,11 +72,10 @@ async function compose({ run, model, job, pattern }: Composing): Promise<readonl
   for (let step = 0; step < total; step++) {
     run.begin("compose");
     const startedAt = performance.now();
-    const next = await decoder.step(state, last);
-    ({ state } = next);
+    const logits = await sequence.step(last);
     // Numbers for all codebooks at every step, as transformers draws them: those that only wait use theirs up as well.
     const numbers = last.map(() => (sampling.topK > 1 ? random.exponential(config.codes) : new Float32Array(0)));
-    last = numbers.map((own, book) => (isOwn(pattern, book, step) ? pick(next.logits, book, own) : config.pad));
+    last = numbers.map((own, book) => (isOwn(pattern, book, step) ? pick(logits, book, own) : config.pad));
     made.push(last);
     const fraction = ((step + 1) / total) * (1 - AFTER_COMPOSING);
     run.progress("compose", fraction, { step: step + 1, steps: total, stepMs: performance.now() - startedAt });

@@ -1,5 +1,5 @@
-import type { Tensor } from "../backend.ts";
-import { floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import type { BoundResults, Feed } from "../backend.ts";
+import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import { WINDOW_FRAMES } from "./feature-reader.ts";
 
@@ -20,9 +20,29 @@ export class AudioEncoder {
     requireSize(graph, this.#features, 2, WINDOW_FRAMES, "30 s");
   }
 
-  async encode(features: Float32Array): Promise<Tensor> {
+  /**
+   * @param features `[bins, frames]` of a window
+   * @param type what the decoder takes hidden states as: where the encoder gives the same they stay on the device; else they come back. Who
+   * encodes releases them.
+   */
+  async encode(features: Float32Array, type: FloatType): Promise<Feed> {
+    const isKept = this.#hidden.type === type;
+    const { host, device } = await this.#run(features, isKept ? "device" : "host");
+    const { name } = this.#hidden;
+    return device[name] ?? outputOf(host, this.#hidden, this.#graph.part);
+  }
+
+  /** The same, in this process' memory. */
+  async encodeToHost(features: Float32Array): Promise<Float32Array> {
+    const { host } = await this.#run(features, "host");
+    return asFloat32(outputOf(host, this.#hidden, this.#graph.part));
+  }
+
+  async #run(features: Float32Array, target: "host" | "device"): Promise<BoundResults> {
     const { name, type } = this.#features;
-    const feeds = { [name]: floatTensor(type, toFloatData(features, type), [1, this.#bins, WINDOW_FRAMES]) };
-    return outputOf(await this.#graph.session.run(feeds), this.#hidden, this.#graph.part);
+    using binding = this.#graph.session.bind();
+    binding.input(name, floatTensor(type, toFloatData(features, type), [1, this.#bins, WINDOW_FRAMES]));
+    binding.output(this.#hidden.name, target);
+    return await binding.run();
   }
 }

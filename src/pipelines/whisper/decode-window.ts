@@ -1,4 +1,4 @@
-import type { Tensor } from "../backend.ts";
+import type { Feed } from "../backend.ts";
 import type { MergedDecoder } from "../graph/merged-decoder.ts";
 import { applyTimestampRules, logSumExp } from "./timestamp-rules.ts";
 import type { WhisperConfig } from "./whisper-config.ts";
@@ -15,7 +15,7 @@ export interface WindowText {
 export interface DecodeWindowOptions {
   readonly decoder: MergedDecoder;
   readonly config: WhisperConfig;
-  readonly hidden: Tensor;
+  readonly hidden: Feed;
   /** Begins with the start token. */
   readonly prompt: readonly number[];
   /** 0 takes the likeliest token each time; above, tokens are drawn. */
@@ -34,7 +34,8 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
   const tokens: number[] = [];
   let sum = 0;
   options.onStep();
-  let { logits, state } = await decoder.step(decoder.begin(options.hidden), [prompt]);
+  using decoding = decoder.begin(options.hidden);
+  let logits = await decoding.step([prompt]);
   const noSpeech = Math.exp(logits[config.noSpeech]! - logSumExp(logits.subarray(0, vocabulary)));
   for (;;) {
     const last = logits.subarray(-vocabulary);
@@ -45,13 +46,14 @@ export async function decodeWindow(options: DecodeWindowOptions): Promise<Window
     if (!ended) tokens.push(chosen);
     if (ended || tokens.length >= most) return { tokens, meanLogprob: sum / (tokens.length + (ended ? 1 : 0)), noSpeech };
     options.onStep();
-    ({ logits, state } = await decoder.step(state, [[chosen]]));
+    logits = await decoding.step([[chosen]]);
   }
 }
 
 /** The language that the model hears in a window: the likeliest of its language tokens after the start. */
-export async function detectLanguage(decoder: MergedDecoder, config: WhisperConfig, hidden: Tensor): Promise<string> {
-  const { logits } = await decoder.step(decoder.begin(hidden), [[config.start]]);
+export async function detectLanguage(decoder: MergedDecoder, config: WhisperConfig, hidden: Feed): Promise<string> {
+  using decoding = decoder.begin(hidden);
+  const logits = await decoding.step([[config.start]]);
   let best: readonly [string, number] | null = null;
   for (const [code, id] of config.languages) if (best === null || logits[id]! > best[1]) best = [code, logits[id]!];
   return best?.[0] ?? "en";

@@ -1,4 +1,5 @@
 import { deflateSync } from "node:zlib";
+import { isOnDevice } from "../backend.ts";
 import type { MergedDecoder } from "../graph/merged-decoder.ts";
 import type { AudioEncoder } from "./audio-encoder.ts";
 import type { AudioSurvey } from "./survey-audio.ts";
@@ -49,19 +50,36 @@ export async function* transcribe(options: TranscribeOptions): AsyncGenerator<Tr
       startFrame = endFrame;
       continue;
     }
-    options.onStep("encode");
-    const hidden = await options.encoder.encode(await options.features.read(startFrame));
-    if (language === null && config.languages.size > 0) {
-      options.onStep("language");
-      language = await detectLanguage(options.decoder, config, hidden);
-    }
-    const { text, isSpeech } = await decodeWithFallback(options, { hidden, language });
+    const heard = await hear(options, startFrame, language);
+    ({ language } = heard);
+    const { text, isSpeech } = heard;
     const firstStamp = config.rules.noTimestamps + 1;
     const split = isSpeech ? splitWindow({ tokens: text.tokens, firstStamp, startFrame, frames }) : { segments: [], advance: frames };
     const endFrame = startFrame + split.advance;
     yield { startFrame, endFrame: Math.min(endFrame, survey.contentFrames), language, segments: split.segments, text };
     startFrame = endFrame;
   }
+}
+
+interface HeardWindow {
+  readonly language: string | null;
+  readonly text: WindowText;
+  readonly isSpeech: boolean;
+}
+
+/** What the model makes of one window. */
+async function hear(options: TranscribeOptions, startFrame: number, known: string | null): Promise<HeardWindow> {
+  const { encoder, decoder, config, features, onStep } = options;
+  const samples = await features.read(startFrame);
+  onStep("encode");
+  const hidden = await encoder.encode(samples, decoder.hiddenType);
+  using _ = isOnDevice(hidden) ? hidden : null;
+  let language = known;
+  if (language === null && config.languages.size > 0) {
+    onStep("language");
+    language = await detectLanguage(decoder, config, hidden);
+  }
+  return { language, ...(await decodeWithFallback(options, { hidden, language })) };
 }
 
 type Window = Pick<Parameters<typeof decodeWindow>[0], "hidden"> & { readonly language: string | null };

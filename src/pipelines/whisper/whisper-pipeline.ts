@@ -1,7 +1,6 @@
 import { AppError } from "../../protocol/error.ts";
 import type { SpoolFile } from "../../protocol/result.ts";
 import { TorchRandom } from "../diffusion/torch-random.ts";
-import { asFloat32 } from "../graph/float-edge.ts";
 import type { Output } from "../../protocol/result.ts";
 import { jobPipeline } from "../job-pipeline.ts";
 import type { JobRun } from "../job-run.ts";
@@ -32,7 +31,7 @@ const SEED = 0;
 export const createWhisperPipeline: PipelineFactory = jobPipeline({
   open: openWhisperModel,
   /** Encodes a window of silence. */
-  probe: async ({ encoder, config }) => asFloat32(await encoder.encode(new Float32Array(config.melBins * WINDOW_FRAMES))),
+  probe: ({ encoder, config }) => encoder.encodeToHost(new Float32Array(config.melBins * WINDOW_FRAMES)),
   make,
 });
 

@@ -65,18 +65,8 @@ export class OrtBinding implements Binding {
 
   output(name: string, target: Target): void {
     this.#requireIdle();
-    const { env, places } = this.#parts;
-    const { call } = env.library;
-    const place = places.get(name);
-    if (place === undefined) throw new AppError("PIPELINE_FAILED", `${this.#parts.what}: the graph has no output ${name}`);
-    this.#try(() => {
-      if (typeof target === "string") {
-        call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : place);
-      } else {
-        using bound = hostValue(env, name, target);
-        call.BindOutput(this.#handle.pointer, name, bound.pointer);
-      }
-    });
+    if (!this.#parts.places.has(name)) throw new AppError("PIPELINE_FAILED", `${this.#parts.what}: the graph has no output ${name}`);
+    this.#try(() => this.#bindOutput(name, target));
     this.#outputs.set(name, target);
   }
 
@@ -88,7 +78,9 @@ export class OrtBinding implements Binding {
     this.#running = [...this.#inputs.values(), ...this.#outputs.values()];
     try {
       await this.#parts.run(this.#handle);
-      return this.#results();
+      const results = this.#results();
+      this.#letGo();
+      return results;
     } catch (thrown) {
       throw this.#parts.failed(thrown);
     } finally {
@@ -132,6 +124,22 @@ export class OrtBinding implements Binding {
     const pointers = addresses(array, count);
     call.AllocatorFree(env.allocator, array);
     return pointers.map((pointer) => owned(env, "Value", `output of ${what}`, pointer as Pointer<"Value">));
+  }
+
+  #bindOutput(name: string, target: Target): void {
+    const { env, places } = this.#parts;
+    const { call } = env.library;
+    if (typeof target === "string") {
+      call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : places.get(name)!);
+      return;
+    }
+    using bound = hostValue(env, name, target);
+    call.BindOutput(this.#handle.pointer, name, bound.pointer);
+  }
+
+  /** The library would write the next run's outputs over those of this one, which are others' by now. */
+  #letGo(): void {
+    for (const [name, target] of this.#outputs) if (typeof target === "string") this.#bindOutput(name, target);
   }
 
   #requireIdle(): void {
