@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "node:util";
 import { cancelRows } from "./cancel-rows.ts";
+import { decoderRows } from "./decoder-rows.ts";
 import { endRows } from "./end-rows.ts";
 import { fluxRows } from "./flux-rows.ts";
 import { gatewayRows } from "./gateway-rows.ts";
@@ -26,6 +27,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   queue: queueRows,
   flux: fluxRows,
   memory: memoryRows,
+  decoder: decoderRows,
   end: endRows,
   gateway: gatewayRows,
   sockets: socketRows,
