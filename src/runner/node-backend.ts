@@ -157,7 +157,8 @@ class NodeSession implements Session {
   }
 
   bind(): Binding {
-    return new HostBinding((feeds) => this.run(feeds));
+    if (this.#native === null) throw new AppError("INTERNAL", `${this.#facts.path} was run after its release: this is a bug`);
+    return new HostBinding(this, this.#facts.path);
   }
 
   async run(feeds: Readonly<Record<string, Feed>>): Promise<Readonly<Record<string, Tensor>>> {

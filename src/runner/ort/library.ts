@@ -99,7 +99,8 @@ function bind(
     text: (address) => koffi.decode(address, "const char", -1) as string,
     addresses: (address, count) => Array.from(new BigUint64Array(koffi.view(address, count * 8))),
     view: (address, bytes) => koffi.view(address, bytes),
-    addressOf: (array) => koffi.address(array),
+    // V8 keeps small arrays on its own heap and moves them there, until their buffer is asked for: from then on it lies outside, for good.
+    addressOf: (array) => (array.buffer.byteLength === 0 ? 0n : koffi.address(array)),
   };
 }
 
