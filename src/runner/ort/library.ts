@@ -12,6 +12,9 @@ type Native = ReturnType<ReturnType<KoffiModule["load"]>["func"]>;
 /** C functions run on a stack that koffi makes (128 KiB by default): as much as a thread of the library's own would have. */
 const STACK_BYTES = 8 * 1024 * 1024;
 
+/** koffi unloads a library whose object was collected, while our functions are addresses in it (a crash, found by scripts/fuzz-runtime.ts). */
+const LOADED: unknown[] = [];
+
 /** The functions of a loaded onnxruntime, called on this thread. */
 export type Functions = { readonly [N in ApiName]: Call<Api[N]> };
 /** Those that take long, called on a thread of libuv's pool. */
@@ -52,7 +55,9 @@ export async function loadLibrary(path: string): Promise<Library> {
   koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
   let getBase: Native;
   try {
-    getBase = koffi.load(path).func("OrtGetApiBase", "void *", []);
+    const library = koffi.load(path);
+    LOADED.push(library);
+    getBase = library.func("OrtGetApiBase", "void *", []);
   } catch (thrown) {
     throw new AppError("DEVICE_UNAVAILABLE", `onnxruntime cannot be loaded from ${path}: ${(thrown as Error).message}`, { cause: thrown });
   }
