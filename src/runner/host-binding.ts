@@ -1,7 +1,7 @@
 import type { Binding, BoundResults, DeviceTensor, Feed, Session, Tensor } from "../pipelines/backend.ts";
 import { AppError } from "../protocol/error.ts";
 import { HostTensor, toHost } from "./host-tensor.ts";
-import { requireFits, requireOutput } from "./output-target.ts";
+import { requireAll, requireEdge, requireFits } from "./tensor-checks.ts";
 
 type Target = "host" | "device" | Tensor;
 
@@ -21,21 +21,20 @@ export class HostBinding implements Binding {
 
   input(name: string, value: Feed): void {
     this.#requireIdle();
-    if (!this.#session.inputs.some((input) => input.name === name)) {
-      throw new AppError("PIPELINE_FAILED", `${this.#what}: the graph has no input ${name}`);
-    }
+    requireFits(requireEdge("input", this.#session.inputs, name, this.#what), value, this.#what);
     this.#inputs.set(name, toHost(value, name));
   }
 
   output(name: string, target: Target): void {
     this.#requireIdle();
-    const info = requireOutput(this.#session.outputs, name, this.#what);
+    const info = requireEdge("output", this.#session.outputs, name, this.#what);
     if (typeof target !== "string") requireFits(info, target, this.#what);
     this.#outputs.set(name, target);
   }
 
   async run(): Promise<BoundResults> {
     this.#requireIdle();
+    requireAll(this.#session.inputs, (name) => this.#inputs.has(name), this.#what);
     this.#state = "running";
     try {
       const results = await this.#session.run(Object.fromEntries(this.#inputs));

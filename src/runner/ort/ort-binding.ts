@@ -11,8 +11,8 @@ import { AppError } from "../../protocol/error.ts";
 import { owned, type Environment } from "./environment.ts";
 import type { Handle } from "./handle.ts";
 import type { Pointer } from "./signature.ts";
-import { requireFits, requireOutput } from "../output-target.ts";
-import { describeValue, hostValue, OrtDeviceTensor, readValue, requireWhole, sizeOf } from "./tensor-value.ts";
+import { requireAll, requireEdge, requireFits, requireWhole } from "../tensor-checks.ts";
+import { describeValue, hostValue, OrtDeviceTensor, readValue, sizeOf } from "./tensor-value.ts";
 
 export interface BindingParts {
   readonly env: Environment;
@@ -48,10 +48,11 @@ export class OrtBinding implements Binding {
 
   input(name: string, value: Feed): void {
     this.#requireIdle();
-    const { env, crossed } = this.#parts;
+    const { env, crossed, inputs, what } = this.#parts;
     const { call } = env.library;
+    requireFits(requireEdge("input", inputs, name, what), value, what);
     if (isOnDevice(value)) {
-      if (!(value instanceof OrtDeviceTensor)) throw new TypeError(`input ${name}: a device tensor of another backend: this is a bug`);
+      if (!(value instanceof OrtDeviceTensor)) throw new AppError("INTERNAL", `input ${name}: a device tensor of another backend: this is a bug`);
       this.#try(() => call.BindInput(this.#handle.pointer, name, value.value.pointer));
     } else {
       this.#try(() => {
@@ -67,7 +68,7 @@ export class OrtBinding implements Binding {
     this.#requireIdle();
     const { env, outputs, placeOf, what } = this.#parts;
     const { call } = env.library;
-    const info = requireOutput(outputs, name, what);
+    const info = requireEdge("output", outputs, name, what);
     if (typeof target !== "string") requireFits(info, target, what);
     this.#try(() => {
       if (typeof target === "string") {
@@ -82,9 +83,7 @@ export class OrtBinding implements Binding {
 
   async run(): Promise<BoundResults> {
     this.#requireIdle();
-    const missing = this.#parts.inputs.find(({ name }) => !this.#inputs.has(name));
-    if (missing !== undefined)
-      throw new AppError("PIPELINE_FAILED", `${this.#parts.what}: input '${missing.name}' is missing in the feeds`);
+    requireAll(this.#parts.inputs, (name) => this.#inputs.has(name), this.#parts.what);
     // What was whole when it was bound may have been transferred to another thread since.
     for (const [name, feed] of this.#inputs) if (!isOnDevice(feed)) requireWhole(name, feed);
     for (const [name, target] of this.#outputs) if (typeof target !== "string") requireWhole(name, target);

@@ -46,18 +46,9 @@ export function typeName(code: number): string {
 /** Addresses of nothing are refused by the library, also for tensors without elements. */
 const NOTHING = new Uint8Array(1);
 
-/** Data that fit the dims exactly: the library would read beyond those that are too short, as a buffer is once it was transferred. @throws AppError PIPELINE_FAILED, with the name */
-export function requireWhole(name: string, { data, dims, type }: Tensor): void {
-  const elements = dims.reduce((product, size) => product * size, 1);
-  if (dims.some((size) => !Number.isSafeInteger(size) || size < 0) || data.length !== elements) {
-    throw new AppError("PIPELINE_FAILED", `tensor ${name} is ${type}[${dims.join()}], and holds ${data.length} values`);
-  }
-}
-
 /** Lets the library read and write the tensor's memory where it is: the tensor must stay referenced for as long as the value is in use. */
 export function hostValue(env: Environment, name: string, tensor: Tensor): Handle<"Value"> {
   const { library, hostMemory } = env;
-  requireWhole(name, tensor);
   const { data, dims, type } = tensor;
   const shape = BigInt64Array.from(dims, BigInt);
   const address = library.addressOf(data.length === 0 ? NOTHING : data);
