@@ -66,14 +66,13 @@ export class OrtBinding implements Binding {
 
   output(name: string, target: Target): void {
     this.#requireIdle();
-    const { env, outputs, placeOf, what } = this.#parts;
+    const { env, outputs, what } = this.#parts;
     const { call } = env.library;
     const info = requireEdge("output", outputs, name, what);
     if (typeof target !== "string") requireFits(info, target, what);
     this.#try(() => {
-      if (typeof target === "string") {
-        call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : placeOf(name));
-      } else {
+      if (typeof target === "string") this.#renew(name, target);
+      else {
         using bound = hostValue(env, name, target);
         call.BindOutput(this.#handle.pointer, name, bound.pointer);
       }
@@ -87,6 +86,10 @@ export class OrtBinding implements Binding {
     // What was whole when it was bound may have been transferred to another thread since.
     for (const [name, feed] of this.#inputs) if (!isOnDevice(feed)) requireWhole(name, feed);
     for (const [name, target] of this.#outputs) if (typeof target !== "string") requireWhole(name, target);
+    // The library would write a second run's results over those of the first, which are handed on, and refuse other shapes.
+    this.#try(() => {
+      for (const [name, target] of this.#outputs) if (typeof target === "string") this.#renew(name, target);
+    });
     this.#running = [...this.#inputs.values(), ...this.#outputs.values()];
     try {
       await this.#parts.run(this.#handle);
@@ -142,7 +145,15 @@ export class OrtBinding implements Binding {
     return values;
   }
 
+  /** From the next run on the output is in memory that nobody has seen. */
+  #renew(name: string, target: "host" | "device"): void {
+    const { env, placeOf } = this.#parts;
+    env.library.call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : placeOf(name));
+  }
+
+  /** @throws AppError INTERNAL after the release, and during a run */
   #requireIdle(): void {
+    void this.#handle.pointer;
     if (this.#running !== null) throw new AppError("INTERNAL", `${this.#parts.what}: a binding was used during its run: this is a bug`);
   }
 
