@@ -32,7 +32,9 @@ for (let seed = first; Date.now() < until && total.steps < most; seed += 1) {
   });
   for (const key of ["steps", "opens", "runs", "ended"] as const) total[key] += figures[key];
 }
-console.log(`fuzz: ${total.steps} steps, ${total.opens} opens, ${total.runs} runs and releases, ${total.ended} ended early, no wrong result`);
+console.log(
+  `fuzz: ${total.steps} steps, ${total.opens} opens, ${total.runs} runs and releases, ${total.ended} ended early, no wrong result`,
+);
 console.log(`fuzz: ${Math.round(process.memoryUsage().rss / 2 ** 20)} MiB resident at the end`);
 
 if (values.misuse === true) {

@@ -22,7 +22,9 @@ export function requireFits(info: TensorInfo, value: Feed, what: string): void {
   if (!isOnDevice(value)) requireWhole(info.name, value);
   const { type, dims, name } = info;
   const fits =
-    type === value.type && dims.length === value.dims.length && dims.every((size, axis) => typeof size === "string" || size === value.dims[axis]);
+    type === value.type &&
+    dims.length === value.dims.length &&
+    dims.every((size, axis) => typeof size === "string" || size === value.dims[axis]);
   if (!fits) throw new AppError("PIPELINE_FAILED", `${what}: ${name} is ${shape(info)}, and was given ${shape(value)}`);
 }
 

@@ -11,7 +11,11 @@ const MIB = 2 ** 20;
 /** A process with a runner's environment. */
 function child(...args: readonly string[]): { readonly status: number | null; readonly signal: string | null; readonly out: string } {
   const env = runnerEnv(process.env, { kind: "cpu" });
-  const { status, signal, stdout } = spawnSync(process.execPath, ["--expose-gc", CHILD, ...args], { env, encoding: "utf8", timeout: 240_000 });
+  const { status, signal, stdout } = spawnSync(process.execPath, ["--expose-gc", CHILD, ...args], {
+    env,
+    encoding: "utf8",
+    timeout: 240_000,
+  });
   return { status, signal, out: stdout };
 }
 

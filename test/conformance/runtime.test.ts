@@ -69,7 +69,10 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
     test("edges of types that do not cross are MODEL_UNSUPPORTED, with the tensor and its type", async () => {
       const backend = open();
       await assert.rejects(backend.open(fixture("double-edge")), failsWith("MODEL_UNSUPPORTED", /double-edge.* x .*float64/));
-      await assert.rejects(backend.open(fixture("bfloat16-edge")), failsWith("MODEL_UNSUPPORTED", /bfloat16-edge/, runtime === "c" ? /tensor x is bfloat16/ : /data type: 16/));
+      await assert.rejects(
+        backend.open(fixture("bfloat16-edge")),
+        failsWith("MODEL_UNSUPPORTED", /bfloat16-edge/, runtime === "c" ? /tensor x is bfloat16/ : /data type: 16/),
+      );
       await assert.rejects(backend.open(fixture("string-edge")), failsWith("MODEL_UNSUPPORTED", /words .*string/));
       await assert.rejects(backend.open(fixture("sequence-edge")), failsWith("MODEL_UNSUPPORTED", /rows is no tensor/));
     });
@@ -88,7 +91,12 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
 
     test("data that do not fill the dims are refused", () =>
       withSession(open(), "sizes", async (session) => {
-        for (const dims of [[1, 2, 3], [0, 1, 3], [-1, 1, 3], [0.5, 2, 3]]) {
+        for (const dims of [
+          [1, 2, 3],
+          [0, 1, 3],
+          [-1, 1, 3],
+          [0.5, 2, 3],
+        ]) {
           await assert.rejects(session.run({ x: floats([1, 2, 3], dims) }), failsWith("PIPELINE_FAILED", /\bx\b/, new RegExp(dims.join())));
         }
       }));
@@ -132,7 +140,8 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
 
     test("memory that runs out is OUT_OF_MEMORY, and the session runs again", () =>
       withSession(open(), "expand", async (session) => {
-        const ask = (elements: bigint) => session.run({ one: floats([3]), shape: { type: "int64", data: BigInt64Array.of(elements), dims: [1] } });
+        const ask = (elements: bigint) =>
+          session.run({ one: floats([3]), shape: { type: "int64", data: BigInt64Array.of(elements), dims: [1] } });
         await assert.rejects(ask(10n ** 12n), failsWith("OUT_OF_MEMORY", /expand\.onnx failed on cpu:0/, /4000000000000/));
         assert.deepEqual((await ask(2n))["y"], floats([3, 3]));
       }));

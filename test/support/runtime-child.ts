@@ -61,7 +61,11 @@ if (what === "grow") {
   const ended = sessions.map((session) => session.run(forever).catch((thrown: { readonly code: string }) => thrown.code));
   await new Promise((done) => setImmediate(done));
   const { length } = await readFile(fixture("loop"));
-  const { width } = (await sharp({ create: { width: 9, height: 9, channels: 3, background: "red" } }).png().toBuffer({ resolveWithObject: true })).info;
+  const { width } = (
+    await sharp({ create: { width: 9, height: 9, channels: 3, background: "red" } })
+      .png()
+      .toBuffer({ resolveWithObject: true })
+  ).info;
   abort.abort();
   console.log(JSON.stringify({ read: length > 0, width, ended: [...new Set(await Promise.all(ended))] }));
 }

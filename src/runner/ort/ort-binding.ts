@@ -52,7 +52,8 @@ export class OrtBinding implements Binding {
     const { call } = env.library;
     requireFits(requireEdge("input", inputs, name, what), value, what);
     if (isOnDevice(value)) {
-      if (!(value instanceof OrtDeviceTensor)) throw new AppError("INTERNAL", `input ${name}: a device tensor of another backend: this is a bug`);
+      if (!(value instanceof OrtDeviceTensor))
+        throw new AppError("INTERNAL", `input ${name}: a device tensor of another backend: this is a bug`);
       this.#try(() => call.BindInput(this.#handle.pointer, name, value.value.pointer));
     } else {
       this.#try(() => {

@@ -111,7 +111,11 @@ export class OrtSession implements Session {
       parts.use(handle);
       parts.use(this.#runOptions);
       for (const binding of this.#bindings) parts.use(binding);
-      if (profiled) takeText(env, this.#try(() => env.library.call.SessionEndProfiling(handle.pointer, env.allocator)));
+      if (profiled)
+        takeText(
+          env,
+          this.#try(() => env.library.call.SessionEndProfiling(handle.pointer, env.allocator)),
+        );
     });
   }
 
@@ -166,7 +170,11 @@ export class OrtSession implements Session {
 }
 
 /** Where each output is made: an output that stays is kept there. */
-function outputPlaces(env: Environment, session: Pointer<"Session">, outputs: readonly TensorInfo[]): ReadonlyMap<string, Pointer<"MemoryInfo">> {
+function outputPlaces(
+  env: Environment,
+  session: Pointer<"Session">,
+  outputs: readonly TensorInfo[],
+): ReadonlyMap<string, Pointer<"MemoryInfo">> {
   const infos = new BigUint64Array(outputs.length);
   if (outputs.length > 0) env.library.call.SessionGetMemoryInfoForOutputs(session, infos, outputs.length);
   return new Map(outputs.map(({ name }, at) => [name, infos[at] as Pointer<"MemoryInfo">]));

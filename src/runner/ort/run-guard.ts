@@ -20,7 +20,8 @@ export class RunGuard {
     if (signal?.aborted === true) throw new AppError("CANCELLED", "the run was not begun: it was cancelled before");
     signal?.addEventListener("abort", terminate, { once: true });
     return {
-      cancelled: () => (signal?.aborted === true ? new AppError("CANCELLED", "the run was ended in the middle of the graph, as asked") : null),
+      cancelled: () =>
+        signal?.aborted === true ? new AppError("CANCELLED", "the run was ended in the middle of the graph, as asked") : null,
       [Symbol.dispose]: () => signal?.removeEventListener("abort", terminate),
     };
   }
