@@ -20,7 +20,8 @@ process.env["ORT_DISABLE_TELEMETRY"] = "1";
 const until = Date.now() + Number(values.minutes ?? "10") * 60_000;
 const most = Number(values.steps ?? "Infinity");
 const first = Number(values.seed ?? Date.now() % 1_000_000);
-if (!Number.isFinite(until) || Number.isNaN(most) || !Number.isFinite(first)) throw new Error("--minutes, --steps and --seed are numbers");
+if (!Number.isFinite(until) || Number.isNaN(most) || !Number.isFinite(first))
+  throw new TypeError("--minutes, --steps and --seed are numbers");
 
 const total = { steps: 0, opens: 0, runs: 0, ended: 0 };
 for (let seed = first; Date.now() < until && total.steps < most; seed += 1) {

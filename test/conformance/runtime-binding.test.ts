@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import type { Binding, DeviceTensor, Session, Tensor } from "../../src/pipelines/backend.ts";
-import { count, failsWith, floats, RUNTIMES, withSession, type RuntimeName } from "../support/runtimes.ts";
+import { count, failsWith, floats, must, RUNTIMES, withSession, type RuntimeName } from "../support/runtimes.ts";
 
 function accumulator(session: Session): Binding {
   const binding = session.bind();
@@ -31,7 +31,7 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
         for (let step = 0; step < 20; step += 1) {
           const { device, host } = await binding.run();
           assert.deepEqual(Object.keys(host), []);
-          using next = device["next"]!;
+          using next = must(device["next"]);
           assert.deepEqual({ type: next.type, dims: next.dims }, { type: "float32", dims: [2] });
           binding.input("state", next);
         }
@@ -43,9 +43,9 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
       withSession(open(), "accumulate", async (session) => {
         using binding = accumulator(session);
         binding.output("next", "device");
-        using first = (await binding.run()).device["next"]!;
+        using first = must((await binding.run()).device["next"]);
         binding.input("x", floats([5, 6]));
-        using second = (await binding.run()).device["next"]!;
+        using second = must((await binding.run()).device["next"]);
         assert.deepEqual((await session.run({ state: first, x: second }))["next"], floats([6, 8]));
       }));
 
@@ -54,7 +54,7 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
       const next = await withSession(backend, "accumulate", async (session) => {
         using binding = accumulator(session);
         binding.output("next", "device");
-        return (await binding.run()).device["next"]!;
+        return must((await binding.run()).device["next"]);
       });
       await withSession(backend, "accumulate", async (session) => {
         assert.deepEqual((await session.run({ state: next, x: next }))["next"], floats([2, 4]));
@@ -131,7 +131,7 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
       withSession(open(), "accumulate", async (session) => {
         using binding = accumulator(session);
         binding.output("next", "device");
-        const next = (await binding.run()).device["next"]!;
+        const next = must((await binding.run()).device["next"]);
         next[Symbol.dispose]();
         next[Symbol.dispose]();
         assert.throws(() => binding.input("state", next), failsWith("INTERNAL", /after its release/));
@@ -139,7 +139,7 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
         using foreign = await withSession(other, "accumulate", async (stranger): Promise<DeviceTensor> => {
           using strange = accumulator(stranger);
           strange.output("next", "device");
-          return (await strange.run()).device["next"]!;
+          return must((await strange.run()).device["next"]);
         });
         assert.throws(() => binding.input("state", foreign), failsWith("INTERNAL", /another backend/));
       }));

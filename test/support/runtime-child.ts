@@ -1,7 +1,7 @@
 /** Started by test/conformance/runtime-process.test.ts: what can only be seen in a process of its own. The first argument says what. */
 import { readFile } from "node:fs/promises";
 import sharp from "sharp";
-import { count, fixture, floats, RUNTIMES, type RuntimeName } from "./runtimes.ts";
+import { count, fixture, floats, must, RUNTIMES, type RuntimeName } from "./runtimes.ts";
 import { FOREVER } from "./runtime-fuzz.ts";
 
 const [what, runtime = "c"] = process.argv.slice(2);
@@ -20,7 +20,7 @@ async function runs(times: number): Promise<void> {
     binding.input("state", x);
     binding.input("x", x);
     binding.output("next", "device");
-    (await binding.run()).device["next"]![Symbol.dispose]();
+    must((await binding.run()).device["next"])[Symbol.dispose]();
   }
   await session.release();
 }

@@ -9,9 +9,8 @@ import {
   type Tensor,
 } from "../../src/pipelines/backend.ts";
 import { AppError } from "../../src/protocol/error.ts";
+import { fixture, must } from "./runtimes.ts";
 
-const FIXTURES = new URL("../fixtures/ort/", import.meta.url);
-const graph = (name: string): string => new URL(`${name}.onnx`, FIXTURES).pathname;
 /** More turns than a machine does in years. */
 export const FOREVER = 2n ** 60n;
 
@@ -90,7 +89,7 @@ class Fuzz {
     this.figures.steps += 1;
     if (this.#sessions.length === 0 || (this.#sessions.length < 5 && this.#random() < 0.05)) return this.#openOne();
     const session = this.#pick(this.#sessions);
-    const does = this.#pick([
+    const does = this.#pick<() => unknown>([
       () => this.#run(session),
       () => this.#run(session),
       () => this.#bind(session),
@@ -106,16 +105,16 @@ class Fuzz {
       () => globalThis.gc?.({ type: this.#random() < 0.5 ? "minor" : "major" }),
       () => this.#settle(),
     ]);
-    await does();
+    await Promise.resolve(does());
     if (this.#pending.size > 12) await this.#settle();
-    if (this.#failure !== null) throw this.#failure;
+    if (this.#failure !== null) throw this.#failure as Error;
   }
 
   async end(): Promise<void> {
-    for (const session of [...this.#sessions]) this.#release(session);
+    for (const session of this.#sessions.slice()) this.#release(session);
     await this.#settle();
     for (const { tensor } of this.#kept) tensor[Symbol.dispose]();
-    if (this.#failure !== null) throw this.#failure;
+    if (this.#failure !== null) throw this.#failure as Error;
   }
 
   async #openOne(): Promise<void> {
@@ -123,7 +122,7 @@ class Fuzz {
     const abort = new AbortController();
     const loops = this.#random() < 0.3;
     backend.guard(abort.signal);
-    const session = await backend.open(graph(loops ? "loop" : "accumulate"));
+    const session = await backend.open(fixture(loops ? "loop" : "accumulate"));
     this.#sessions.push({ session, abort, loops, bindings: [], closing: false });
     this.figures.opens += 1;
   }
@@ -183,14 +182,14 @@ class Fuzz {
     const bound = bindings.find(({ busy, gone }) => !busy && !gone);
     if (bound === undefined || closing) return;
     const { binding, target, count, fills } = bound;
-    const sum = fills.get("state")! + fills.get("x")!;
+    const sum = must(fills.get("state")) + must(fills.get("x"));
     bound.busy = true;
     const run = binding.run().finally(() => {
       bound.busy = false;
     });
     if (this.#random() < 0.3) assert.throws(() => binding.input("x", filled(1, count)), AppError);
     this.#follow(run, ({ host, device }) => {
-      if (target === "device") this.#keep({ tensor: device["next"]!, fill: sum });
+      if (target === "device") this.#keep({ tensor: must(device["next"]), fill: sum });
       else expectFill(host["next"], sum, count);
       if (typeof target !== "string") assert.equal(host["next"], target);
     });
@@ -205,7 +204,7 @@ class Fuzz {
 
   #keep(kept: Kept): void {
     this.#kept.push(kept);
-    if (this.#kept.length > 8) this.#drop(this.#kept[0]!);
+    if (this.#kept.length > 8) this.#drop(must(this.#kept[0]));
   }
 
   #drop(kept: Kept): void {
@@ -269,7 +268,7 @@ class Fuzz {
   }
 
   #pick<T>(items: readonly T[]): T {
-    return items[Math.floor(this.#random() * items.length)]!;
+    return must(items[Math.floor(this.#random() * items.length)]);
   }
 }
 

@@ -61,3 +61,9 @@ export function everyType(): Record<TensorType, Tensor> {
     bool: { type: "bool", data: Uint8Array.of(1, 0), dims: [2] },
   };
 }
+
+/** What is there. */
+export function must<T>(value: T | undefined): T {
+  assert.ok(value !== undefined);
+  return value;
+}

@@ -52,7 +52,7 @@ export function packagedLibrary(): string {
  */
 export async function loadLibrary(path: string): Promise<Library> {
   const koffi = (await import("koffi")).default;
-  koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  configure(koffi);
   let getBase: Native;
   try {
     const library = koffi.load(path);
@@ -67,6 +67,15 @@ export async function loadLibrary(path: string): Promise<Library> {
   const api = koffi.call(getApi, koffi.proto("void *(uint32_t)"), API_VERSION) as bigint | null;
   if (api === null || api === 0n) throw tooOld(path, version);
   return bind(koffi, { path, version, api });
+}
+
+let configured = false;
+
+/** Once: koffi refuses it after the first load, also after one that failed. */
+function configure(koffi: KoffiModule): void {
+  if (configured) return;
+  koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  configured = true;
 }
 
 function tooOld(path: string, version: string): AppError {
@@ -104,8 +113,8 @@ function bind(
     text: (address) => koffi.decode(address, "const char", -1) as string,
     addresses: (address, count) => Array.from(new BigUint64Array(koffi.view(address, count * 8))),
     view: (address, bytes) => koffi.view(address, bytes),
-    // V8 keeps small arrays on its own heap and moves them there, until their buffer is asked for: from then on it lies outside, for good.
-    addressOf: (array) => (array.buffer.byteLength === 0 ? 0n : koffi.address(array)),
+    // V8 moves small arrays within its own heap; Node-API, which koffi asks, takes the array out of it for good (library.test.ts).
+    addressOf: (array) => koffi.address(array),
   };
 }
 
