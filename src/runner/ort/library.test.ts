@@ -12,11 +12,25 @@ process.env["ORT_DISABLE_TELEMETRY"] = "1";
 
 /** In the table for provider options, plugin providers, node placement and memory of devices; whoever uses one takes it from here. */
 const AWAITED: ReadonlySet<string> = new Set([
-  ...["GetAvailableProviders", "ReleaseAvailableProviders", "RegisterExecutionProviderLibrary", "UnregisterExecutionProviderLibrary"],
-  ...["GetEpDevices", "EpDeviceName", "AppendProviderDevices", "GetCUDAProviderOptionsAsString", "GetSessionConfigEntry"],
-  ...["DisableMemPattern", "DisableCpuMemArena", "AddRunConfigEntry"],
-  ...["SessionGetEpGraphAssignmentInfo", "EpAssignedSubgraphName", "EpAssignedSubgraphNodes"],
-  ...["GetTensorMemoryInfo", "CreateMemoryInfo", "MemoryInfoGetName", "ReleaseMemoryInfo"],
+  "GetAvailableProviders",
+  "ReleaseAvailableProviders",
+  "RegisterExecutionProviderLibrary",
+  "UnregisterExecutionProviderLibrary",
+  "GetEpDevices",
+  "EpDeviceName",
+  "AppendProviderDevices",
+  "GetCUDAProviderOptionsAsString",
+  "GetSessionConfigEntry",
+  "DisableMemPattern",
+  "DisableCpuMemArena",
+  "AddRunConfigEntry",
+  "SessionGetEpGraphAssignmentInfo",
+  "EpAssignedSubgraphName",
+  "EpAssignedSubgraphNodes",
+  "GetTensorMemoryInfo",
+  "CreateMemoryInfo",
+  "MemoryInfoGetName",
+  "ReleaseMemoryInfo",
 ]);
 
 const unavailable = (path: string) => (thrown: unknown) =>
