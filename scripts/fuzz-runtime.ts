@@ -4,14 +4,17 @@
  *   --minutes N   how long (10)
  *   --steps N     how many steps at most
  *   --seed N      of the first round (the time); each round is 2,000 steps, with the next seed
- *   --misuse      releases a value twice at the end: the check must catch it
+ *   --misuse      writes 8 bytes beyond an array at the end: the check must catch it
  */
+import { setImmediate as turn } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import type { Tensor } from "../src/pipelines/backend.ts";
 import { openOrtBackend } from "../src/runner/ort/ort-backend.ts";
 import { openEnvironment } from "../src/runner/ort/environment.ts";
-import { hostValue } from "../src/runner/ort/tensor-value.ts";
 import { filled, fuzzRuntime } from "../test/support/runtime-fuzz.ts";
 
+/** ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT. */
+const FLOAT = 1;
 const ROUND = 2000;
 const { values } = parseArgs({
   options: { minutes: { type: "string" }, steps: { type: "string" }, seed: { type: "string" }, misuse: { type: "boolean" } },
@@ -39,8 +42,17 @@ console.log(
 console.log(`fuzz: ${Math.round(process.memoryUsage().rss / 2 ** 20)} MiB resident at the end`);
 
 if (values.misuse === true) {
+  // A value that is larger than the memory behind it, as nobody would notice who does not look: written to its end.
   const env = await openEnvironment();
-  const { pointer } = hostValue(env, "x", filled(1, 4));
-  env.library.call.ReleaseValue(pointer);
-  env.library.call.ReleaseValue(pointer);
+  let small: Tensor | null = filled(0, 18);
+  const [floats, { library }] = [20, env];
+  const { CreateTensorWithDataAsOrtValue: create, ReleaseValue: release } = library.call;
+  const value = create(env.hostMemory, library.addressOf(small.data), 4 * floats, BigInt64Array.of(BigInt(floats)), 1, FLOAT);
+  new Float32Array(library.view(library.call.GetTensorMutableData(value), 4 * floats)).fill(1);
+  release(value);
+  small = null;
+  for (let at = 0; at < 10; at += 1) {
+    globalThis.gc?.();
+    await turn();
+  }
 }
