@@ -1,4 +1,4 @@
-"""Makes test/fixtures/ort: graphs of a few nodes that src/runner/ort-backend.test.ts opens.
+"""Makes test/fixtures/ort: graphs of a few nodes that test/conformance/runtime.test.ts and its like open.
 
 Run: pip install onnx numpy && python scripts/make-ort-fixtures.py
 """
@@ -27,7 +27,7 @@ def value(name, kind, shape=("n",)):
 
 
 # One Identity per type that crosses the seam.
-kinds = {"float32": T.FLOAT, "float16": T.FLOAT16, "int64": T.INT64, "int32": T.INT32, "uint8": T.UINT8, "bool": T.BOOL}
+kinds = {"float32": T.FLOAT, "float16": T.FLOAT16, "int64": T.INT64, "int32": T.INT32, "int8": T.INT8, "uint8": T.UINT8, "bool": T.BOOL}
 save(
     "every-type",
     [h.make_node("Identity", [name], [f"{name}_out"]) for name in kinds],
@@ -41,6 +41,26 @@ save("det", [h.make_node("Det", ["x"], ["y"])], [value("x", T.FLOAT, ("n", "n"))
 save("double-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.DOUBLE)], [value("y", T.DOUBLE)])
 save("bfloat16-edge", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.BFLOAT16)], [value("y", T.BFLOAT16)])
 save("unknown-op", [h.make_node("Frobnicate", ["x"], ["y"], domain="nobody.knows")], [value("x", T.FLOAT)], [value("y", T.FLOAT)], domains=["nobody.knows"])
+save("string-edge", [h.make_node("Identity", ["words"], ["y"])], [value("words", T.STRING)], [value("y", T.STRING)])
+sequence = h.make_tensor_sequence_value_info("rows", T.FLOAT, None)
+save("sequence-edge", [h.make_node("SplitToSequence", ["x"], ["rows"], axis=0)], [value("x", T.FLOAT)], [sequence])
+# Named, unnamed and fixed sizes, and a scalar.
+save("sizes", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.FLOAT, ("batch", None, 3))], [value("y", T.FLOAT, ("batch", None, 3))])
+save("scalar", [h.make_node("Identity", ["x"], ["y"])], [value("x", T.FLOAT, ())], [value("y", T.FLOAT, ())])
+# What a cache is: the state comes out as large as it went in, or larger.
+save("accumulate", [h.make_node("Add", ["state", "x"], ["next"])], [value("state", T.FLOAT), value("x", T.FLOAT)], [value("next", T.FLOAT)])
+# Adds one as often as its input says: as long a run as a test needs, on any machine.
+one = h.make_tensor("one", T.FLOAT, (1,), [1])
+body = h.make_graph(
+    [h.make_node("Identity", ["go"], ["go_on"]), h.make_node("Add", ["sum", "one"], ["sum_next"])],
+    "body",
+    [value("at", T.INT64, ()), value("go", T.BOOL, ()), value("sum", T.FLOAT)],
+    [value("go_on", T.BOOL, ()), value("sum_next", T.FLOAT)],
+    [one],
+)
+save("loop", [h.make_node("Loop", ["times", "", "x"], ["y"], body=body)], [value("times", T.INT64, ()), value("x", T.FLOAT)], [value("y", T.FLOAT)])
+# onnx appends to the file of data that is there.
+(OUT / "external.onnx_data").unlink(missing_ok=True)
 weights = numpy_helper.from_array(np.arange(4096, dtype=np.float32), "weights")
 save(
     "external",

@@ -1,4 +1,5 @@
 import { isOnDevice, type DeviceTensor, type Feed, type Tensor } from "../pipelines/backend.ts";
+import { AppError } from "../protocol/error.ts";
 
 /** A "device" tensor that is in this process' memory all the time. */
 export class HostTensor implements DeviceTensor {
@@ -14,7 +15,7 @@ export class HostTensor implements DeviceTensor {
   }
 
   get tensor(): Tensor {
-    if (this.#tensor === null) throw new TypeError("a device tensor was used after its release: this is a bug");
+    if (this.#tensor === null) throw new AppError("INTERNAL", "a device tensor was used after its release: this is a bug");
     return this.#tensor;
   }
 
@@ -27,5 +28,5 @@ export class HostTensor implements DeviceTensor {
 export function toHost(feed: Feed, name: string): Tensor {
   if (!isOnDevice(feed)) return feed;
   if (feed instanceof HostTensor) return feed.tensor;
-  throw new TypeError(`input ${name}: a device tensor of another backend: this is a bug`);
+  throw new AppError("INTERNAL", `input ${name}: a device tensor of another backend: this is a bug`);
 }

@@ -8,6 +8,7 @@ import { HostBinding } from "./host-binding.ts";
 import { toHost } from "./host-tensor.ts";
 import { openError, runError } from "./ort-error.ts";
 import { RunGuard } from "./ort/run-guard.ts";
+import { requireAll, requireEdge, requireFits } from "./tensor-checks.ts";
 
 export interface NodeBackendOptions {
   readonly device: DeviceSpec;
@@ -135,7 +136,9 @@ class NodeSession implements Session {
   readonly outputs: readonly TensorInfo[];
   readonly #ort: OrtModule;
   readonly #facts: SessionFacts;
-  #native: Ort.InferenceSession | null;
+  readonly #native: Ort.InferenceSession;
+  #last: Promise<unknown> = Promise.resolve();
+  #closing = false;
   #runMs = 0;
   #toDevice = 0;
   #toHost = 0;
@@ -157,26 +160,32 @@ class NodeSession implements Session {
   }
 
   bind(): Binding {
-    return new HostBinding((feeds) => this.run(feeds));
+    this.#requireOpen();
+    return new HostBinding(this, this.#facts.path);
   }
 
   async run(feeds: Readonly<Record<string, Feed>>): Promise<Readonly<Record<string, Tensor>>> {
+    this.#requireOpen();
+    const { path } = this.#facts;
+    const tensors = Object.entries(feeds).map(([key, feed]) => {
+      requireFits(requireEdge("input", this.inputs, key, path), feed, path);
+      return [key, toHost(feed, key)] as const;
+    });
+    requireAll(this.inputs, (name) => Object.hasOwn(feeds, name), path);
+    return this.#next(() => this.#run(tensors));
+  }
+
+  async #run(tensors: readonly (readonly [string, Tensor])[]): Promise<Readonly<Record<string, Tensor>>> {
     const { path, name, guard } = this.#facts;
     // The run blocks this thread: what has arrived is read before. Two turns: the first may start inside the loop's poll phase, the second
     // surely has one before it, where commands are read.
     await turn();
     await turn();
     using _ = guard.begin(() => undefined);
-    if (this.#native === null) throw new AppError("INTERNAL", `${path} was run after its release: this is a bug`);
-    const wrapped: Record<string, Ort.Tensor> = {};
-    for (const [key, feed] of Object.entries(feeds)) {
-      const tensor = toHost(feed, key);
-      this.#toDevice += tensor.data.byteLength;
-      wrapped[key] = wrap(this.#ort, tensor);
-    }
+    for (const [, { data }] of tensors) this.#toDevice += data.byteLength;
     const startedAt = performance.now();
     try {
-      const results = await this.#native.run(wrapped);
+      const results = await this.#native.run(Object.fromEntries(tensors.map(([key, tensor]) => [key, wrap(this.#ort, tensor)])));
       this.#runMs += performance.now() - startedAt;
       const unwrapped = Object.entries(results).map(([key, tensor]) => [key, unwrap(tensor, key, path)] as const);
       for (const [, { data }] of unwrapped) this.#toHost += data.byteLength;
@@ -187,11 +196,24 @@ class NodeSession implements Session {
   }
 
   async release(): Promise<void> {
-    const native = this.#native;
-    if (native === null) return;
-    this.#native = null;
-    if (this.#facts.profiled) native.endProfiling();
-    await native.release();
+    const again = this.#closing;
+    this.#closing = true;
+    await this.#next(async () => {
+      if (again) return;
+      if (this.#facts.profiled) this.#native.endProfiling();
+      await this.#native.release();
+    });
+  }
+
+  /** After all that was asked for before. */
+  #next<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(work);
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  #requireOpen(): void {
+    if (this.#closing) throw new AppError("INTERNAL", `${this.#facts.path} was run after its release: this is a bug`);
   }
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ErrorCode } from "../protocol/error.ts";
+import { OrtFailure } from "./ort/ort-failure.ts";
 import { openError, runError } from "./ort-error.ts";
 
 /** Messages as onnxruntime writes them; shortened behind `expr=`. */
@@ -79,4 +80,16 @@ test("the message names the file and the device, without the C++ before onnxrunt
   const { message } = runError(new Error(IN_A_RUN[14]?.[1]), "/m/vae.onnx", "cuda:1");
   assert.match(message, /^\/m\/vae\.onnx failed on cuda:1: Non-zero status code .* Failed to allocate memory/);
   assert.doesNotMatch(message, /bfc_arena\.cc/);
+});
+
+test("a file at fault is known by the C API's code, whatever a later version says; memory and devices by the text", () => {
+  for (const [code, number, text] of [
+    ["MODEL_CORRUPT", 3, "no text that we know"],
+    ["MODEL_CORRUPT", 7, "no text that we know"],
+    ["MODEL_UNSUPPORTED", 9, "no text that we know"],
+    ["MODEL_UNSUPPORTED", 1, "no text that we know"],
+    ["OUT_OF_MEMORY", 6, "Failed to allocate memory for requested buffer of size 8"],
+  ] as const) {
+    assert.equal(openError(new OrtFailure(number, text), "/m/model.onnx", "cpu:0").code, code, `${number} ${text}`);
+  }
 });

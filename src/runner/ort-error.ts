@@ -1,6 +1,10 @@
 import { AppError, type ErrorCode } from "../protocol/error.ts";
+import { OrtFailure } from "./ort/ort-failure.ts";
 
-/** Errors of onnxruntime-node are plain `Error`s without a code: only their text tells them apart (texts of 1.30). */
+/**
+ * Errors of onnxruntime-node are plain `Error`s without a code: only their text tells them apart (texts of 1.30). Those of the C API have
+ * one, which is as good where a file is at fault, and says no more than "failed" for memory and devices.
+ */
 interface Rule {
   readonly code: ErrorCode;
   readonly text: RegExp;
@@ -45,6 +49,15 @@ const FILES: readonly Rule[] = [
 const OPEN_RULES: readonly Rule[] = [MEMORY, ABSENT, { ...BROKEN, code: "DEVICE_UNAVAILABLE" }, ...FILES];
 const RUN_RULES: readonly Rule[] = [MEMORY, REFUSED, ABSENT, BROKEN];
 
+/** OrtErrorCode of the header: no such file, no model, invalid protobuf, not implemented, invalid graph. */
+const FILE_CODES: ReadonlyMap<number, ErrorCode> = new Map([
+  [3, "MODEL_CORRUPT"],
+  [4, "MODEL_CORRUPT"],
+  [7, "MODEL_CORRUPT"],
+  [9, "MODEL_UNSUPPORTED"],
+  [10, "MODEL_UNSUPPORTED"],
+]);
+
 function classify(text: string, rules: readonly Rule[], otherwise: ErrorCode): ErrorCode {
   return rules.find((rule) => rule.text.test(text))?.code ?? otherwise;
 }
@@ -52,7 +65,8 @@ function classify(text: string, rules: readonly Rule[], otherwise: ErrorCode): E
 /** A failure to open `path`. What is neither memory, device nor damage is a graph that this onnxruntime cannot run. */
 export function openError(thrown: unknown, path: string, device: string): AppError {
   const text = plainText(thrown);
-  const code = classify(text, OPEN_RULES, "MODEL_UNSUPPORTED");
+  const byNumber = thrown instanceof OrtFailure ? FILE_CODES.get(thrown.code) : undefined;
+  const code = classify(text, OPEN_RULES, byNumber ?? "MODEL_UNSUPPORTED");
   return new AppError(code, `${path} cannot be opened on ${device}: ${text}${OPEN_ADVICE[code] ?? ""}`, { cause: thrown });
 }
 

@@ -15,7 +15,7 @@ export function fakeSession(options: {
     inputs,
     outputs,
     run,
-    bind: () => new HostBinding(run),
+    bind: () => new HostBinding({ run, inputs, outputs }, "the fake graph"),
     runMs: 0,
     traffic: { toDevice: 0, toHost: 0 },
     release: () => Promise.resolve(),

@@ -17,6 +17,8 @@ export interface Environment {
   readonly hostMemory: Pointer<"MemoryInfo">;
   /** For texts and arrays that the library hands out. */
   readonly allocator: Pointer<"Allocator">;
+  /** Of runs under way: the process' end asks each of them to end. */
+  readonly running: Set<Pointer<"RunOptions">>;
 }
 
 let opened: { readonly path: string; readonly environment: Promise<Environment> } | null = null;
@@ -28,8 +30,14 @@ let opened: { readonly path: string; readonly environment: Promise<Environment> 
  */
 export function openEnvironment(path: string = packagedLibrary()): Promise<Environment> {
   requireNoTelemetry();
+  if (opened !== null && opened.path !== path) {
+    throw new AppError("INTERNAL", `${opened.path} is loaded, ${path} cannot be loaded beside it: this is a bug`);
+  }
   opened ??= { path, environment: create(path) };
-  if (opened.path !== path) throw new AppError("INTERNAL", `${opened.path} is loaded, ${path} cannot be loaded beside it: this is a bug`);
+  // What could not be loaded may be tried again, from another folder too.
+  opened.environment.catch(() => {
+    opened = null;
+  });
   return opened.environment;
 }
 
@@ -43,7 +51,13 @@ async function create(path: string): Promise<Environment> {
   const { call } = library;
   const pointer = call.CreateEnv(LOG_ERRORS, "dryapi");
   call.DisableTelemetryEvents(pointer);
+  const running = new Set<Pointer<"RunOptions">>();
+  // `process.exit` waits for the threads of the pool (measured): a run that went on would hold the process for as long as it takes.
+  process.once("exit", () => {
+    for (const options of running) call.RunOptionsSetTerminate(options);
+  });
   return {
+    running,
     library,
     pointer,
     hostMemory: call.CreateCpuMemoryInfo(PLAIN_ALLOCATOR, DEFAULT_MEMORY),

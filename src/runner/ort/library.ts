@@ -7,14 +7,13 @@ import type { AsyncCall, Call, Output, Parameter, Signature } from "./signature.
 import { OrtFailure } from "./ort-failure.ts";
 
 type KoffiModule = typeof Koffi;
-type LoadedLibrary = ReturnType<KoffiModule["load"]>;
-type Native = ReturnType<LoadedLibrary["func"]>;
+type Native = ReturnType<ReturnType<KoffiModule["load"]>["func"]>;
 
 /** C functions run on a stack that koffi makes (128 KiB by default): as much as a thread of the library's own would have. */
 const STACK_BYTES = 8 * 1024 * 1024;
 
-/** For the life of the process: koffi unloads a library that nothing refers to, and the functions of its table with it. */
-const loaded: LoadedLibrary[] = [];
+/** koffi unloads a library whose object was collected, while our functions are addresses in it (a crash, found by scripts/fuzz-runtime.ts). */
+const LOADED: unknown[] = [];
 
 /** The functions of a loaded onnxruntime, called on this thread. */
 export type Functions = { readonly [N in ApiName]: Call<Api[N]> };
@@ -53,11 +52,11 @@ export function packagedLibrary(): string {
  */
 export async function loadLibrary(path: string): Promise<Library> {
   const koffi = (await import("koffi")).default;
-  koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  configure(koffi);
   let getBase: Native;
   try {
     const library = koffi.load(path);
-    loaded.push(library);
+    LOADED.push(library);
     getBase = library.func("OrtGetApiBase", "void *", []);
   } catch (thrown) {
     throw new AppError("DEVICE_UNAVAILABLE", `onnxruntime cannot be loaded from ${path}: ${(thrown as Error).message}`, { cause: thrown });
@@ -68,6 +67,15 @@ export async function loadLibrary(path: string): Promise<Library> {
   const api = koffi.call(getApi, koffi.proto("void *(uint32_t)"), API_VERSION) as bigint | null;
   if (api === null || api === 0n) throw tooOld(path, version);
   return bind(koffi, { path, version, api });
+}
+
+let configured = false;
+
+/** Once: koffi refuses it after the first load, also after one that failed. */
+function configure(koffi: KoffiModule): void {
+  if (configured) return;
+  koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  configured = true;
 }
 
 function tooOld(path: string, version: string): AppError {
@@ -105,6 +113,7 @@ function bind(
     text: (address) => koffi.decode(address, "const char", -1) as string,
     addresses: (address, count) => Array.from(new BigUint64Array(koffi.view(address, count * 8))),
     view: (address, bytes) => koffi.view(address, bytes),
+    // V8 moves small arrays within its own heap; Node-API, which koffi asks, takes the array out of it for good (library.test.ts).
     addressOf: (array) => koffi.address(array),
   };
 }

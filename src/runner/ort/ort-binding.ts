@@ -2,7 +2,6 @@ import {
   isOnDevice,
   type Binding,
   type BoundResults,
-  type DeviceTensor,
   type Feed,
   type Tensor,
   type TensorInfo,
@@ -12,17 +11,18 @@ import { AppError } from "../../protocol/error.ts";
 import { owned, type Environment } from "./environment.ts";
 import type { Handle } from "./handle.ts";
 import type { Pointer } from "./signature.ts";
+import { requireAll, requireEdge, requireFits, requireWhole } from "../tensor-checks.ts";
 import { describeValue, hostValue, OrtDeviceTensor, readValue, sizeOf } from "./tensor-value.ts";
-
-export type OutputPlaces = ReadonlyMap<string, Pointer<"MemoryInfo">>;
 
 export interface BindingParts {
   readonly env: Environment;
   /** The graph's path, for messages. */
   readonly what: string;
   readonly pointer: Pointer<"IoBinding">;
-  readonly places: OutputPlaces;
+  /** @throws AppError INTERNAL once the session is released */
+  readonly placeOf: (output: string) => Pointer<"MemoryInfo">;
   readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
   readonly run: (binding: Handle<"IoBinding">) => Promise<void>;
   readonly failed: (thrown: unknown) => AppError;
   readonly crossed: (traffic: Traffic) => void;
@@ -48,10 +48,12 @@ export class OrtBinding implements Binding {
 
   input(name: string, value: Feed): void {
     this.#requireIdle();
-    const { env, crossed } = this.#parts;
+    const { env, crossed, inputs, what } = this.#parts;
     const { call } = env.library;
+    requireFits(requireEdge("input", inputs, name, what), value, what);
     if (isOnDevice(value)) {
-      if (!(value instanceof OrtDeviceTensor)) throw new TypeError(`input ${name}: a device tensor of another backend: this is a bug`);
+      if (!(value instanceof OrtDeviceTensor))
+        throw new AppError("INTERNAL", `input ${name}: a device tensor of another backend: this is a bug`);
       this.#try(() => call.BindInput(this.#handle.pointer, name, value.value.pointer));
     } else {
       this.#try(() => {
@@ -65,22 +67,34 @@ export class OrtBinding implements Binding {
 
   output(name: string, target: Target): void {
     this.#requireIdle();
-    if (!this.#parts.places.has(name)) throw new AppError("PIPELINE_FAILED", `${this.#parts.what}: the graph has no output ${name}`);
-    this.#try(() => this.#bindOutput(name, target));
+    const { env, outputs, what } = this.#parts;
+    const { call } = env.library;
+    const info = requireEdge("output", outputs, name, what);
+    if (typeof target !== "string") requireFits(info, target, what);
+    this.#try(() => {
+      if (typeof target === "string") this.#renew(name, target);
+      else {
+        using bound = hostValue(env, name, target);
+        call.BindOutput(this.#handle.pointer, name, bound.pointer);
+      }
+    });
     this.#outputs.set(name, target);
   }
 
   async run(): Promise<BoundResults> {
-    const missing = this.#parts.inputs.find(({ name }) => !this.#inputs.has(name));
-    if (missing !== undefined)
-      throw new AppError("PIPELINE_FAILED", `${this.#parts.what}: input '${missing.name}' is missing in the feeds`);
     this.#requireIdle();
+    requireAll(this.#parts.inputs, (name) => this.#inputs.has(name), this.#parts.what);
+    // What was whole when it was bound may have been transferred to another thread since.
+    for (const [name, feed] of this.#inputs) if (!isOnDevice(feed)) requireWhole(name, feed);
+    for (const [name, target] of this.#outputs) if (typeof target !== "string") requireWhole(name, target);
+    // The library would write a second run's results over those of the first, which are handed on, and refuse other shapes.
+    this.#try(() => {
+      for (const [name, target] of this.#outputs) if (typeof target === "string") this.#renew(name, target);
+    });
     this.#running = [...this.#inputs.values(), ...this.#outputs.values()];
     try {
       await this.#parts.run(this.#handle);
-      const results = this.#results();
-      this.#letGo();
-      return results;
+      return this.#results();
     } catch (thrown) {
       throw this.#parts.failed(thrown);
     } finally {
@@ -97,53 +111,51 @@ export class OrtBinding implements Binding {
   }
 
   #results(): BoundResults {
+    const { env, crossed } = this.#parts;
     const host: Record<string, Tensor> = {};
-    const device: Record<string, DeviceTensor> = {};
+    const device: Record<string, OrtDeviceTensor> = {};
     let toHost = 0;
     const values = this.#takeValues();
+    // Until all could be read none is handed on.
+    using parts = new DisposableStack();
+    for (const value of values) parts.use(value);
     for (const [at, [name, target]] of [...this.#outputs].entries()) {
       const value = values[at]!;
-      if (target === "device") {
-        device[name] = new OrtDeviceTensor(value, describeValue(this.#parts.env, value.pointer), name);
-        continue;
+      const facts = describeValue(env, value.pointer);
+      if (target === "device") device[name] = new OrtDeviceTensor(value, facts, name);
+      else {
+        host[name] = target === "host" ? readValue(env, value.pointer, name) : target;
+        toHost += sizeOf(facts, name);
       }
-      using read = value;
-      host[name] = target === "host" ? readValue(this.#parts.env, read.pointer, name) : target;
-      toHost += sizeOf(describeValue(this.#parts.env, read.pointer), name);
     }
-    this.#parts.crossed({ toDevice: 0, toHost });
+    parts.move();
+    const handedOn = new Set(Object.values(device).map(({ value }) => value));
+    for (const value of values) if (!handedOn.has(value)) value[Symbol.dispose]();
+    crossed({ toDevice: 0, toHost });
     return { host, device };
   }
 
-  /** The library's results, each a handle of ours. */
+  /** The library's results in the order of the outputs, each a handle of ours. */
   #takeValues(): readonly Handle<"Value">[] {
     const { env, what } = this.#parts;
     const { call, addresses } = env.library;
     const [array, count] = call.GetBoundOutputValues(this.#handle.pointer, env.allocator);
     if (count === 0) return [];
-    const pointers = addresses(array, count);
+    const values = addresses(array, count).map((pointer) => owned(env, "Value", `output of ${what}`, pointer as Pointer<"Value">));
     call.AllocatorFree(env.allocator, array);
-    return pointers.map((pointer) => owned(env, "Value", `output of ${what}`, pointer as Pointer<"Value">));
+    return values;
   }
 
-  #bindOutput(name: string, target: Target): void {
-    const { env, places } = this.#parts;
-    const { call } = env.library;
-    if (typeof target === "string") {
-      call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : places.get(name)!);
-      return;
-    }
-    using bound = hostValue(env, name, target);
-    call.BindOutput(this.#handle.pointer, name, bound.pointer);
+  /** From the next run on the output is in memory that nobody has seen. */
+  #renew(name: string, target: "host" | "device"): void {
+    const { env, placeOf } = this.#parts;
+    env.library.call.BindOutputToDevice(this.#handle.pointer, name, target === "host" ? env.hostMemory : placeOf(name));
   }
 
-  /** The library would write the next run's outputs over those of this one, which are others' by now. */
-  #letGo(): void {
-    for (const [name, target] of this.#outputs) if (typeof target === "string") this.#bindOutput(name, target);
-  }
-
+  /** @throws AppError INTERNAL after the release, and during a run */
   #requireIdle(): void {
-    if (this.#running !== null) throw new AppError("INTERNAL", `${this.#parts.what}: a binding was changed during its run: this is a bug`);
+    void this.#handle.pointer;
+    if (this.#running !== null) throw new AppError("INTERNAL", `${this.#parts.what}: a binding was used during its run: this is a bug`);
   }
 
   #try(work: () => void): void {

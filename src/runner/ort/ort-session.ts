@@ -4,7 +4,7 @@ import { openError, runError } from "../ort-error.ts";
 import { owned, takeText, type Environment } from "./environment.ts";
 import { readEdges } from "./graph-edges.ts";
 import type { Handle } from "./handle.ts";
-import { OrtBinding, type OutputPlaces } from "./ort-binding.ts";
+import { OrtBinding } from "./ort-binding.ts";
 import { requireTaken } from "./require-taken.ts";
 import type { RunGuard } from "./run-guard.ts";
 import { namesProviders, runEntries, sessionOptions, type OrtSettings } from "./session-options.ts";
@@ -59,8 +59,9 @@ export class OrtSession implements Session {
   readonly #parts: SessionParts;
   readonly #runOptions: Handle<"RunOptions">;
   readonly #bindings = new Set<OrtBinding>();
-  readonly #places: OutputPlaces;
+  readonly #places: ReadonlyMap<string, Pointer<"MemoryInfo">>;
   #last: Promise<unknown> = Promise.resolve();
+  #closing = false;
   #runMs = 0;
   #toDevice = 0;
   #toHost = 0;
@@ -93,13 +94,14 @@ export class OrtSession implements Session {
 
   bind(): Binding {
     const { env, handle, path } = this.#parts;
-    if (handle.released) throw new AppError("INTERNAL", `${path} was run after its release: this is a bug`);
+    if (this.#closing) throw new AppError("INTERNAL", `${path} was run after its release: this is a bug`);
     const binding = new OrtBinding({
       env,
       what: path,
-      pointer: env.library.call.CreateIoBinding(handle.pointer),
-      places: this.#places,
+      pointer: this.#try(() => env.library.call.CreateIoBinding(handle.pointer)),
+      placeOf: (name) => this.#placeOf(name),
       inputs: this.inputs,
+      outputs: this.outputs,
       run: (pointer) => this.#next(() => this.#run(pointer)),
       failed: (thrown) => this.#failure(thrown),
       crossed: ({ toDevice, toHost }) => {
@@ -114,14 +116,35 @@ export class OrtSession implements Session {
 
   async release(): Promise<void> {
     const { env, handle, profiled } = this.#parts;
-    if (handle.released) return;
+    this.#closing = true;
     await this.#next(() => {
       if (handle.released) return;
-      for (const binding of this.#bindings) binding[Symbol.dispose]();
-      if (profiled) takeText(env, env.library.call.SessionEndProfiling(handle.pointer, env.allocator));
-      this.#runOptions[Symbol.dispose]();
-      handle[Symbol.dispose]();
+      // Last in, first out: the bindings before the session that they are of, also when the profile cannot be written.
+      using parts = new DisposableStack();
+      parts.use(handle);
+      parts.use(this.#runOptions);
+      for (const binding of this.#bindings) parts.use(binding);
+      if (profiled)
+        takeText(
+          env,
+          this.#try(() => env.library.call.SessionEndProfiling(handle.pointer, env.allocator)),
+        );
     });
+  }
+
+  /** Where the library makes that output. Its memory info is the session's own: not to be had once that is released. */
+  #placeOf(name: string): Pointer<"MemoryInfo"> {
+    const { handle, path } = this.#parts;
+    if (handle.released) throw new AppError("INTERNAL", `${path} was used after its release: this is a bug`);
+    return this.#places.get(name)!;
+  }
+
+  #try<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (thrown) {
+      throw this.#failure(thrown);
+    }
   }
 
   /** After all that was asked for before. */
@@ -134,18 +157,21 @@ export class OrtSession implements Session {
   async #run(binding: Handle<"IoBinding">): Promise<void> {
     const { env, handle, guard } = this.#parts;
     const { call, callAsync } = env.library;
+    const { running } = env;
     using session = handle.lend();
     using options = this.#runOptions.lend();
     using bound = binding.lend();
-    using _ = guard.begin(() => call.RunOptionsSetTerminate(options.pointer));
+    using guarded = guard.begin(() => call.RunOptionsSetTerminate(options.pointer));
     const startedAt = performance.now();
+    running.add(options.pointer);
     try {
       await callAsync.RunWithBinding(session.pointer, options.pointer, bound.pointer);
     } catch (thrown) {
       // The library says it in words of its own; that it was asked to is what counts.
-      throw guard.cancelled() ?? thrown;
+      throw guarded.cancelled() ?? thrown;
     } finally {
       this.#runMs += performance.now() - startedAt;
+      running.delete(options.pointer);
       call.RunOptionsUnsetTerminate(options.pointer);
     }
   }
@@ -157,7 +183,11 @@ export class OrtSession implements Session {
 }
 
 /** Where each output is made: an output that stays is kept there. */
-function outputPlaces(env: Environment, session: Pointer<"Session">, outputs: readonly TensorInfo[]): OutputPlaces {
+function outputPlaces(
+  env: Environment,
+  session: Pointer<"Session">,
+  outputs: readonly TensorInfo[],
+): ReadonlyMap<string, Pointer<"MemoryInfo">> {
   const infos = new BigUint64Array(outputs.length);
   if (outputs.length > 0) env.library.call.SessionGetMemoryInfoForOutputs(session, infos, outputs.length);
   return new Map(outputs.map(({ name }, at) => [name, infos[at] as Pointer<"MemoryInfo">]));

@@ -1,5 +1,11 @@
 import { AppError } from "../../protocol/error.ts";
 
+/** A run that the guard watches. */
+export interface GuardedRun extends Disposable {
+  /** Null unless the signal that the run began under has aborted, whatever is watched by now. */
+  cancelled(): AppError | null;
+}
+
 /** Ends native runs when a signal aborts: it is asked before each run, and called during it. */
 export class RunGuard {
   #signal: AbortSignal | null = null;
@@ -8,18 +14,15 @@ export class RunGuard {
     this.#signal = signal;
   }
 
-  /** Null unless the signal has aborted. */
-  cancelled(): AppError | null {
-    if (this.#signal?.aborted !== true) return null;
-    return new AppError("CANCELLED", "the run was ended in the middle of the graph, as asked");
-  }
-
   /** For the time of one run. @throws AppError CANCELLED */
-  begin(terminate: () => void): Disposable {
-    const cancelled = this.cancelled();
-    if (cancelled !== null) throw cancelled;
+  begin(terminate: () => void): GuardedRun {
     const signal = this.#signal;
+    if (signal?.aborted === true) throw new AppError("CANCELLED", "the run was not begun: it was cancelled before");
     signal?.addEventListener("abort", terminate, { once: true });
-    return { [Symbol.dispose]: () => signal?.removeEventListener("abort", terminate) };
+    return {
+      cancelled: () =>
+        signal?.aborted === true ? new AppError("CANCELLED", "the run was ended in the middle of the graph, as asked") : null,
+      [Symbol.dispose]: () => signal?.removeEventListener("abort", terminate),
+    };
   }
 }

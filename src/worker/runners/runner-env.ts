@@ -46,6 +46,8 @@ export function runnerEnv(env: Env, device: { readonly kind: string }): Record<s
     ...(libraries === "" ? {} : { LD_LIBRARY_PATH: libraries }),
     // onnxruntime phones home unless this is set before its library is loaded.
     ORT_DISABLE_TELEMETRY: "1",
+    // Each run of a session holds a thread of libuv's pool, which fs, dns and sharp need as well: more of them than a pipeline has sessions.
+    UV_THREADPOOL_SIZE: "16",
     // CPU runners compete with the daemon for cores: its event loop comes first.
     ...(device.kind === "cpu" ? { DRYAPI_NICE: "10" } : {}),
     DRYAPI_PARENT_PID: String(process.pid),
