@@ -122,7 +122,7 @@ export class PictureBatch<Text> {
     latents: Float32Array,
   ): Promise<{ readonly members: readonly Conditioned<Text>[]; readonly denoising: RowDenoising }> {
     const { start, steps } = members[0]!.job;
-    const denoising = this.#openDenoising(members, latents);
+    using denoising = this.#openDenoising(members, latents);
     const going = [...members];
     for (let index = start; index < steps; index++) {
       const startedAt = performance.now();
@@ -182,7 +182,7 @@ export class PictureBatch<Text> {
       for (const [row, member] of members.entries()) {
         await this.#context.stage("decode");
         if (this.#dropCancelled(member)) continue;
-        const image = await this.#decode(denoising.row(row), member.job);
+        const image = await this.#decode(denoising.row(row));
         this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
         writing.push(this.#write(member, image));
       }
@@ -193,15 +193,12 @@ export class PictureBatch<Text> {
     }
   }
 
-  /** Null when the output holds values that are not finite. */
-  async #decode(latents: Float32Array, { width, height }: PictureJob): Promise<RgbImage | AppError> {
+  /** An error when the output holds values that are not finite. */
+  async #decode(latents: Float32Array): Promise<RgbImage | AppError> {
     const { scale, shift } = this.#model.latents;
     const planes = new Float32Array(latents.length);
     unpackLatents(latents, this.#shape, planes, scale, shift);
     const pixels = await this.#model.decoder.decode(planes, this.#shape);
-    if (pixels.width !== width || pixels.height !== height) {
-      return new AppError("BAD_OUTPUT", `part vae_decoder gave ${pixels.width} x ${pixels.height} pixels, expected ${width} x ${height}`);
-    }
     return toPixels(pixels) ?? notFinite(planes);
   }
 

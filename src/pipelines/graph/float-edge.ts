@@ -17,6 +17,10 @@ export function writeFloatData(values: Float32Array, target: FloatData): void {
   else new Float16Array(target.buffer, target.byteOffset, target.length).set(values);
 }
 
+export function emptyFloats(type: FloatType, length: number): FloatData {
+  return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
+}
+
 export function floatTensor(type: FloatType, data: FloatData, dims: readonly number[]): Tensor {
   return { type, data, dims } as Tensor;
 }

@@ -1,16 +1,6 @@
-import { AppError } from "../../protocol/error.ts";
+import { runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
-import {
-  bindInput,
-  bindOptionalInput,
-  bindOutput,
-  FLOATS,
-  outputOf,
-  requireOnly,
-  requireSize,
-  type Edge,
-  type Graph,
-} from "../graph/graph-edge.ts";
+import { bindInput, bindOptionalInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { FrameBlock } from "./frame-block.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
 import { FRAME_FACTOR, PIXEL_FACTOR, type VideoShape } from "./video-latents.ts";
@@ -54,7 +44,7 @@ export class VideoDecoder {
     return this.#noise !== null;
   }
 
-  /** @throws AppError BAD_OUTPUT when the frames are not of the size that the latents stand for */
+  /** @throws AppError of the run, also when the frames are not of the size that the latents stand for */
   async decode(latents: Float32Array, shape: VideoShape, mix: DecodeNoise | null): Promise<FrameBlock> {
     const dims = [1, shape.channels, shape.frames, shape.height, shape.width];
     const tensor = ({ type }: Edge<FloatType>, values: Float32Array, size: readonly number[]) =>
@@ -65,12 +55,8 @@ export class VideoDecoder {
       feeds[this.#noise.scale.name] = tensor(this.#noise.scale, Float32Array.of(mix.scale), [1]);
       feeds[this.#noise.timestep.name] = tensor(this.#noise.timestep, Float32Array.of(mix.timestep), [1]);
     }
-    const sample = outputOf(await this.#graph.session.run(feeds), this.#sample, this.#graph.part);
-    const frames = (shape.frames - 1) * FRAME_FACTOR + 1;
-    const expected = [1, 3, frames, shape.height * PIXEL_FACTOR, shape.width * PIXEL_FACTOR];
-    if (sample.dims.join() !== expected.join()) {
-      throw new AppError("BAD_OUTPUT", `part ${this.#graph.part} gave [${sample.dims.join(", ")}], expected [${expected.join(", ")}]`);
-    }
-    return { data: asFloat32(sample), frames, height: shape.height * PIXEL_FACTOR, width: shape.width * PIXEL_FACTOR };
+    const [frames, height, width] = [(shape.frames - 1) * FRAME_FACTOR + 1, shape.height * PIXEL_FACTOR, shape.width * PIXEL_FACTOR];
+    const sample = await runFor(this.#graph, feeds, this.#sample, [1, 3, frames, height, width]);
+    return { data: asFloat32(sample), frames, height, width };
   }
 }
