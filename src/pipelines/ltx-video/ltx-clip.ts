@@ -134,7 +134,7 @@ export class LtxClip {
     this.#run.preview(index + 1, () => videoPreview(source, LTX_LATENT_RGB));
   }
 
-  /** Tile by tile into the encoder: a tile of frames is all that is ever held. */
+  /** Tile by tile into the encoder, the next one decoded meanwhile: two tiles of frames are all that is ever held. */
   async #decode(packed: Float32Array): Promise<readonly SpoolFile[]> {
     const { config, h264 } = this.#model;
     const { outDir, width, height, fps, frames } = this.#job;
@@ -170,9 +170,12 @@ export class LtxClip {
     };
   }
 
-  async #write(video: VideoWriter, { block, keep }: ReadyFrames): Promise<void> {
+  /** @throws AppError CANCELLED, and what the decode beside it has failed with */
+  async #write(video: VideoWriter, { block, keep, throwIfFailed }: ReadyFrames): Promise<void> {
     this.#run.spend("encode");
     for (let index = 0; index < keep; index++) {
+      throwIfFailed();
+      this.#run.throwIfCancelled();
       const rgb = frameBytes(block, index);
       if (rgb === null) throw notFinite();
       await video.write(rgb);
