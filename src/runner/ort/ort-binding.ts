@@ -105,6 +105,8 @@ export class OrtBinding implements Binding {
   }
 
   #results(): BoundResults {
+    const written = this.#written();
+    if (written !== null) return { host: written, device: {} };
     const host: Record<string, Tensor> = {};
     const device: Record<string, DeviceTensor> = {};
     let toHost = 0;
@@ -121,6 +123,19 @@ export class OrtBinding implements Binding {
     }
     this.#parts.crossed({ toDevice: 0, toHost });
     return { host, device };
+  }
+
+  /** The outputs, where all of them are memory of the caller's: the library has refused what does not fit, so nobody needs to be asked. */
+  #written(): Readonly<Record<string, Tensor>> | null {
+    const host: Record<string, Tensor> = {};
+    let toHost = 0;
+    for (const [name, target] of this.#outputs) {
+      if (typeof target === "string") return null;
+      host[name] = target;
+      toHost += target.data.byteLength;
+    }
+    this.#parts.crossed({ toDevice: 0, toHost });
+    return host;
   }
 
   /** The library's results, each a handle of ours. */
