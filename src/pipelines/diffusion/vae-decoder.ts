@@ -1,5 +1,5 @@
 import type { LatentShape } from "./latents.ts";
-import { runFor } from "../graph/bound-run.ts";
+import { emptyTensor, runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { DecodedPixels } from "./pixels.ts";
@@ -26,6 +26,7 @@ export class VaeDecoder {
     const { type, name } = this.#latent;
     const feeds = { [name]: floatTensor(type, toFloatData(latents, type), [1, channels, height, width]) };
     const pixels = { height: height * this.#factor, width: width * this.#factor };
-    return { data: asFloat32(await runFor(this.#graph, feeds, this.#sample, [1, 3, pixels.height, pixels.width])), ...pixels };
+    const into = emptyTensor(this.#sample.type, [1, 3, pixels.height, pixels.width]);
+    return { data: asFloat32(await runFor(this.#graph, feeds, this.#sample, into)), ...pixels };
   }
 }

@@ -1,5 +1,5 @@
 import type { RgbImage } from "../media/rgb-image.ts";
-import { runFor } from "../graph/bound-run.ts";
+import { emptyTensor, runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import { fromPixels } from "./pixels.ts";
@@ -27,6 +27,6 @@ export class VaeEncoder {
     const { type, name } = this.#sample;
     const feeds = { [name]: floatTensor(type, toFloatData(fromPixels(image), type), [1, 3, image.height, image.width]) };
     const dims = [1, 2 * this.#channels, image.height / this.#factor, image.width / this.#factor];
-    return asFloat32(await runFor(this.#graph, feeds, this.#parameters, dims));
+    return asFloat32(await runFor(this.#graph, feeds, this.#parameters, emptyTensor(this.#parameters.type, dims)));
   }
 }

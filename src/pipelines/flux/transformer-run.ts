@@ -2,7 +2,7 @@ import type { Tensor } from "../backend.ts";
 import type { LatentShape } from "../diffusion/latents.ts";
 import type { RowVelocity } from "../diffusion/row-denoising.ts";
 import { BoundRun, type Feeds } from "../graph/bound-run.ts";
-import { emptyFloats, floatTensor, joinFloats, toFloatData, writeFloatData, type FloatData } from "../graph/float-edge.ts";
+import { emptyFloats, floatTensor, joinFloats, readFloatData, toFloatData, writeFloatData, type FloatData } from "../graph/float-edge.ts";
 import { idTensor, type Edge, type IdType } from "../graph/graph-edge.ts";
 import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { FluxTransformer } from "./transformer.ts";
@@ -56,8 +56,9 @@ export class TransformerRun implements RowVelocity {
         [time.name]: floatTensor(time.type, rowsOf(this.#timestep, index, rows), [rows]),
       });
     }
-    if (this.#written !== this.#velocity) this.#velocity.set(new Float16Array(this.#written.buffer, 0, latents.length));
-    return this.#velocity.subarray(0, latents.length);
+    const velocity = this.#velocity.subarray(0, latents.length);
+    readFloatData(this.#written.subarray(0, latents.length), velocity);
+    return velocity;
   }
 
   dropRow(row: number): void {

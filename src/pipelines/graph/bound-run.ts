@@ -49,9 +49,8 @@ export class BoundRun implements Disposable {
   }
 }
 
-/** One run for one output. @param dims of the output, which is then not copied on a CPU; null where they are only known afterwards */
-export async function runFor(graph: Graph, feeds: Feeds, output: Edge<FloatType>, dims: readonly number[] | null): Promise<Tensor> {
-  const into = dims === null ? null : emptyTensor(output.type, dims);
+/** One run for one output. @param into as BoundRunOptions */
+export async function runFor(graph: Graph, feeds: Feeds, output: Edge, into: Tensor | null): Promise<Tensor> {
   using run = new BoundRun({ graph, fixed: feeds, output, into });
   return await run.run();
 }

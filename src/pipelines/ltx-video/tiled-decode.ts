@@ -36,7 +36,7 @@ export function planTiles(latentFrames: number, { size, stride }: Tiling): reado
   return tiles;
 }
 
-/** A part of the clip that is ready: its first `keep` frames follow what came before. */
+/** A part of the clip that is ready: its first `keep` frames follow what came before. Valid until the next part is asked for. */
 export interface ReadyFrames {
   readonly block: FrameBlock;
   readonly keep: number;
@@ -51,16 +51,16 @@ export interface ReadyFrames {
 export async function* decodeTiles(
   tiles: readonly Tile[],
   tiling: Tiling,
-  decode: (tile: Tile) => Promise<FrameBlock>,
+  decode: (tile: Tile, index: number) => Promise<FrameBlock>,
 ): AsyncGenerator<ReadyFrames, void, undefined> {
   const overlap = tiling.size - tiling.stride;
-  const start = (tile: Tile | undefined): Decoding | null => (tile === undefined ? null : watched(decode(tile)));
+  const start = (index: number): Decoding | null => (index < tiles.length ? watched(decode(tiles[index]!, index)) : null);
   let before: FrameBlock | null = null;
-  let decoding = start(tiles[0]);
+  let decoding = start(0);
   try {
     for (const [index, tile] of tiles.entries()) {
       const block = await decoding!.block;
-      const next = start(tiles[index + 1]);
+      const next = start(index + 1);
       decoding = next;
       if (before !== null) blendInto(block, before, Math.min(before.frames, tile.frames, overlap));
       before = next === null ? null : lastFrames(block, tile.frames, Math.min(tile.frames, overlap));

@@ -1,5 +1,5 @@
 import { fromPixels } from "../diffusion/pixels.ts";
-import { runFor } from "../graph/bound-run.ts";
+import { emptyTensor, runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
@@ -24,6 +24,6 @@ export class VideoEncoder {
     const { type, name } = this.#sample;
     const feeds = { [name]: floatTensor(type, toFloatData(fromPixels(image), type), [1, 3, 1, image.height, image.width]) };
     const dims = [1, 2 * LATENT_CHANNELS, 1, image.height / PIXEL_FACTOR, image.width / PIXEL_FACTOR];
-    return asFloat32(await runFor(this.#graph, feeds, this.#parameters, dims));
+    return asFloat32(await runFor(this.#graph, feeds, this.#parameters, emptyTensor(this.#parameters.type, dims)));
   }
 }

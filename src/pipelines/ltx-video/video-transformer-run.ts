@@ -1,5 +1,5 @@
 import { BoundRun, emptyTensor, type Feeds } from "../graph/bound-run.ts";
-import { asFloat32, emptyFloats, floatTensor, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import { emptyFloats, floatTensor, readFloatData, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import type { Tensor } from "../backend.ts";
 import type { Edge } from "../graph/graph-edge.ts";
 import type { VideoTransformer } from "./video-transformer.ts";
@@ -18,17 +18,21 @@ export class VideoTransformerRun implements VideoVelocity {
   readonly #run: BoundRun;
   readonly #hidden: PerRow;
   readonly #timestep: PerRow;
+  readonly #velocity: Float32Array;
 
   constructor(transformer: VideoTransformer, fixed: Feeds, dims: readonly [rows: number, tokens: number, channels: number]) {
     const { graph, hidden, timestep, velocity } = transformer;
     this.#hidden = perRow(hidden, dims);
     this.#timestep = perRow(timestep, [dims[0], dims[1]]);
-    this.#run = new BoundRun({ graph, fixed, output: velocity, into: emptyTensor(velocity.type, dims) });
+    const into = emptyTensor(velocity.type, dims);
+    this.#velocity = into.type === "float32" ? into.data : new Float32Array(into.data.length);
+    this.#run = new BoundRun({ graph, fixed, output: velocity, into });
   }
 
   async step(latents: Float32Array, timesteps: Float32Array): Promise<Float32Array> {
     const feeds = Object.fromEntries([this.#hidden(latents), this.#timestep(timesteps)]);
-    return asFloat32(await this.#run.run(feeds));
+    readFloatData((await this.#run.run(feeds)).data as FloatData, this.#velocity);
+    return this.#velocity;
   }
 
   [Symbol.dispose](): void {
