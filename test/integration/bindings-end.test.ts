@@ -29,6 +29,7 @@ class WatchedBackend implements Backend {
     this.open = async (path) => this.#watch(await backend.open(path), path.split("/").at(-2) ?? path);
   }
 
+  /** `onRun` throws within the caller's own `await`, as a failed run does. */
   #watch(session: Session, part: string): Session {
     return {
       inputs: session.inputs,
@@ -48,9 +49,9 @@ class WatchedBackend implements Backend {
         return {
           input: (name, value) => binding.input(name, value),
           output: (name, target) => binding.output(name, target),
-          run: async () => {
+          run: () => {
             this.onRun(part);
-            return await binding.run();
+            return binding.run();
           },
           [Symbol.dispose]: () => {
             if (!ended) this.bound.splice(this.bound.indexOf(part), 1);

@@ -6,7 +6,7 @@ import { TransformerRun } from "../../src/pipelines/flux/transformer-run.ts";
 import { ropeTables } from "../../src/pipelines/ltx-video/rope.ts";
 import { LATENT_CHANNELS, VideoTransformer } from "../../src/pipelines/ltx-video/video-transformer.ts";
 import { openOrtBackend } from "../../src/runner/ort/ort-backend.ts";
-import { MODELS } from "../support/flux-rig.ts";
+import { MODELS, present } from "../support/flux-rig.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
 
@@ -53,9 +53,9 @@ test("Flux: a step moves latents and timestep in and the velocity out; texts and
   using run = new TransformerRun(new FluxTransformer(graphOf(session), SHAPE.channels * 4), SHAPE, texts, 3.5);
   const step = (rows: number) => trafficOf(session, () => run.step(new Float32Array(rows * FLUX_ROW).fill(0.5), 0.75));
   const fixed = (rows: number): number => {
-    const [first] = texts;
+    const { sequence, pooled } = present(texts[0]);
     const ids = (FLUX_ROW / 64 + TEXT_TOKENS) * 3 * BigInt64Array.BYTES_PER_ELEMENT;
-    return rows * (first!.sequence.byteLength + first!.pooled.byteLength + FLOAT) + ids;
+    return rows * (sequence.byteLength + pooled.byteLength + FLOAT) + ids;
   };
   assert.deepEqual(await step(3), { toDevice: fixed(3) + fluxStep(3).toDevice, toHost: fluxStep(3).toHost });
   for (let index = 1; index < 4; index++) assert.deepEqual(await step(3), fluxStep(3));
@@ -69,8 +69,8 @@ test("Flux with classifier-free guidance: both runs keep what is theirs, also wh
   const transformer = new FluxTransformer(graphOf(session), SHAPE.channels * 4);
   const [one, other] = fluxTexts(session, 2);
   const latents = new Float32Array(FLUX_ROW).fill(0.25);
-  using conditioned = new TransformerRun(transformer, SHAPE, [one!], 1);
-  using negative = new TransformerRun(transformer, SHAPE, [other!], 1);
+  using conditioned = new TransformerRun(transformer, SHAPE, [present(one)], 1);
+  using negative = new TransformerRun(transformer, SHAPE, [present(other)], 1);
   const both = async (): Promise<readonly number[][]> => [
     [...(await conditioned.step(latents, 0.5))],
     [...(await negative.step(latents, 0.5))],
@@ -93,7 +93,7 @@ test("LTX-Video: a step moves latents and timesteps in and the velocity out; tex
     const texts = Array.from({ length: rows }, (_, row) => ({ sequence: new Float32Array(TEXT_TOKENS * width).fill(row), width, mask }));
     const before = session.traffic.toDevice;
     using run = transformer.open({ texts, rope });
-    const fixed = rows * (texts[0]!.sequence.byteLength + TEXT_TOKENS * FLOAT) + rope.cos.byteLength + rope.sin.byteLength;
+    const fixed = rows * (present(texts[0]).sequence.byteLength + TEXT_TOKENS * FLOAT) + rope.cos.byteLength + rope.sin.byteLength;
     assert.equal(session.traffic.toDevice - before, fixed);
     const latents = new Float32Array(rope.tokens * LATENT_CHANNELS).fill(0.5);
     const timesteps = new Float32Array(rope.tokens).fill(700);
