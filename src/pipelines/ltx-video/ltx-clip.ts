@@ -108,22 +108,22 @@ export class LtxClip {
       width: transformer.width,
       extraFrames: last === null ? [] : [frames - 1],
     });
-    using velocity = transformer.open({ texts, rope });
+    using run = transformer.open({ texts, rope });
     const denoising = new VideoDenoising({
       schedule: this.#schedule,
       latents,
       channels: this.#shape.channels,
       given,
-      velocity,
+      velocity: run,
       guidance,
       givenNoise: config.imageNoiseScale > 0 ? { random: this.#random, scale: config.imageNoiseScale } : null,
     });
     for (let index = 0; index < steps; index++) {
       const startedAt = performance.now();
       await this.#run.begin("denoise");
-      const guided = await denoising.velocity(index);
-      this.#showPreview(latents.subarray(extra), guided.subarray(extra), index);
-      denoising.advance(index, guided);
+      const velocity = await denoising.velocity(index);
+      this.#showPreview(latents.subarray(extra), velocity.subarray(extra), index);
+      denoising.advance(index, velocity);
       const fraction = AFTER_TEXT + ((AFTER_STEPS - AFTER_TEXT) * (index + 1)) / steps;
       this.#progress("denoise", fraction, index + 1, performance.now() - startedAt);
     }
