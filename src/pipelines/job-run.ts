@@ -37,6 +37,12 @@ export class JobRun {
     this.#context.preview(this.job.id, step, render);
   }
 
+  /** Between pieces of work within a stage. @throws AppError CANCELLED */
+  throwIfCancelled(): void {
+    const { id } = this.job;
+    if (this.#context.cancelled(id)) throw new AppError("CANCELLED", `job ${id} was cancelled`);
+  }
+
   /** From here on time counts as this; a job begins with reading its input. */
   spend(phase: Phase): void {
     const now = performance.now();

@@ -131,7 +131,7 @@ export class PictureBatch<Text> {
     latents: Float32Array,
   ): Promise<{ readonly members: readonly Conditioned<Text>[]; readonly denoising: RowDenoising }> {
     const { start, steps } = members[0]!.job;
-    const denoising = this.#openDenoising(members, latents);
+    using denoising = this.#openDenoising(members, latents);
     const going = [...members];
     for (let index = start; index < steps; index++) {
       const startedAt = performance.now();
@@ -192,7 +192,7 @@ export class PictureBatch<Text> {
       for (const [row, member] of members.entries()) {
         if (this.#dropCancelled(member)) continue;
         this.#context.stage("decode", [member.job.id]);
-        const image = await this.#unlessCancelled([member], () => this.#decode(denoising.row(row), member.job));
+        const image = await this.#unlessCancelled([member], () => this.#decode(denoising.row(row)));
         if (image === null) continue;
         this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
         writing.push(this.#write(member, image));
@@ -204,15 +204,12 @@ export class PictureBatch<Text> {
     }
   }
 
-  /** Null when the output holds values that are not finite. */
-  async #decode(latents: Float32Array, { width, height }: PictureJob): Promise<RgbImage | AppError> {
+  /** An error when the output holds values that are not finite. */
+  async #decode(latents: Float32Array): Promise<RgbImage | AppError> {
     const { scale, shift } = this.#model.latents;
     const planes = new Float32Array(latents.length);
     unpackLatents(latents, this.#shape, planes, scale, shift);
     const pixels = await this.#model.decoder.decode(planes, this.#shape);
-    if (pixels.width !== width || pixels.height !== height) {
-      return new AppError("BAD_OUTPUT", `part vae_decoder gave ${pixels.width} x ${pixels.height} pixels, expected ${width} x ${height}`);
-    }
     return toPixels(pixels) ?? notFinite(planes);
   }
 

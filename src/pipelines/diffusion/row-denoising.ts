@@ -1,8 +1,8 @@
 import { eulerStep, guide } from "./euler.ts";
 import type { FlowMatchSchedule } from "./flow-match-schedule.ts";
 
-/** The transformer with all that stays the same over the steps of a batch. */
-export interface RowVelocity {
+/** The transformer with all that stays the same over the steps of a batch; to be disposed of after the last one. */
+export interface RowVelocity extends Disposable {
   /**
    * @param latents packed `[rows, tokens, features]` of the rows that are left @param timestep 0..1
    * @returns velocity, same shape; valid until the next step
@@ -16,7 +16,7 @@ export interface RowVelocity {
  * Latents of a batch on their way from noise to picture, packed `[rows, tokens, features]`. Rows are pictures; one can be dropped between
  * steps without touching the others.
  */
-export class RowDenoising {
+export class RowDenoising implements Disposable {
   readonly #schedule: FlowMatchSchedule;
   readonly #rowSize: number;
   readonly #conditioned: RowVelocity;
@@ -64,5 +64,11 @@ export class RowDenoising {
     this.#latents = this.#latents.subarray(0, this.#latents.length - this.#rowSize);
     this.#conditioned.dropRow(index);
     this.#negative?.dropRow(index);
+  }
+
+  /** Gives back what the steps needed; the latents stay. */
+  [Symbol.dispose](): void {
+    this.#conditioned[Symbol.dispose]();
+    this.#negative?.[Symbol.dispose]();
   }
 }

@@ -1,3 +1,4 @@
+import { runFor } from "../graph/bound-run.ts";
 import { floatDataOf, type FloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
@@ -6,7 +7,6 @@ import {
   FLOATS,
   idTensor,
   IDS,
-  outputOf,
   requireOnly,
   requireSize,
   type Edge,
@@ -56,7 +56,7 @@ export class TextEncoder {
     const dims = [1, ids.length];
     const feeds = { [this.#ids.name]: idTensor(this.#ids.type, ids, dims) };
     if (this.#mask !== null) feeds[this.#mask.name] = idTensor(this.#mask.type, mask, dims);
-    const tensor = outputOf(await this.#graph.session.run(feeds), this.#output, this.#graph.part);
+    const tensor = await runFor(this.#graph, feeds, this.#output, null);
     return { data: floatDataOf(tensor, type), width: tensor.dims.at(-1) ?? 0 };
   }
 }

@@ -23,8 +23,8 @@ export async function openFluxModel(context: LoadContext): Promise<PictureModel<
   ]);
   return withGraphs(context, config.graphs, async (open, graphs) => {
     const hasInput = context.manifest.tasks.includes("img2img");
-    const decoder = new VaeDecoder(await open("vae_decoder"), latents.channels);
-    const encoder = hasInput ? new VaeEncoder(await open("vae_encoder"), latents.channels) : null;
+    const decoder = new VaeDecoder(await open("vae_decoder"), latents);
+    const encoder = hasInput ? new VaeEncoder(await open("vae_encoder"), latents) : null;
     const clip = new TextEncoder(await open("text_encoder"), POOLED, config.clipLength);
     const t5 = new TextEncoder(await open("text_encoder_2"), SEQUENCE, config.t5Length);
     const transformer = new FluxTransformer(await open("transformer"), latents.channels * 4);

@@ -1,97 +1,124 @@
 import type { Tensor } from "../backend.ts";
 import type { LatentShape } from "../diffusion/latents.ts";
 import type { RowVelocity } from "../diffusion/row-denoising.ts";
-import { asFloat32, floatTensor, joinFloats, writeFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
-import { idTensor, outputOf, type Edge, type IdType } from "../graph/graph-edge.ts";
+import { BoundRun, type Feeds } from "../graph/bound-run.ts";
+import { emptyFloats, floatTensor, joinFloats, readFloatData, toFloatData, writeFloatData, type FloatData } from "../graph/float-edge.ts";
+import { idTensor, type Edge, type IdType } from "../graph/graph-edge.ts";
 import type { PromptEmbedding } from "./prompt-encoder.ts";
 import type { FluxTransformer } from "./transformer.ts";
 
-/** The memory of one batch's steps, made once: a step converts in place and allocates only what onnxruntime returns. */
+/**
+ * The steps of one batch: texts, guidance and positions are given to the session once, and again when a row leaves; a step gives latents
+ * and timestep, and its velocity comes into memory that is kept. A graph for a batch of 1 is bound once a row.
+ */
 export class TransformerRun implements RowVelocity {
   readonly #transformer: FluxTransformer;
+  /** A row each, of those that are left. */
+  readonly #embeddings: PromptEmbedding[];
+  readonly #guidance: number;
   readonly #tokens: number;
-  readonly #textTokens: number;
-  readonly #features: number;
-  readonly #sequenceWidth: number;
-  readonly #pooledWidth: number;
-  readonly #sequence: FloatData;
-  readonly #pooled: FloatData;
+  readonly #imageIds: Int32Array;
   /** Null where the graph takes float32: then the caller's latents are fed as they are. */
-  readonly #halves: Uint16Array | null;
-  readonly #velocity: Float32Array;
+  readonly #halves: FloatData | null;
   readonly #timestep: FloatData;
-  readonly #guidance: FloatData;
-  readonly #imageIds: Tensor;
-  readonly #textIds: Tensor;
-  #rows: number;
+  /** Where the graph writes; the same memory as the one below where that is float32. */
+  readonly #written: FloatData;
+  readonly #velocity: Float32Array;
+  /** Of all rows together, or of each by itself; none before the first step and after a row has left. */
+  #runs: readonly BoundRun[] = [];
 
   /** A row per embedding. */
   constructor(transformer: FluxTransformer, { height, width }: LatentShape, embeddings: readonly PromptEmbedding[], guidance: number) {
-    const { hidden, imageIds, textIds, velocity } = transformer;
-    const [first] = embeddings;
-    if (first === undefined) throw new RangeError("a run without a text: this is a bug");
-    const rows = embeddings.length;
+    const { hidden, velocity, timestep, features } = transformer;
     const [gridHeight, gridWidth] = [height / 2, width / 2];
     this.#transformer = transformer;
+    this.#embeddings = [...embeddings];
+    this.#guidance = guidance;
     this.#tokens = gridHeight * gridWidth;
-    this.#rows = rows;
-    this.#features = transformer.features;
-    [this.#textTokens, this.#sequenceWidth] = first.sequenceShape;
-    this.#pooledWidth = first.pooled.length;
-    this.#sequence = joinFloats(embeddings.map(({ sequence }) => sequence));
-    this.#pooled = joinFloats(embeddings.map(({ pooled }) => pooled));
-    const size = rows * this.#tokens * this.#features;
-    this.#halves = hidden.type === "float16" ? new Uint16Array(size) : null;
-    this.#velocity = new Float32Array(velocity.type === "float16" || !transformer.batched ? size : 0);
-    this.#timestep = emptyFloats(transformer.timestep.type, rows);
-    this.#guidance = emptyFloats(transformer.guidance?.type ?? "float32", rows);
-    writeFloatData(new Float32Array(rows).fill(guidance), this.#guidance);
-    const copies = transformer.batched ? rows : 1;
-    this.#imageIds = positionIds(imageIds, gridIds(gridHeight, gridWidth), copies);
-    this.#textIds = positionIds(textIds, new Int32Array(this.#textTokens * 3), copies);
+    this.#imageIds = gridIds(gridHeight, gridWidth);
+    const size = embeddings.length * this.#tokens * features;
+    this.#halves = hidden.type === "float16" ? emptyFloats("float16", size) : null;
+    this.#timestep = emptyFloats(timestep.type, embeddings.length);
+    this.#velocity = new Float32Array(size);
+    this.#written = velocity.type === "float16" ? emptyFloats("float16", size) : this.#velocity;
   }
 
   async step(latents: Float32Array, timestep: number): Promise<Float32Array> {
-    const { hidden, batched } = this.#transformer;
+    const { hidden, timestep: time, features } = this.#transformer;
+    if (this.#runs.length === 0) this.#runs = this.#bindRows();
     writeFloatData(new Float32Array(this.#timestep.length).fill(timestep), this.#timestep);
     if (this.#halves !== null) writeFloatData(latents, this.#halves.subarray(0, latents.length));
     const values = this.#halves ?? latents;
-    if (batched) return this.#runRows(values, hidden.type, 0, this.#rows);
-    for (let row = 0; row < this.#rows; row++) await this.#runRows(values, hidden.type, row, 1);
-    return this.#velocity.subarray(0, latents.length);
+    const rows = this.#rowsOfRun();
+    for (const [index, run] of this.#runs.entries()) {
+      await run.run({
+        [hidden.name]: floatTensor(hidden.type, rowsOf(values, index, rows * this.#tokens * features), [rows, this.#tokens, features]),
+        [time.name]: floatTensor(time.type, rowsOf(this.#timestep, index, rows), [rows]),
+      });
+    }
+    const velocity = this.#velocity.subarray(0, latents.length);
+    readFloatData(this.#written.subarray(0, latents.length), velocity);
+    return velocity;
   }
 
   dropRow(row: number): void {
-    moveUp(this.#sequence, row, this.#textTokens * this.#sequenceWidth);
-    moveUp(this.#pooled, row, this.#pooledWidth);
-    this.#rows--;
+    this.#embeddings.splice(row, 1);
+    this[Symbol.dispose]();
   }
 
-  async #runRows(values: FloatData, type: FloatType, row: number, rows: number): Promise<Float32Array> {
-    const { graph, hidden, sequence, pooled, timestep, guidance, imageIds, textIds, velocity, batched } = this.#transformer;
-    const [tokens, textTokens] = [this.#tokens, this.#textTokens];
-    const part = (data: FloatData, size: number): FloatData => data.subarray(row * size, (row + rows) * size);
-    const feeds: Record<string, Tensor> = {
-      [hidden.name]: floatTensor(type, part(values, tokens * this.#features), [rows, tokens, this.#features]),
-      [sequence.name]: floatTensor(sequence.type, part(this.#sequence, textTokens * this.#sequenceWidth), [
-        rows,
-        textTokens,
-        this.#sequenceWidth,
-      ]),
-      [pooled.name]: floatTensor(pooled.type, part(this.#pooled, this.#pooledWidth), [rows, this.#pooledWidth]),
-      [timestep.name]: floatTensor(timestep.type, part(this.#timestep, 1), [rows]),
-      [imageIds.name]: firstRows(this.#imageIds, rows),
-      [textIds.name]: firstRows(this.#textIds, rows),
-    };
-    if (guidance !== null) feeds[guidance.name] = floatTensor(guidance.type, part(this.#guidance, 1), [rows]);
-    const result = outputOf(await graph.session.run(feeds), velocity, graph.part);
-    if (batched && result.type === "float32") return result.data;
-    const target = this.#velocity.subarray(row * tokens * this.#features, (row + rows) * tokens * this.#features);
-    target.set(
-      result.type === "float16" ? new Float16Array(result.data.buffer, result.data.byteOffset, result.data.length) : asFloat32(result),
-    );
-    return target;
+  [Symbol.dispose](): void {
+    for (const run of this.#runs) run[Symbol.dispose]();
+    this.#runs = [];
   }
+
+  #rowsOfRun(): number {
+    return this.#transformer.batched ? this.#embeddings.length : 1;
+  }
+
+  #bindRows(): readonly BoundRun[] {
+    const rows = this.#rowsOfRun();
+    const runs: BoundRun[] = [];
+    try {
+      for (let first = 0; first < this.#embeddings.length; first += rows) runs.push(this.#bind(first, rows));
+      return runs;
+    } catch (thrown) {
+      for (const run of runs) run[Symbol.dispose]();
+      throw thrown;
+    }
+  }
+
+  #bind(first: number, rows: number): BoundRun {
+    const { graph, velocity, features } = this.#transformer;
+    const dims = [rows, this.#tokens, features];
+    const written = rowsOf(this.#written, first / rows, rows * this.#tokens * features);
+    const fixed = this.#fixedFeeds(this.#embeddings.slice(first, first + rows));
+    return new BoundRun({ graph, fixed, output: velocity, into: floatTensor(velocity.type, written, dims) });
+  }
+
+  /** What all steps have in common. */
+  #fixedFeeds(embeddings: readonly PromptEmbedding[]): Feeds {
+    const { sequence, pooled, guidance, imageIds, textIds } = this.#transformer;
+    const rows = embeddings.length;
+    const { sequenceShape, pooled: vector } = embeddings[0]!;
+    const sequences = joinFloats(embeddings.map((each) => each.sequence));
+    const vectors = joinFloats(embeddings.map((each) => each.pooled));
+    const feeds: Record<string, Tensor> = {
+      [sequence.name]: floatTensor(sequence.type, sequences, [rows, ...sequenceShape]),
+      [pooled.name]: floatTensor(pooled.type, vectors, [rows, vector.length]),
+      [imageIds.name]: positionIds(imageIds, this.#imageIds, rows),
+      [textIds.name]: positionIds(textIds, new Int32Array(sequenceShape[0] * 3), rows),
+    };
+    if (guidance !== null) {
+      const values = new Float32Array(rows).fill(this.#guidance);
+      feeds[guidance.name] = floatTensor(guidance.type, toFloatData(values, guidance.type), [rows]);
+    }
+    return feeds;
+  }
+}
+
+/** Part `index` of values that are split into parts of one size. */
+function rowsOf(values: FloatData, index: number, size: number): FloatData {
+  return values.subarray(index * size, (index + 1) * size);
 }
 
 /** `[0, row, column]` of every latent token, row-major. */
@@ -111,18 +138,4 @@ function positionIds(edge: Edge<IdType>, ids: Int32Array, copies: number): Tenso
   const repeated = new Int32Array(ids.length * copies);
   for (let copy = 0; copy < copies; copy++) repeated.set(ids, copy * ids.length);
   return idTensor(edge.type, repeated, [copies, tokens, 3]);
-}
-
-function firstRows(ids: Tensor, rows: number): Tensor {
-  const [copies = 0, tokens = 0] = ids.dims;
-  if (ids.dims.length === 2 || copies === rows) return ids;
-  return { ...ids, data: ids.data.subarray(0, rows * tokens * 3), dims: [rows, tokens, 3] } as Tensor;
-}
-
-function emptyFloats(type: FloatType, length: number): FloatData {
-  return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
-}
-
-function moveUp(data: FloatData, row: number, size: number): void {
-  data.copyWithin(row * size, (row + 1) * size);
 }

@@ -17,6 +17,16 @@ export function writeFloatData(values: Float32Array, target: FloatData): void {
   else new Float16Array(target.buffer, target.byteOffset, target.length).set(values);
 }
 
+/** The inverse, into memory that is as long; nothing to do where that is where the values are. */
+export function readFloatData(data: FloatData, target: Float32Array): void {
+  if (data instanceof Float32Array && data.buffer === target.buffer && data.byteOffset === target.byteOffset) return;
+  target.set(data instanceof Float32Array ? data : new Float16Array(data.buffer, data.byteOffset, data.length));
+}
+
+export function emptyFloats(type: FloatType, length: number): FloatData {
+  return type === "float32" ? new Float32Array(length) : new Uint16Array(length);
+}
+
 export function floatTensor(type: FloatType, data: FloatData, dims: readonly number[]): Tensor {
   return { type, data, dims } as Tensor;
 }

@@ -15,6 +15,7 @@ import { ltxSchedule } from "./ltx-schedule.ts";
 import { ropeTables } from "./rope.ts";
 import { startVideo, type StartedVideo } from "./start-video.ts";
 import { decodeTiles, planTiles, type ReadyFrames, type Tile } from "./tiled-decode.ts";
+import { frameValues } from "./video-decoder.ts";
 import type { TextEmbedding } from "./video-prompts.ts";
 import { VideoDenoising } from "./video-denoising.ts";
 import { sizeOf, sliceFrames, tokensOf, unpackFrames, type VideoShape } from "./video-latents.ts";
@@ -107,12 +108,13 @@ export class LtxClip {
       width: transformer.width,
       extraFrames: last === null ? [] : [frames - 1],
     });
+    using run = transformer.open({ texts, rope });
     const denoising = new VideoDenoising({
       schedule: this.#schedule,
       latents,
       channels: this.#shape.channels,
       given,
-      velocity: transformer.open({ texts, rope }),
+      velocity: run,
       guidance,
       givenNoise: config.imageNoiseScale > 0 ? { random: this.#random, scale: config.imageNoiseScale } : null,
     });
@@ -133,7 +135,7 @@ export class LtxClip {
     this.#run.preview(index + 1, () => videoPreview(source, LTX_LATENT_RGB));
   }
 
-  /** Tile by tile into the encoder: a tile of frames is all that is ever held. */
+  /** Tile by tile into the encoder, the next one decoded meanwhile: two tiles of frames are all that is ever held. */
   async #decode(packed: Float32Array): Promise<readonly SpoolFile[]> {
     const { config, h264 } = this.#model;
     const { outDir, width, height, fps, frames } = this.#job;
@@ -141,7 +143,7 @@ export class LtxClip {
     const comment = JSON.stringify(clipTexts(this.#job, this.#run.manifest.slug));
     await using video = openVideo({ outDir, width, height, fps, frames, encoder: h264, comment });
     let done = 0;
-    for await (const ready of decodeTiles(tiles, config.tiling, this.#tileDecoder(packed))) {
+    for await (const ready of decodeTiles(tiles, config.tiling, this.#tileDecoder(packed, tiles))) {
       await this.#write(video, ready);
       done += ready.keep;
       this.#progress("decode", AFTER_STEPS + ((AFTER_DECODE - AFTER_STEPS) * done) / frames, this.#job.steps);
@@ -151,27 +153,34 @@ export class LtxClip {
     return await video.finish();
   }
 
-  #tileDecoder(packed: Float32Array): (tile: Tile) => ReturnType<LtxModel["decoder"]["decode"]> {
+  #tileDecoder(packed: Float32Array, tiles: readonly Tile[]): (tile: Tile, index: number) => ReturnType<LtxModel["decoder"]["decode"]> {
     const { decoder, config } = this.#model;
+    const shape = this.#shape;
+    const frames = Math.max(...tiles.map(({ count }) => count));
+    // Taken in turns: a tile's frames are no longer used when the next but one is decoded.
+    const memory = [0, 1].map(() => new Float32Array(frameValues({ ...shape, frames })));
     // Drawn for the whole clip: channels come before frames, so that a tile's noise is spread over all of it.
     const noise = decoder.conditioned ? this.#random.randn(packed.length) : null;
-    return async ({ first, count }) => {
+    return async ({ first, count }, index) => {
       this.#run.begin("decode");
       const mix =
         noise === null
           ? null
           : {
-              noise: sliceFrames(noise, this.#shape, first, count),
+              noise: sliceFrames(noise, shape, first, count),
               scale: config.decodeNoiseScale,
               timestep: config.decodeTimestep,
             };
-      return decoder.decode(unpackFrames(packed, this.#shape, first, count), { ...this.#shape, frames: count }, mix);
+      return decoder.decode(unpackFrames(packed, shape, first, count), { ...shape, frames: count }, mix, memory[index % 2]);
     };
   }
 
-  async #write(video: VideoWriter, { block, keep }: ReadyFrames): Promise<void> {
+  /** @throws AppError CANCELLED, and what the decode beside it has failed with */
+  async #write(video: VideoWriter, { block, keep, throwIfFailed }: ReadyFrames): Promise<void> {
     this.#run.spend("encode");
     for (let index = 0; index < keep; index++) {
+      throwIfFailed();
+      this.#run.throwIfCancelled();
       const rgb = frameBytes(block, index);
       if (rgb === null) throw notFinite();
       await video.write(rgb);

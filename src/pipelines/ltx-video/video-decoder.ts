@@ -1,16 +1,6 @@
-import { AppError } from "../../protocol/error.ts";
-import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
-import {
-  bindInput,
-  bindOptionalInput,
-  bindOutput,
-  FLOATS,
-  outputOf,
-  requireOnly,
-  requireSize,
-  type Edge,
-  type Graph,
-} from "../graph/graph-edge.ts";
+import { emptyTensor, runFor } from "../graph/bound-run.ts";
+import { floatTensor, readFloatData, toFloatData, type FloatData, type FloatType } from "../graph/float-edge.ts";
+import { bindInput, bindOptionalInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { FrameBlock } from "./frame-block.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
 import { FRAME_FACTOR, PIXEL_FACTOR, type VideoShape } from "./video-latents.ts";
@@ -54,8 +44,11 @@ export class VideoDecoder {
     return this.#noise !== null;
   }
 
-  /** @throws AppError BAD_OUTPUT when the frames are not of the size that the latents stand for */
-  async decode(latents: Float32Array, shape: VideoShape, mix: DecodeNoise | null): Promise<FrameBlock> {
+  /**
+   * @param memory for the frames, at least `frameValues(shape)`; fresh by default
+   * @throws AppError of the run, also when the frames are not of the size that the latents stand for
+   */
+  async decode(latents: Float32Array, shape: VideoShape, mix: DecodeNoise | null, memory?: Float32Array): Promise<FrameBlock> {
     const dims = [1, shape.channels, shape.frames, shape.height, shape.width];
     const tensor = ({ type }: Edge<FloatType>, values: Float32Array, size: readonly number[]) =>
       floatTensor(type, toFloatData(values, type), size);
@@ -65,12 +58,17 @@ export class VideoDecoder {
       feeds[this.#noise.scale.name] = tensor(this.#noise.scale, Float32Array.of(mix.scale), [1]);
       feeds[this.#noise.timestep.name] = tensor(this.#noise.timestep, Float32Array.of(mix.timestep), [1]);
     }
-    const sample = outputOf(await this.#graph.session.run(feeds), this.#sample, this.#graph.part);
-    const frames = (shape.frames - 1) * FRAME_FACTOR + 1;
-    const expected = [1, 3, frames, shape.height * PIXEL_FACTOR, shape.width * PIXEL_FACTOR];
-    if (sample.dims.join() !== expected.join()) {
-      throw new AppError("BAD_OUTPUT", `part ${this.#graph.part} gave [${sample.dims.join(", ")}], expected [${expected.join(", ")}]`);
-    }
-    return { data: asFloat32(sample), frames, height: shape.height * PIXEL_FACTOR, width: shape.width * PIXEL_FACTOR };
+    const [frames, height, width] = [(shape.frames - 1) * FRAME_FACTOR + 1, shape.height * PIXEL_FACTOR, shape.width * PIXEL_FACTOR];
+    const data = (memory ?? new Float32Array(frameValues(shape))).subarray(0, frameValues(shape));
+    const { type } = this.#sample;
+    const size = [1, 3, frames, height, width];
+    const into = type === "float32" ? floatTensor(type, data, size) : emptyTensor(type, size);
+    readFloatData((await runFor(this.#graph, feeds, this.#sample, into)).data as FloatData, data);
+    return { data, frames, height, width };
   }
+}
+
+/** Values of the frames that latents of this shape stand for. */
+export function frameValues({ frames, height, width }: Pick<VideoShape, "frames" | "height" | "width">): number {
+  return 3 * ((frames - 1) * FRAME_FACTOR + 1) * height * PIXEL_FACTOR * width * PIXEL_FACTOR;
 }

@@ -1,7 +1,7 @@
 import { eulerStep, guide } from "../diffusion/euler.ts";
 import type { FlowMatchSchedule } from "../diffusion/flow-match-schedule.ts";
 import type { TorchRandom } from "../diffusion/torch-random.ts";
-import type { VideoVelocity } from "./video-transformer.ts";
+import type { VideoVelocity } from "./video-transformer-run.ts";
 
 export interface VideoDenoisingOptions {
   readonly schedule: FlowMatchSchedule;
@@ -37,7 +37,7 @@ export class VideoDenoising {
     const timestep = schedule.timesteps[index]!;
     this.#addNoise(timestep);
     this.#timesteps.fill(timestep, given);
-    const rows = await velocity(this.latents, this.#timesteps);
+    const rows = await velocity.step(this.latents, this.#timesteps);
     if (guidance <= 1) return rows;
     const negative = rows.subarray(0, this.latents.length);
     const positive = rows.subarray(this.latents.length);

@@ -1,7 +1,9 @@
 import { fromPixels } from "../diffusion/pixels.ts";
+import { emptyTensor, runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData, type FloatType } from "../graph/float-edge.ts";
-import { bindInput, bindOutput, FLOATS, outputOf, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
+import { bindInput, bindOutput, FLOATS, requireOnly, requireSize, type Edge, type Graph } from "../graph/graph-edge.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
+import { PIXEL_FACTOR } from "./video-latents.ts";
 import { LATENT_CHANNELS } from "./video-transformer.ts";
 
 /** A picture -> parameters of its normalised latents, `[2 * channels, 1, height / 32, width / 32]`: means, then logarithms of variances. */
@@ -21,6 +23,7 @@ export class VideoEncoder {
   async encode(image: RgbImage): Promise<Float32Array> {
     const { type, name } = this.#sample;
     const feeds = { [name]: floatTensor(type, toFloatData(fromPixels(image), type), [1, 3, 1, image.height, image.width]) };
-    return asFloat32(outputOf(await this.#graph.session.run(feeds), this.#parameters, this.#graph.part));
+    const dims = [1, 2 * LATENT_CHANNELS, 1, image.height / PIXEL_FACTOR, image.width / PIXEL_FACTOR];
+    return asFloat32(await runFor(this.#graph, feeds, this.#parameters, emptyTensor(this.#parameters.type, dims)));
   }
 }

@@ -1,13 +1,12 @@
 import { AppError } from "../../protocol/error.ts";
-import type { Tensor } from "../backend.ts";
-import { asFloat32, floatTensor, joinFloats, toFloatData, type FloatType } from "../graph/float-edge.ts";
+import type { Feeds } from "../graph/bound-run.ts";
+import { floatTensor, joinFloats, toFloatData, type FloatType } from "../graph/float-edge.ts";
 import {
   bindInput,
   bindOutput,
   FLOATS,
   idTensor,
   IDS,
-  outputOf,
   requireOnly,
   requireSize,
   type Edge,
@@ -16,6 +15,7 @@ import {
 } from "../graph/graph-edge.ts";
 import type { RopeTables } from "./rope.ts";
 import type { TextEmbedding } from "./video-prompts.ts";
+import { VideoTransformerRun, type VideoVelocity } from "./video-transformer-run.ts";
 
 export const LATENT_CHANNELS = 128;
 
@@ -30,27 +30,27 @@ export interface VideoCondition {
 export class VideoTransformer {
   readonly graph: Graph;
   readonly sequence: Edge<FloatType>;
-  readonly #hidden: Edge<FloatType>;
+  readonly hidden: Edge<FloatType>;
+  readonly timestep: Edge<FloatType>;
+  readonly velocity: Edge<FloatType>;
   readonly #mask: Edge<IdType>;
-  readonly #timestep: Edge<FloatType>;
   readonly #cos: Edge<FloatType>;
   readonly #sin: Edge<FloatType>;
-  readonly #velocity: Edge<FloatType>;
   /** Features of a token inside, which the rotary embedding is for. */
   readonly width: number;
 
   constructor(graph: Graph) {
     const float = (role: string, rank: number): Edge<FloatType> => bindInput(graph, { role, types: FLOATS, ranks: [rank] });
     this.graph = graph;
-    this.#hidden = float("hidden_states", 3);
+    this.hidden = float("hidden_states", 3);
     this.sequence = float("encoder_hidden_states", 3);
     this.#mask = bindInput(graph, { role: "encoder_attention_mask", types: IDS, ranks: [2] });
-    this.#timestep = float("timestep", 2);
+    this.timestep = float("timestep", 2);
     this.#cos = float("rope_cos", 3);
     this.#sin = float("rope_sin", 3);
-    this.#velocity = bindOutput(graph, { role: "out_hidden_states", types: FLOATS, ranks: [3] });
-    requireOnly(graph, [this.#hidden, this.sequence, this.#mask, this.#timestep, this.#cos, this.#sin]);
-    requireSize(graph, this.#hidden, -1, LATENT_CHANNELS, "the autoencoder's latent channels");
+    this.velocity = bindOutput(graph, { role: "out_hidden_states", types: FLOATS, ranks: [3] });
+    requireOnly(graph, [this.hidden, this.sequence, this.#mask, this.timestep, this.#cos, this.#sin]);
+    requireSize(graph, this.hidden, -1, LATENT_CHANNELS, "the autoencoder's latent channels");
     const half = this.#cos.dims.at(-1);
     if (typeof half !== "number") {
       throw new AppError("MODEL_UNSUPPORTED", `part ${graph.part}: the last axis of ${this.#cos.name} is ${half}, expected a number`);
@@ -58,35 +58,19 @@ export class VideoTransformer {
     this.width = half * 2;
   }
 
-  /** Readies a run: what does not change from step to step is converted once. */
+  /** Readies the steps of a clip. */
   open({ texts, rope }: VideoCondition): VideoVelocity {
     const rows = texts.length;
     const [first] = texts;
     if (first === undefined) throw new RangeError("a run without a text: this is a bug");
     const tokens = first.mask.length;
     const mask = Int32Array.from(texts.flatMap((text) => [...text.mask]));
-    const fixed: Record<string, Tensor> = {
+    const fixed: Feeds = {
       [this.sequence.name]: floatTensor(this.sequence.type, joinFloats(texts.map(({ sequence }) => sequence)), [rows, tokens, first.width]),
       [this.#mask.name]: idTensor(this.#mask.type, mask, [rows, tokens]),
       [this.#cos.name]: floatTensor(this.#cos.type, toFloatData(rope.cos, this.#cos.type), [1, rope.tokens, this.width / 2]),
       [this.#sin.name]: floatTensor(this.#sin.type, toFloatData(rope.sin, this.#sin.type), [1, rope.tokens, this.width / 2]),
     };
-    return async (latents, timesteps) => {
-      const feeds = {
-        ...fixed,
-        [this.#hidden.name]: this.#perRow(this.#hidden, latents, [rows, rope.tokens, LATENT_CHANNELS]),
-        [this.#timestep.name]: this.#perRow(this.#timestep, timesteps, [rows, rope.tokens]),
-      };
-      return asFloat32(outputOf(await this.graph.session.run(feeds), this.#velocity, this.graph.part));
-    };
-  }
-
-  /** The same values for each row. */
-  #perRow({ type }: Edge<FloatType>, values: Float32Array, dims: readonly [rows: number, ...number[]]): Tensor {
-    const data = toFloatData(values, type);
-    return floatTensor(type, joinFloats(Array.from({ length: dims[0] }, () => data)), dims);
+    return new VideoTransformerRun(this, fixed, [rows, rope.tokens, LATENT_CHANNELS]);
   }
 }
-
-/** `[tokens, channels]` and `[tokens]` (0..1000) -> `[rows, tokens, channels]`. */
-export type VideoVelocity = (latents: Float32Array, timesteps: Float32Array) => Promise<Float32Array>;

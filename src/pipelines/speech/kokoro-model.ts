@@ -4,8 +4,9 @@ import { z } from "zod";
 import { splitSentences } from "./sentences.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
+import { runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData } from "../graph/float-edge.ts";
-import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
+import { bindInput, bindOutput, FLOATS, idTensor, requireOnly, type Graph } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
 import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
@@ -69,7 +70,6 @@ async function openKokoroModel(context: LoadContext): Promise<SpeechModel> {
 type Speak = (ids: readonly number[], style: Float32Array, speed: number) => Promise<Float32Array>;
 
 function runnerOf(graph: Graph): Speak {
-  const { session, part } = graph;
   const ids = bindInput(graph, { role: "input_ids", types: ["int64", "int32"], ranks: [2] });
   const style = bindInput(graph, { role: "style", types: FLOATS, ranks: [2] });
   const speed = bindInput(graph, { role: "speed", types: FLOATS, ranks: [0, 1] });
@@ -82,7 +82,7 @@ function runnerOf(graph: Graph): Speak {
       [style.name]: floatTensor(style.type, toFloatData(row, style.type), [1, STYLE_SIZE]),
       [speed.name]: floatTensor(speed.type, toFloatData(Float32Array.of(rate), speed.type), speed.dims.length === 0 ? [] : [1]),
     };
-    return asFloat32(outputOf(await session.run(feeds), waveform, part));
+    return asFloat32(await runFor(graph, feeds, waveform, null));
   };
 }
 

@@ -1,8 +1,9 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { splitSentences } from "./sentences.ts";
+import { runFor } from "../graph/bound-run.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
-import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly } from "../graph/graph-edge.ts";
+import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, requireOnly } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
 import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
@@ -45,7 +46,7 @@ async function openVitsModel(context: LoadContext): Promise<SpeechModel> {
         [ids.name]: idTensor(ids.type, tokens, dims),
         ...(mask !== null && { [mask.name]: idTensor(mask.type, ones, dims) }),
       };
-      return asFloat32(outputOf(await graph.session.run(feeds), waveform, graph.part));
+      return asFloat32(await runFor(graph, feeds, waveform, null));
     };
     return {
       sampleRate,

@@ -111,6 +111,8 @@ export class OrtBinding implements Binding {
   }
 
   #results(): BoundResults {
+    const written = this.#written();
+    if (written !== null) return { host: written, device: {} };
     const { env, crossed } = this.#parts;
     const host: Record<string, Tensor> = {};
     const device: Record<string, OrtDeviceTensor> = {};
@@ -133,6 +135,19 @@ export class OrtBinding implements Binding {
     for (const value of values) if (!handedOn.has(value)) value[Symbol.dispose]();
     crossed({ toDevice: 0, toHost });
     return { host, device };
+  }
+
+  /** The outputs, where all of them are memory of the caller's: the library has refused what does not fit, so nobody needs to be asked. */
+  #written(): Readonly<Record<string, Tensor>> | null {
+    const host: Record<string, Tensor> = {};
+    let toHost = 0;
+    for (const [name, target] of this.#outputs) {
+      if (typeof target === "string") return null;
+      host[name] = target;
+      toHost += target.data.byteLength;
+    }
+    this.#parts.crossed({ toDevice: 0, toHost });
+    return host;
   }
 
   /** The library's results in the order of the outputs, each a handle of ours. */
