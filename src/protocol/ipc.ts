@@ -34,7 +34,9 @@ export const IPC_LIMITS = {
   /** Ids, names of stages, devices and models, characters. */
   nameChars: 128,
   previewBytes: MAX_PREVIEW_BYTES,
-  /** Execution providers that a probe found. */
+  /** Paths, characters: as many as Linux allows. */
+  pathChars: 4096,
+  /** Execution providers that a probe found, or that the runtime knows. */
   providers: 32,
 } as const;
 
@@ -86,11 +88,29 @@ export type RunnerCommand =
   /** Release the sessions and exit 0. */
   | { readonly type: "stop" };
 
+/** Which onnxruntime a runner has loaded, and how it is called. */
+export interface RuntimeFacts {
+  /** `c`: its C API through koffi. `node`: onnxruntime-node's own API. */
+  readonly api: "c" | "node";
+  /** As the library says it, such as 1.30.0. */
+  readonly version: string;
+  /** Absolute path of the library. */
+  readonly library: string;
+  /** koffi's version; null without it. */
+  readonly koffi: string | null;
+  /** Execution providers that this build of onnxruntime knows. */
+  readonly available: readonly string[];
+  /** Why onnxruntime-node's own API is used although the C API was wanted. */
+  readonly fallback?: string;
+}
+
 export interface ReadyMessage {
   readonly type: "ready";
   readonly loadMs: number;
   /** Nodes per execution provider in the probe run, e.g. { CUDAExecutionProvider: 3 }. */
   readonly providers: Readonly<Record<string, number>>;
+  /** Absent for a family without native code. */
+  readonly runtime?: RuntimeFacts;
   readonly rssBytes: number;
   /** What the device reports as used by this process after the load; null where it cannot be read. */
   readonly deviceBytes: number | null;
@@ -173,6 +193,16 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
     type: z.literal("ready"),
     loadMs: ms,
     providers: z.record(name, z.number()).refine((found) => Object.keys(found).length <= IPC_LIMITS.providers),
+    runtime: z
+      .object({
+        api: z.enum(["c", "node"]),
+        version: name,
+        library: z.string().max(IPC_LIMITS.pathChars),
+        koffi: name.nullable(),
+        available: z.array(name).max(IPC_LIMITS.providers),
+        fallback: atMost(MAX_ERROR_MESSAGE_BYTES).optional(),
+      })
+      .optional(),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),

@@ -112,8 +112,10 @@ export class RunnerPool {
       const ready = await child.ready;
       const loadMs = performance.now() - startedAt;
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
+      const { providers, runtime } = ready;
+      const onnxruntime = runtime === undefined ? {} : { onnxruntime: runtime.version, api: runtime.api };
       log.info(
-        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
+        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers, ...onnxruntime },
         "model loaded",
       );
       const now = steadyNow();
