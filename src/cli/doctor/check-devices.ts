@@ -11,7 +11,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 export interface DeviceCheck {
   readonly env: Env;
-  readonly config: Pick<Config, "device" | "devices" | "ortDir" | "cudaLibs" | "ffmpegDir">;
+  readonly config: Pick<Config, "device" | "devices" | "cudaLibs" | "ffmpegDir">;
   /** A small model with native code to start a runner with on each device; null = detect only. */
   readonly probe: ModelEntry | null;
 }

@@ -34,6 +34,12 @@ export interface Library {
   readonly addressOf: (array: NodeJS.TypedArray) => bigint;
 }
 
+/**
+ * koffi unloads a library when its object is collected, whatever still points into it (seen: calls into unmapped memory). Nothing loaded
+ * here is ever unloaded.
+ */
+const KEPT: unknown[] = [];
+
 /** The npm package's own library for this platform. @throws AppError DEVICE_UNAVAILABLE where it has none */
 export function packagedLibrary(): string {
   const { dir } = packagedOrt();
@@ -54,7 +60,9 @@ export async function loadLibrary(path: string): Promise<Library> {
   koffi.config({ sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
   let getBase: Native;
   try {
-    getBase = koffi.load(path).func("OrtGetApiBase", "void *", []);
+    const native = koffi.load(path);
+    KEPT.push(native);
+    getBase = native.func("OrtGetApiBase", "void *", []);
   } catch (thrown) {
     throw new AppError("DEVICE_UNAVAILABLE", `onnxruntime cannot be loaded from ${path}: ${(thrown as Error).message}`, { cause: thrown });
   }

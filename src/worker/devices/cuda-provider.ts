@@ -34,7 +34,7 @@ export interface CudaProbes {
 }
 
 export type CudaProvider =
-  | { readonly ok: true; readonly dir: string; readonly cudaMajor: number }
+  | { readonly ok: true; readonly dir: string; readonly path: string; readonly version: string; readonly cudaMajor: number }
   /** `why` names what is missing and what to do. */
   | { readonly ok: false; readonly why: string };
 
@@ -71,7 +71,8 @@ export async function findCudaProvider(env: Env, probes: CudaProbes): Promise<Cu
   );
   if (!(await isFindable(CUDNN, [dir, ...path.split(":")], probes))) missing.push(CUDNN);
   if (missing.length > 0) return { ok: false, why: `the CUDA provider in ${dir} cannot be loaded: ${missingLibraries(missing)}` };
-  return { ok: true, dir, cudaMajor: Number(/libcublasLt\.so\.(\d+)/.exec(listing)?.[1] ?? "0") };
+  const version = (library === null ? null : await probes.versionOf(library)) ?? probes.bundled.version;
+  return { ok: true, dir, path: join(dir, CUDA_PROVIDER), version, cudaMajor: Number(/libcublasLt\.so\.(\d+)/.exec(listing)?.[1] ?? "0") };
 }
 
 /** A provider of another version than the library that loads it crashes the process. */
