@@ -47,7 +47,7 @@ export async function readOrtVersion(library: string): Promise<string | null> {
  * process that loads it.
  */
 export async function providerIsOf(provider: string, version: string): Promise<boolean> {
-  return (await findText(provider, new RegExp(`\\0${version.replaceAll(".", "\\.")}\\0`))) !== null;
+  return (await findText(provider, new RegExp(`\\x00${version.replaceAll(".", "\\.")}\\x00`))) !== null;
 }
 
 /** Longer than what is looked for: a match may lie across two chunks. */
