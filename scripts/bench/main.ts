@@ -10,6 +10,7 @@ import { idleRows } from "./idle-rows.ts";
 import { latencyRows } from "./latency-rows.ts";
 import { memoryRows } from "./memory-rows.ts";
 import { queueRows } from "./queue-rows.ts";
+import { runnerRows } from "./runner-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
 import { soundRows } from "./sound-rows.ts";
@@ -25,6 +26,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   queue: queueRows,
   flux: fluxRows,
   memory: memoryRows,
+  runner: runnerRows,
   end: endRows,
   gateway: gatewayRows,
   sockets: socketRows,
