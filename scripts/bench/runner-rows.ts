@@ -18,6 +18,8 @@ interface Start {
   /** From the fork to the first stage of the load, which the runner tells before anything native is loaded. */
   readonly helloMs: number;
   readonly readyMs: number;
+  /** Of all threads, from the start of the process to `ready`: what a busy machine does not change. */
+  readonly cpuMs: number;
   readonly loadedBytes: number;
   readonly workedBytes: number;
 }
@@ -47,6 +49,7 @@ export async function runnerRows(): Promise<readonly Row[]> {
   return [
     compare("spawn to the start of the load", "ms", ({ helloMs }) => helloMs),
     compare("spawn to ready", "ms", ({ readyMs }) => readyMs),
+    compare("CPU time until ready", "ms", ({ cpuMs }) => cpuMs),
     compare("RSS after the load", "MiB", ({ loadedBytes }) => loadedBytes / 2 ** 20),
     compare(`RSS after ${JOBS} jobs`, "MiB", ({ workedBytes }) => workedBytes / 2 ** 20),
   ];
@@ -72,6 +75,7 @@ async function start(api: "c" | "node", dir: string): Promise<Start> {
   const { runtime } = await runner.ready;
   const readyMs = performance.now() - startedAt;
   if (runtime?.api !== api || helloMs === null) throw new Error(`asked for ${api}, got ${JSON.stringify(runtime)}`);
+  const cpuMs = await cpuTimeMs(runner.pid ?? 0);
   const loadedBytes = await residentBytes(runner.pid ?? 0);
   for (let id = 0; id < JOBS; id += 1) {
     const outDir = await mkdtemp(join(dir, "out-"));
@@ -82,5 +86,13 @@ async function start(api: "c" | "node", dir: string): Promise<Start> {
     const end = jobs.get(`${id}`);
     if (end?.kind !== "done") throw new Error(`a job of ${MODEL} ended as ${JSON.stringify(end)}`);
   }
-  return { helloMs, readyMs, loadedBytes, workedBytes: await residentBytes(runner.pid ?? 0) };
+  return { helloMs, readyMs, cpuMs, loadedBytes, workedBytes: await residentBytes(runner.pid ?? 0) };
+}
+
+/** In steps of 10 ms, the kernel's own. */
+async function cpuTimeMs(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  // Behind the name in parentheses: state is the first field, user and system time are the twelfth and thirteenth.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
