@@ -15,8 +15,6 @@ const JOBS = 3;
 const PARAMS = { prompt: "a boat", width: 128, height: 128, steps: 2, seed: 1 };
 
 interface Start {
-  /** From the fork to the first stage of the load, which the runner tells before anything native is loaded. */
-  readonly helloMs: number;
   readonly readyMs: number;
   /** Of all threads, from the start of the process to `ready`: what a busy machine does not change. */
   readonly cpuMs: number;
@@ -47,7 +45,6 @@ export async function runnerRows(): Promise<readonly Row[]> {
       goal: { text: "<= 1.05", met: ({ ratio }) => ratio <= 1.05 },
     });
   return [
-    compare("spawn to the start of the load", "ms", ({ helloMs }) => helloMs),
     compare("spawn to ready", "ms", ({ readyMs }) => readyMs),
     compare("CPU time until ready", "ms", ({ cpuMs }) => cpuMs),
     compare("RSS after the load", "MiB", ({ loadedBytes }) => loadedBytes / 2 ** 20),
@@ -58,7 +55,6 @@ export async function runnerRows(): Promise<readonly Row[]> {
 async function start(api: "c" | "node", dir: string): Promise<Start> {
   const path = join(DIR, "model.json");
   const manifest = parseManifest(JSON.parse(await readFile(path, "utf8")), path);
-  let helloMs: number | null = null;
   const startedAt = performance.now();
   await using runner = await startRunner({
     manifest,
@@ -69,12 +65,11 @@ async function start(api: "c" | "node", dir: string): Promise<Start> {
     cancelGraceMs: 1_000,
     entry: ENTRY,
     env: { ...process.env, DRYAPI_RUNTIME: api },
-    onStage: () => (helloMs ??= performance.now() - startedAt),
     log: { debug: () => undefined, warn: () => undefined },
   });
   const { runtime } = await runner.ready;
   const readyMs = performance.now() - startedAt;
-  if (runtime?.api !== api || helloMs === null) throw new Error(`asked for ${api}, got ${JSON.stringify(runtime)}`);
+  if (runtime?.api !== api) throw new Error(`asked for ${api}, got ${JSON.stringify(runtime)}`);
   const cpuMs = await cpuTimeMs(runner.pid ?? 0);
   const loadedBytes = await residentBytes(runner.pid ?? 0);
   for (let id = 0; id < JOBS; id += 1) {
@@ -86,7 +81,7 @@ async function start(api: "c" | "node", dir: string): Promise<Start> {
     const end = jobs.get(`${id}`);
     if (end?.kind !== "done") throw new Error(`a job of ${MODEL} ended as ${JSON.stringify(end)}`);
   }
-  return { helloMs, readyMs, cpuMs, loadedBytes, workedBytes: await residentBytes(runner.pid ?? 0) };
+  return { readyMs, cpuMs, loadedBytes, workedBytes: await residentBytes(runner.pid ?? 0) };
 }
 
 /** In steps of 10 ms, the kernel's own. */

@@ -80,7 +80,8 @@ describe("a host with GPUs that do not work", () => {
 
   test("GPUs on which no operation runs: exit 3 before anything is claimed, with what is wrong with each", async () => {
     const id = await system.submit({ model: "fake" });
-    const words = (device: string): string => `  ${device}: device ${device} cannot be used: .*/libonnxruntime\\.so\\.1: .*file too short\\n`;
+    const words = (device: string): string =>
+      `  ${device}: device ${device} cannot be used: .*/libonnxruntime\\.so\\.1: .*file too short\\n`;
     await refuses({}, new RegExp(`no device works:\\n${words("cuda:0")}${words("cuda:1")}`));
     assert.equal(await system.state("fake", id), "waiting");
   });
