@@ -3,7 +3,7 @@
  * globally, while no host but the registry has an address. Needs root (a mount namespace of its own), and the registry.
  */
 import { execFile, spawn, type ChildProcess } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { lookup } from "node:dns/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -131,7 +131,8 @@ async function tryWay(way: Way): Promise<void> {
     return exec(file, [...line], { cwd: place.home, env, timeout: LIMIT_MS, maxBuffer: 2 ** 24 });
   };
   const doctor = await dryapi("doctor");
-  if (!/ok {4}device cpu:0/.test(doctor.stdout)) throw new Error(`${name}: doctor: ${doctor.stdout}`);
+  if (!/ok {4}device cpu:0/.test(doctor.stdout) || !/ok {4}onnxruntime .* through its C\s+API/.test(doctor.stdout))
+    throw new Error(`${name}: doctor: ${doctor.stdout}`);
   await dryapi("fetch-cuda", "--help");
   const up = await startUp(place, env);
   try {
@@ -172,5 +173,8 @@ async function withoutNode24(): Promise<void> {
     (thrown: { readonly stderr: string }) => thrown.stderr,
   );
   if (!/needs Node 24, this is v20\./.test(said)) throw new Error(`--omit=optional on Node 20 says: ${said || "nothing"}`);
-  console.log("verify package: node 20 with --omit=optional: told what is missing");
+  // koffi's binary is an optional package too: its install script would have compiled it.
+  const compiled = await readdir(join(place.home, "node_modules", "koffi", "build")).catch(() => null);
+  if (compiled !== null) throw new Error(`koffi's install script ran with --omit=optional: build holds ${compiled.join(", ")}`);
+  console.log("verify package: node 20 with --omit=optional: told what is missing, and nothing was compiled");
 }

@@ -12,6 +12,7 @@ import { idleRows } from "./idle-rows.ts";
 import { latencyRows } from "./latency-rows.ts";
 import { memoryRows } from "./memory-rows.ts";
 import { queueRows } from "./queue-rows.ts";
+import { runnerRows } from "./runner-rows.ts";
 import { formatTable, type Row } from "./row.ts";
 import { socketRows } from "./socket-rows.ts";
 import { soundRows } from "./sound-rows.ts";
@@ -28,6 +29,7 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   flux: fluxRows,
   memory: memoryRows,
   decoder: decoderRows,
+  runner: runnerRows,
   end: endRows,
   gateway: gatewayRows,
   sockets: socketRows,

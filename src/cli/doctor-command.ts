@@ -10,6 +10,7 @@ import { checkDisk, checkFfmpeg, checkNode, checkSetpriv, checkSettings } from "
 import { checkLifecycle } from "./doctor/check-lifecycle.ts";
 import { checkModels } from "./doctor/check-models.ts";
 import { checkRedisFacts } from "./doctor/check-redis.ts";
+import { checkOnnxRuntime } from "./doctor/check-runtime.ts";
 import { checkObjectStore } from "./doctor/check-store.ts";
 import { fail, warn, type Finding } from "./doctor/finding.ts";
 import { EXIT } from "./exit-codes.ts";
@@ -50,6 +51,7 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   add(await checkLifecycle(() => openStore(config), config.retentionMs, AbortSignal.timeout(STORE_TIMEOUT_MS)));
   const models = await openConfiguredModels(config, { missingPrograms: openHelperPrograms({ env, ffmpegDir: config.ffmpegDir }) });
   add(checkModels(models, config));
+  add(await checkOnnxRuntime(env, config));
   add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));
   const count = (level: Finding["level"]): number => findings.filter((finding) => finding.level === level).length;
   const summary = { ok: count("ok"), warn: count("warn"), fail: count("fail") };

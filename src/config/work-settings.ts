@@ -93,12 +93,22 @@ export const WORK_SETTINGS = {
     meaning: "Threads of a model on the CPU. 0 = all cores but one, which the daemon keeps.",
     programs: RUN,
   }),
+  runtime: has<"auto" | "c" | "node">({
+    env: "DRYAPI_RUNTIME",
+    group: "Devices",
+    parser: oneOf(["auto", "c", "node"]),
+    fallback: "auto",
+    meaning:
+      "How onnxruntime is called. c = its C API (through koffi): runs do not block and end when told. node = onnxruntime-node's own API, which can do neither. auto = c, and node where koffi cannot be loaded, which the log tells.",
+    programs: RUN,
+  }),
   ortDir: may<string>({
     env: "DRYAPI_ORT_DIR",
     group: "Devices",
     parser: path,
-    fallbackText: ".dryapi/cuda in the package's folder, where `dryapi fetch-cuda` puts them",
-    meaning: "Folder with onnxruntime's GPU libraries (libonnxruntime.so.1, libonnxruntime_providers_cuda.so).",
+    fallbackText: "the npm package's own; on GPUs .dryapi/cuda in the package's folder, where `dryapi fetch-cuda` puts the libraries",
+    meaning:
+      "Folder with the onnxruntime to use, on any device: libonnxruntime.so.1, .so or .so.1.<version>, 1.24 or later, and for GPUs libonnxruntime_providers_cuda.so of the same version.",
     programs: RUN,
   }),
   runtimeOptions: may<RuntimeOptions>({

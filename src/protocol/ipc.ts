@@ -38,7 +38,9 @@ export const IPC_LIMITS = {
   previewBytes: MAX_PREVIEW_BYTES,
   /** Of a batch. */
   jobs: MAX_BATCH,
-  /** Execution providers that a probe found. */
+  /** Paths, characters: as many as Linux allows. */
+  pathChars: 4096,
+  /** Execution providers that a probe found, or that the runtime knows. */
   providers: 32,
   /** Reports of providers, and the characters of one. */
   reports: 16,
@@ -101,6 +103,22 @@ export type RunnerCommand =
   /** Release the sessions and exit 0. */
   | { readonly type: "stop" };
 
+/** Which onnxruntime a runner has loaded, and how it is called. */
+export interface RuntimeFacts {
+  /** `c`: its C API through koffi. `node`: onnxruntime-node's own API. */
+  readonly api: "c" | "node";
+  /** As the library says it, such as 1.30.0. */
+  readonly version: string;
+  /** Absolute path of the library. */
+  readonly library: string;
+  /** koffi's version; null without it. */
+  readonly koffi: string | null;
+  /** Execution providers that this build of onnxruntime knows. */
+  readonly available: readonly string[];
+  /** Why onnxruntime-node's own API is used although the C API was wanted. */
+  readonly fallback?: string;
+}
+
 export interface ReadyMessage {
   readonly type: "ready";
   readonly loadMs: number;
@@ -108,6 +126,8 @@ export interface ReadyMessage {
   readonly providers: Readonly<Record<string, number>>;
   /** What the execution providers of the model's graphs report of their options, each text once: `CUDAExecutionProvider device_id=0;use_tf32=1...`. */
   readonly reports?: readonly string[];
+  /** Absent for a family without native code. */
+  readonly runtime?: RuntimeFacts;
   readonly rssBytes: number;
   /** What the device reports as used by this process after the load; null where it cannot be read. */
   readonly deviceBytes: number | null;
@@ -191,6 +211,16 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
     loadMs: ms,
     providers: z.record(name, z.number()).refine((found) => Object.keys(found).length <= IPC_LIMITS.providers),
     reports: z.array(z.string().max(IPC_LIMITS.reportChars)).max(IPC_LIMITS.reports).optional(),
+    runtime: z
+      .object({
+        api: z.enum(["c", "node"]),
+        version: name,
+        library: z.string().max(IPC_LIMITS.pathChars),
+        koffi: name.nullable(),
+        available: z.array(name).max(IPC_LIMITS.providers),
+        fallback: atMost(MAX_ERROR_MESSAGE_BYTES).optional(),
+      })
+      .optional(),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),

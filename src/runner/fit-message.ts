@@ -1,7 +1,7 @@
 import { serialize } from "node:v8";
 import { clipText } from "../lib/clip-text.ts";
-import { AppError, fromErrorData, toErrorData, type ErrorData } from "../protocol/error.ts";
-import { IPC_LIMITS, MAX_IPC_BYTES, type JobDoneMessage, type RunnerMessage } from "../protocol/ipc.ts";
+import { AppError, fromErrorData, MAX_ERROR_MESSAGE_BYTES, toErrorData, type ErrorData } from "../protocol/error.ts";
+import { IPC_LIMITS, MAX_IPC_BYTES, type JobDoneMessage, type RunnerMessage, type RuntimeFacts } from "../protocol/ipc.ts";
 import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES } from "../protocol/result.ts";
 
 /**
@@ -25,10 +25,12 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
     case "ready": {
       const providers = Object.entries(message.providers).slice(0, IPC_LIMITS.providers);
       const reports = message.reports?.slice(0, IPC_LIMITS.reports).map((report) => clipText(report, IPC_LIMITS.reportChars));
+      const { runtime } = message;
       return {
         ...message,
         providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])),
         ...(reports !== undefined && { reports }),
+        ...(runtime !== undefined && { runtime: fitRuntime(runtime) }),
       };
     }
     case "fatal":
@@ -41,6 +43,17 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
     case "pong":
       return message;
   }
+}
+
+function fitRuntime({ api, version, library, koffi, available, fallback }: RuntimeFacts): RuntimeFacts {
+  return {
+    api,
+    version: fitName(version),
+    library: library.slice(0, IPC_LIMITS.pathChars),
+    koffi: koffi === null ? null : fitName(koffi),
+    available: available.slice(0, IPC_LIMITS.providers).map(fitName),
+    ...(fallback !== undefined && { fallback: clipText(fallback, MAX_ERROR_MESSAGE_BYTES) }),
+  };
 }
 
 function fitDone(message: JobDoneMessage, say: (line: string) => void): RunnerMessage {

@@ -3,7 +3,7 @@ import type { Backend } from "../pipelines/backend.ts";
 import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
-import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
+import type { DeviceSpec, LoadCommand, RuntimeFacts } from "../protocol/ipc.ts";
 import { graphOptions, type GraphOptions } from "./graph-options.ts";
 import { probeProviders } from "./probe-device.ts";
 
@@ -53,6 +53,11 @@ export async function loadModel(
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
 export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["providers"]> {
   return probeProviders(device, await importBackend());
+}
+
+/** Which onnxruntime the proof and the model have loaded; null for a family without native code. */
+export async function readRuntime(): Promise<RuntimeFacts | null> {
+  return (await import("./runtime-facts.ts")).runtimeFacts();
 }
 
 async function openNative(

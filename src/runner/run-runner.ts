@@ -9,7 +9,7 @@ import { RunnerLoop, type LoopOptions } from "./runner-loop.ts";
  * What a runner process does from its start to its end. Started by the daemon only (worker/runners/runner-fork.ts), which sets
  * DRYAPI_PARENT_PID, DRYAPI_PARENT_WATCH and DRYAPI_NICE.
  */
-export function runRunner({ load, prove }: Pick<LoopOptions, "load" | "prove">): void {
+export function runRunner({ load, prove, runtime }: Pick<LoopOptions, "load" | "prove" | "runtime">): void {
   const parentPid = Number(process.env["DRYAPI_PARENT_PID"]);
   if (process.send === undefined) {
     say("this is a part of `dryapi worker` and cannot be started by itself");
@@ -22,7 +22,7 @@ export function runRunner({ load, prove }: Pick<LoopOptions, "load" | "prove">):
   // A service manager or Ctrl-C signals the whole group; when the work ends is the daemon's decision.
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => undefined);
 
-  const loop = new RunnerLoop({ send, say, load, prove, exit });
+  const loop = new RunnerLoop({ send, say, load, prove, exit, ...(runtime !== undefined && { runtime }) });
   process.on("message", (command) => loop.handle(command as RunnerCommand));
   // Without a daemon there is nobody to work for. SIGKILL, since process.exit would wait for or abort in native threads.
   process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));

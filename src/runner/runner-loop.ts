@@ -3,7 +3,7 @@ import { diskFull } from "../protocol/disk-full.ts";
 import { isDeviceFailure } from "../pipelines/device-failure.ts";
 import type { Backend } from "../pipelines/backend.ts";
 import { AppError, toErrorData, type ErrorData } from "../protocol/error.ts";
-import type { DeviceSpec, LoadCommand, RunnerCommand, RunnerJob, RunnerMessage } from "../protocol/ipc.ts";
+import type { DeviceSpec, LoadCommand, RunnerCommand, RunnerJob, RunnerMessage, RuntimeFacts } from "../protocol/ipc.ts";
 import { DeviceMemory } from "./device-memory.ts";
 import { fitMessage } from "./fit-message.ts";
 import type { LoadedModel } from "./load-model.ts";
@@ -17,6 +17,8 @@ export interface LoopOptions {
   readonly load: (command: LoadCommand, stage: (name: string) => void) => Promise<LoadedModel>;
   /** Proves the device by a real operation; resolves to the nodes per execution provider. */
   readonly prove: (device: DeviceSpec) => Promise<LoadedModel["providers"]>;
+  /** Which onnxruntime this process has loaded; null without one. */
+  readonly runtime?: () => Promise<RuntimeFacts | null>;
   /** Ends the process once what was sent is out. */
   readonly exit: (code: number) => void;
   /** A line for the operator. */
@@ -82,13 +84,15 @@ export class RunnerLoop {
     this.#guard = guard;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
-    this.#send({ type: "ready", loadMs, providers, reports, ...(await this.#readMemory()) });
+    const facts = { ...(await this.#readRuntime()), ...(await this.#readMemory()) };
+    this.#send({ type: "ready", loadMs, providers, reports, ...facts });
   }
 
   async #prove(device: DeviceSpec): Promise<void> {
     const startedAt = performance.now();
     const providers = await this.#options.prove(device);
-    this.#send({ type: "ready", loadMs: performance.now() - startedAt, providers, ...(await this.#readMemory()) });
+    const loadMs = performance.now() - startedAt;
+    this.#send({ type: "ready", loadMs, providers, ...(await this.#readRuntime()), ...(await this.#readMemory()) });
   }
 
   async #run(batch: string, jobs: readonly RunnerJob[]): Promise<void> {
@@ -148,6 +152,11 @@ export class RunnerLoop {
   #loaded(): Pipeline {
     if (this.#pipeline === null) throw new AppError("INTERNAL", "the runner was asked to work before a model was loaded; this is a bug");
     return this.#pipeline;
+  }
+
+  async #readRuntime(): Promise<{ readonly runtime?: RuntimeFacts }> {
+    const runtime = (await this.#options.runtime?.()) ?? null;
+    return runtime === null ? {} : { runtime };
   }
 
   async #readMemory(): Promise<{ readonly rssBytes: number; readonly deviceBytes: number | null }> {

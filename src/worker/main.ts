@@ -11,6 +11,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { tellRedis } from "../telemetry/tell-redis.ts";
 import type { ServiceUnit } from "../telemetry/service-unit.ts";
 import { openAnnouncer, type Announcer } from "./announcer.ts";
+import { requireRuntime } from "./check-runtime.ts";
 import { Daemon } from "./daemon.ts";
 import { detectDevices } from "./devices/devices.ts";
 import { anyProved, beginProofs } from "./devices/first-proofs.ts";
@@ -67,6 +68,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   await using stack = new BoundedStack({ ms: CLOSE_MS, onProblem: (err) => log.warn({ err }, "closing") });
   const probes: Probes = { health: () => ({ ok: true, checks: {} }), ready: async () => STARTING };
   const admin = stack.use(await listen(config, { log, metrics, probes }));
+  await requireRuntime(config, (problem) => log.warn({ problem }, "onnxruntime"));
   for (const problem of await wrongPlaces(config)) log.warn({ problem }, "a setting leads nowhere");
   unit.starting("looking for devices");
   const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });

@@ -1,18 +1,13 @@
 import { stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { findProgram } from "../lib/find-program.ts";
 
-type Places = Pick<Config, "device" | "ortDir" | "cudaLibs" | "ffmpegDir">;
+type Places = Pick<Config, "device" | "cudaLibs" | "ffmpegDir">;
 
 /** Settings that name a folder without what is looked for there: a sentence each. Folders of models are told by the scan. */
-export async function wrongPlaces({ device, ortDir, cudaLibs, ffmpegDir }: Places): Promise<readonly string[]> {
+export async function wrongPlaces({ device, cudaLibs, ffmpegDir }: Places): Promise<readonly string[]> {
   const problems: string[] = [];
   const needsCuda = device === "cuda" || device === "auto";
-  if (needsCuda && ortDir !== null && !(await exists(join(ortDir, "libonnxruntime.so.1"))))
-    problems.push(
-      `DRYAPI_ORT_DIR is ${ortDir}, which holds no libonnxruntime.so.1: \`dryapi fetch-cuda\` puts it there, or leave the setting out`,
-    );
   for (const folder of needsCuda ? (cudaLibs ?? "").split(":").filter(Boolean) : []) {
     if (!(await exists(folder)))
       problems.push(`DRYAPI_CUDA_LIBS names ${folder}, which does not exist: name the folders of the CUDA and cuDNN libraries`);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { chmod, mkdir, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { findOrtLibrary, packagedOrt } from "../../src/lib/ort-files.ts";
 import { childrenOf, gone, startSystem, type TestSystem, type WorkerProcess } from "../support/system.ts";
 
 const SICK_WORKER = join(import.meta.dirname, "..", "fixtures", "sick-worker.ts");
@@ -11,6 +12,8 @@ const PROVIDER = ["libonnxruntime.so.1", "libonnxruntime_providers_shared.so", "
 describe("a host with GPUs that do not work", () => {
   let system: TestSystem;
   let env: Record<string, string>;
+  /** A folder with onnxruntime and without its CUDA provider. */
+  let bare: string;
 
   before(async () => {
     system = await startSystem({ DRYAPI_DEVICE: "auto", DRYAPI_MODELS: "fake" });
@@ -19,6 +22,9 @@ describe("a host with GPUs that do not work", () => {
     await install(bin, "ldd", "echo ' libcublasLt.so.13 => /nowhere (0x0)'");
     await mkdir(libraries);
     for (const name of PROVIDER) await writeFile(join(libraries, name), "");
+    bare = join(system.dir, "bare");
+    await mkdir(bare);
+    await symlink(findOrtLibrary(packagedOrt().dir) ?? "", join(bare, "libonnxruntime.so.1"));
     env = { PATH: `${bin}:${system.env["PATH"]}`, DRYAPI_ORT_DIR: libraries };
   });
   after(() => system[Symbol.asyncDispose]());
@@ -44,22 +50,38 @@ describe("a host with GPUs that do not work", () => {
     await refuses({ DRYAPI_DEVICES: "0,7" }, /DRYAPI_DEVICES=0,7 asks for GPU 7/);
   });
 
-  test("GPUs that are named, with auto and no library: exit 3 and never the cpu", async () => {
-    const empty = join(system.dir, "empty");
-    await refuses({ DRYAPI_DEVICES: "0", DRYAPI_ORT_DIR: empty }, /DRYAPI_DEVICES=0 asks for GPUs, but .*fetch-cuda/);
+  test("GPUs that are named, with auto and no CUDA provider: exit 3 and never the cpu", async () => {
+    await refuses({ DRYAPI_DEVICES: "0", DRYAPI_ORT_DIR: bare }, /DRYAPI_DEVICES=0 asks for GPUs, but .*fetch-cuda/);
   });
 
-  test("auto with a GPU and no library: the cpu, with a warning that says what to do", async () => {
-    const worker = await system.startWorker({ ...env, DRYAPI_ORT_DIR: join(system.dir, "empty") });
+  test("auto with a GPU and no CUDA provider: the cpu, with a warning that says what to do", async () => {
+    const worker = await system.startWorker({ ...env, DRYAPI_ORT_DIR: bare });
     const { level, note } = await worker.line(({ msg }) => msg === "devices");
     assert.equal(level, "warn");
     assert.match(String(note), /device auto is cpu although there is a GPU: .*fetch-cuda/);
     await worker.stop();
   });
 
+  test("a DRYAPI_ORT_DIR without onnxruntime: exit 2, with what was looked for", async () => {
+    const { process: child } = system.spawnWorker({ ...env, DRYAPI_ORT_DIR: join(system.dir, "empty") });
+    let text = "";
+    child.stderr?.on("data", (chunk: Buffer | string) => (text += String(chunk)));
+    assert.equal(await new Promise((resolve) => child.once("close", resolve)), 2, text);
+    assert.match(text, /DRYAPI_ORT_DIR is .*empty, which holds no onnxruntime \(looked for libonnxruntime\.so\.1, /);
+  });
+
+  test("a DRYAPI_RUNTIME that is none: exit 2, with the choices", async () => {
+    const { process: child } = system.spawnWorker({ ...env, DRYAPI_RUNTIME: "wasm" });
+    let text = "";
+    child.stderr?.on("data", (chunk: Buffer | string) => (text += String(chunk)));
+    assert.equal(await new Promise((resolve) => child.once("close", resolve)), 2, text);
+    assert.match(text, /DRYAPI_RUNTIME.*one of auto, c, node/);
+  });
+
   test("GPUs on which no operation runs: exit 3 before anything is claimed, with what is wrong with each", async () => {
     const id = await system.submit({ model: "fake" });
-    const words = (device: string): string => `  ${device}: device ${device} cannot be used: .*/libonnxruntime\\.so\\.1: file too short\\n`;
+    const words = (device: string): string =>
+      `  ${device}: device ${device} cannot be used: .*/libonnxruntime\\.so\\.1: .*file too short\\n`;
     await refuses({}, new RegExp(`no device works:\\n${words("cuda:0")}${words("cuda:1")}`));
     assert.equal(await system.state("fake", id), "waiting");
   });

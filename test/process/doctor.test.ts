@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttps } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { Redis } from "ioredis";
+import { findOrtLibrary, packagedOrt } from "../../src/lib/ort-files.ts";
 import { makeAuthority, type Authority, type Certificate } from "../support/certificates.ts";
 import { until } from "../support/redis-rig.ts";
 import { startRedisServer } from "../support/redis-server.ts";
@@ -187,6 +188,47 @@ describe("dryapi doctor", () => {
     const cluster = found.find(({ check }) => check === "redis cluster");
     assert.equal(cluster?.level, "warn");
     assert.match(`${cluster.message} -> ${cluster.fix}`, /cluster_enabled.* -> use a Redis that is not a cluster/);
+  });
+
+  test("which onnxruntime runs, how it is called, and what is wrong with the one of DRYAPI_ORT_DIR", async () => {
+    const found = async (env: Env): Promise<string> =>
+      about(await doctor(dir, env), "onnxruntime")
+        .map(({ level, message, fix }) => `${level} ${message} -> ${fix}`)
+        .join("\n");
+    const { dir: packaged, version } = packagedOrt();
+    const library = findOrtLibrary(packaged) ?? "";
+    const known = "it knows .*CPUExecutionProvider";
+    assert.match(await found({}), new RegExp(`^ok ${version} through its C API \\(koffi [\\d.]+\\): ${library}; ${known}`));
+    assert.match(
+      await found({ DRYAPI_RUNTIME: "node" }),
+      new RegExp(`^ok ${version} through onnxruntime-node's own API: ${library}; it knows cpu`),
+    );
+    const linked = join(dir, "linked");
+    await mkdir(linked);
+    await symlink(library, join(linked, `libonnxruntime.so.${version}`));
+    assert.match(
+      await found({ DRYAPI_ORT_DIR: linked }),
+      new RegExp(`^ok ${version} .*: ${linked}/libonnxruntime\\.so\\.${version} of DRYAPI_ORT_DIR; ${known}`),
+    );
+    assert.match(
+      await found({ DRYAPI_ORT_DIR: linked, DRYAPI_RUNTIME: "node" }),
+      /^fail DRYAPI_RUNTIME=node: .* link it to libonnxruntime\.so\.1/,
+    );
+    assert.match(
+      await found({ DRYAPI_ORT_DIR: join(dir, "none") }),
+      /^fail DRYAPI_ORT_DIR is .*none, which holds no onnxruntime .* -> correct DRYAPI_ORT_DIR/,
+    );
+  });
+
+  test("a library that takes its process down takes down none of doctor's", async () => {
+    const broken = join(dir, "broken");
+    await mkdir(broken);
+    // Cut short: the loader maps what is not in the file, and the first touch of it is a SIGBUS.
+    const path = join(broken, "libonnxruntime.so.1");
+    await copyFile(findOrtLibrary(packagedOrt().dir) ?? "", path);
+    await truncate(path, 2 ** 20);
+    const [first] = about(await doctor(dir, { DRYAPI_ORT_DIR: broken }), "onnxruntime");
+    assert.match(`${first?.level} ${first?.message}`, /^fail the process that proves device cpu:0 ended with SIG(BUS|SEGV)/);
   });
 
   test("a sentinel is not taken for an old Redis", async (t) => {

@@ -13,7 +13,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 export interface DeviceCheck {
   readonly env: Env;
-  readonly config: Pick<Config, "device" | "devices" | "ortDir" | "cudaLibs" | "ffmpegDir" | "runtimeOptions" | "epLibraries">;
+  readonly config: Pick<Config, "device" | "devices" | "cudaLibs" | "ffmpegDir" | "runtimeOptions" | "epLibraries">;
   /** A small model with native code to start a runner with on each device; null = detect only. */
   readonly probe: ModelEntry | null;
 }

@@ -1,19 +1,14 @@
-import type Koffi from "koffi";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { packagedOrt, findOrtLibrary } from "../../lib/ort-files.ts";
 import { AppError } from "../../protocol/error.ts";
 import { API, API_VERSION, type Api, type ApiName } from "./api-table.ts";
 import type { AsyncCall, Call, Output, Parameter, Signature } from "./signature.ts";
+import { loadKoffi, type KoffiModule } from "./koffi.ts";
 import { OrtFailure } from "./ort-failure.ts";
 
-type KoffiModule = typeof Koffi;
 type Native = ReturnType<ReturnType<KoffiModule["load"]>["func"]>;
 
 /** C functions run on a stack that koffi makes (128 KiB by default): as much as a thread of the library's own would have. */
 const STACK_BYTES = 8 * 1024 * 1024;
-
-/** koffi unloads a library whose object was collected, while our functions are addresses in it (a crash, found by scripts/fuzz-runtime.ts). */
-const LOADED: unknown[] = [];
 
 /** The functions of a loaded onnxruntime, called on this thread. */
 export type Functions = { readonly [N in ApiName]: Call<Api[N]> };
@@ -39,24 +34,34 @@ export interface Library {
   readonly addressOf: (array: NodeJS.TypedArray) => bigint;
 }
 
-/** The npm package's own library for this platform. */
+/**
+ * koffi unloads a library when its object is collected, whatever still points into it (seen: calls into unmapped memory). Nothing loaded
+ * here is ever unloaded.
+ */
+const KEPT: unknown[] = [];
+
+/** The npm package's own library for this platform. @throws AppError DEVICE_UNAVAILABLE where it has none */
 export function packagedLibrary(): string {
-  const entry = createRequire(import.meta.url).resolve("onnxruntime-node");
-  const name = { linux: "libonnxruntime.so.1", darwin: "libonnxruntime.1.dylib", win32: "onnxruntime.dll" }[process.platform as string];
-  return join(dirname(entry), "..", "bin", "napi-v6", process.platform, process.arch, name ?? "libonnxruntime.so.1");
+  const { dir } = packagedOrt();
+  const library = findOrtLibrary(dir);
+  if (library !== null) return library;
+  throw new AppError(
+    "DEVICE_UNAVAILABLE",
+    `onnxruntime-node has no library for ${process.platform} on ${process.arch} (looked in ${dir}): set DRYAPI_ORT_DIR to a folder with one`,
+  );
 }
 
 /**
  * Loads onnxruntime and binds the functions of the table.
- * @throws AppError DEVICE_UNAVAILABLE when the library cannot be loaded here or is too old; Error when koffi itself has no build for this platform
+ * @throws AppError DEVICE_UNAVAILABLE when the library cannot be loaded here or is too old, or koffi cannot be
  */
 export async function loadLibrary(path: string): Promise<Library> {
-  const koffi = (await import("koffi")).default;
+  const koffi = loadKoffi();
   configure(koffi);
   let getBase: Native;
   try {
     const library = koffi.load(path);
-    LOADED.push(library);
+    KEPT.push(library);
     getBase = library.func("OrtGetApiBase", "void *", []);
   } catch (thrown) {
     throw new AppError("DEVICE_UNAVAILABLE", `onnxruntime cannot be loaded from ${path}: ${(thrown as Error).message}`, { cause: thrown });

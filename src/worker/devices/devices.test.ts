@@ -19,6 +19,9 @@ const LDD = `
 interface Machine {
   readonly gpus?: readonly (readonly string[])[] | null;
   readonly files?: readonly string[];
+  readonly library?: string;
+  readonly provider?: string;
+  /** The text that `dryapi fetch-cuda` leaves beside them. */
   readonly ortVersion?: string | null;
   readonly ldd?: string | null;
   readonly loaderCache?: string;
@@ -30,7 +33,9 @@ const ALL_FILES = ["libonnxruntime.so.1", "libonnxruntime_providers_shared.so", 
 function probesOf({
   gpus = TWO_GPUS,
   files = ALL_FILES,
-  ortVersion = "1.30.0",
+  library = "1.30.0",
+  provider = library,
+  ortVersion = library,
   ldd = LDD,
   loaderCache = "",
   cores = 9,
@@ -42,6 +47,9 @@ function probesOf({
     readText: () => Promise.resolve(ortVersion),
     ldd: () => Promise.resolve(ldd),
     loaderCache: () => Promise.resolve(loaderCache),
+    findLibrary: (dir) => (present.has(`${dir}/libonnxruntime.so.1`) ? `${dir}/libonnxruntime.so.1` : null),
+    versionOf: () => Promise.resolve(library),
+    isOf: (_provider, version) => Promise.resolve(version === provider),
     bundled: { dir: "/npm/ort", version: "1.30.0" },
     cores,
     memoryBytes: 16 * 1024 * MIB,
@@ -177,7 +185,7 @@ describe("asking for cuda without it", () => {
     ));
 
   it("looks beside the package's own library when the folder has none", () =>
-    refused({ files: [] }, /looked in \/npm\/ort; DRYAPI_ORT_DIR=\/opt\/cuda-ort holds no libonnxruntime\.so\.1/));
+    refused({ files: [] }, /looked in \/npm\/ort; DRYAPI_ORT_DIR=\/opt\/cuda-ort holds no onnxruntime/));
 
   it("names each CUDA library and its version", () =>
     refused(
@@ -188,8 +196,18 @@ describe("asking for cuda without it", () => {
   it("names cuDNN, which the loader would miss only at the first convolution", () =>
     refused({ files: ALL_FILES.slice(0, 3) }, /libcudnn\.so\.9 not found: install cuDNN 9/));
 
-  it("names a provider of another version", () =>
-    refused({ ortVersion: "1.29.1" }, /holds onnxruntime 1\.29\.1, the npm package is 1\.30\.0/));
+  it("names a provider of another version than the library beside it", async () => {
+    const names = /providers_cuda\.so is of 1\.29\.1, .*\/libonnxruntime\.so\.1 is onnxruntime 1\.32\.0, and the two must be equal/;
+    await refused({ library: "1.32.0", ortVersion: "1.29.1" }, names);
+    await refused({ library: "1.32.0", ortVersion: null, provider: "1.31.0" }, /is of another version, .* is onnxruntime 1\.32\.0/);
+  });
+
+  it("names a version that is too old", () => refused({ library: "1.23.2" }, /holds onnxruntime 1\.23\.2, expected 1\.24\.0 or later/));
+
+  it("names a version that onnxruntime-node's own API cannot use", () =>
+    refused({ library: "1.32.0" }, /holds onnxruntime 1\.32\.0, and DRYAPI_RUNTIME=node needs exactly the npm package's 1\.30\.0/, {
+      DRYAPI_RUNTIME: "node",
+    }));
 
   it("names a driver that is too old for the provider's CUDA", () =>
     refused(
@@ -202,6 +220,11 @@ describe("asking for cuda without it", () => {
 });
 
 describe("a GPU", () => {
+  it("runs with another version than npm's when library and provider are of one", async () => {
+    assert.equal((await detect("cuda", { library: "1.32.0" })).length, 2);
+    assert.equal((await detect("cuda", { library: "1.32.0", ortVersion: null })).length, 2);
+  });
+
   it("is numbered as CUDA_VISIBLE_DEVICES orders it, by number or UUID, up to the first wrong entry", async () => {
     const names = async (visible: string) =>
       (await detect("cuda", {}, { CUDA_VISIBLE_DEVICES: visible })).map(({ id, name }) => `${id} ${name}`);

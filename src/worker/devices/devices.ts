@@ -56,7 +56,7 @@ const MAX_GPU_HOST_THREADS = 4;
  * @throws AppError DEVICE_UNAVAILABLE when a GPU is asked for and cannot be had: names what is missing and what to do
  */
 export async function detectDevices(setting: DeviceSetting, options: DetectOptions = {}): Promise<readonly DetectedDevice[]> {
-  const probes = options.probes ?? (await machineProbes());
+  const probes = options.probes ?? machineProbes();
   const env = options.env ?? process.env;
   const { only = null, onNote } = options;
   if (setting === "cpu") return [cpuDevice(probes)];
@@ -209,9 +209,9 @@ export async function readDeviceUsage(device: { readonly uuid: string | null }, 
   return usedBytes === null || freeBytes === null ? null : { usedBytes, freeBytes };
 }
 
-async function machineProbes(): Promise<DeviceProbes> {
+function machineProbes(): DeviceProbes {
   // 0 or more than the machine has: no limit is set.
   const limit = process.constrainedMemory();
   const memoryBytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
-  return { ...(await machineCudaProbes()), nvidiaSmi, cores: availableParallelism(), memoryBytes };
+  return { ...machineCudaProbes(), nvidiaSmi, cores: availableParallelism(), memoryBytes };
 }

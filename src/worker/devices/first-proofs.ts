@@ -30,7 +30,10 @@ export function beginProofs(
       });
       // Waited for by whoever needs it.
       proof.then(
-        ({ proofMs, providers }) => log.debug({ device: device.id, proofMs, providers }, "device works"),
+        ({ proofMs, providers, runtime }) => {
+          log.info({ device: device.id, proofMs, providers, ...(runtime !== undefined && { runtime }) }, "device works");
+          if (runtime?.fallback !== undefined) log.warn({ device: device.id, why: runtime.fallback }, "onnxruntime's C API is not used");
+        },
         () => undefined,
       );
       return [device.id, proof] as const;

@@ -1,5 +1,12 @@
 import { AppError, fromErrorData, isErrorCode } from "../../protocol/error.ts";
-import { IPC_VERSION, parseRunnerMessage, type DeviceSpec, type ReadyMessage, type RunnerMessage } from "../../protocol/ipc.ts";
+import {
+  IPC_VERSION,
+  parseRunnerMessage,
+  type DeviceSpec,
+  type ReadyMessage,
+  type RunnerMessage,
+  type RuntimeFacts,
+} from "../../protocol/ipc.ts";
 import { RunnerChild, type ChildEnd } from "../runners/runner-child.ts";
 import { realSchedule } from "../runners/runner-deadline.ts";
 import { forkRunner, type ForkOptions } from "../runners/runner-fork.ts";
@@ -24,6 +31,8 @@ export interface DeviceProof {
   readonly proofMs: number;
   /** Nodes per execution provider. */
   readonly providers: Readonly<Record<string, number>>;
+  /** Which onnxruntime did it. */
+  readonly runtime?: RuntimeFacts;
 }
 
 /**
@@ -75,8 +84,8 @@ export async function proveDevice(device: DeviceSpec & { readonly id: string }, 
   throw explainDeviceError(failure ?? unasked(device.id, end, recorder.stderr), recorder.stderr);
 }
 
-function proofOf({ loadMs, providers }: ReadyMessage): DeviceProof {
-  return { proofMs: Math.round(loadMs), providers };
+function proofOf({ loadMs, providers, runtime }: ReadyMessage): DeviceProof {
+  return { proofMs: Math.round(loadMs), providers, ...(runtime !== undefined && { runtime }) };
 }
 
 function mismatch(version: number): AppError {

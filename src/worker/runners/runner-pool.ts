@@ -114,6 +114,8 @@ export class RunnerPool {
       const ready = await child.ready;
       const loadMs = performance.now() - startedAt;
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
+      const { providers, runtime } = ready;
+      const onnxruntime = runtime === undefined ? {} : { onnxruntime: runtime.version, api: runtime.api };
       log.info(
         {
           model,
@@ -121,7 +123,8 @@ export class RunnerPool {
           device: device.id,
           pid: child.pid,
           loadMs: Math.round(loadMs),
-          providers: ready.providers,
+          providers,
+          ...onnxruntime,
           reports: ready.reports ?? [],
         },
         "model loaded",

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile, rm } from "node:fs/promises";
+import { mkdir, readFile, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fakeManifest, openRunnerRig, type RunnerRig } from "../../../test/fixtures/runner-rig.ts";
 import { closeGate, paced } from "../../../test/support/pace.ts";
 import { until } from "../../../test/support/redis-rig.ts";
+import { findOrtLibrary, packagedOrt } from "../../lib/ort-files.ts";
 import type { AppError, ErrorCode } from "../../protocol/error.ts";
 import { parseManifest } from "../../protocol/manifest.ts";
 import { realSchedule } from "./runner-deadline.ts";
@@ -428,11 +429,14 @@ describe("options of onnxruntime", () => {
 
 describe("a GPU that is not there", () => {
   it("fails the load with the library that is missing, not with onnxruntime's own words alone", async () => {
-    // An empty folder comes first, so that neither this machine's own CUDA setting nor its default folder is found.
+    // A folder with the library alone comes first, so that neither this machine's own CUDA setting nor its default folder is found.
+    const dir = join(rig.dir, "library-alone");
+    await mkdir(dir);
+    await symlink(findOrtLibrary(packagedOrt().dir) ?? "", join(dir, "libonnxruntime.so.1"));
     const runner = await rig.start({
       manifest: fakeManifest({ family: "flux" }),
       device: { id: "cuda:0", kind: "cuda", index: 0, threads: 1 },
-      env: { PATH: process.env["PATH"], TMPDIR: rig.dir, DRYAPI_ORT_DIR: join(rig.dir, "empty") },
+      env: { PATH: process.env["PATH"], TMPDIR: rig.dir, DRYAPI_ORT_DIR: dir },
     });
     await assert.rejects(runner.ready, (error: AppError) => {
       assert.equal(error.code, "DEVICE_UNAVAILABLE");

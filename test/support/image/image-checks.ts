@@ -44,7 +44,7 @@ export async function checkImage(layers: Layers, bases: Bases, image: Image, tar
     await runInside(root, inside, [
       "node",
       "-e",
-      'require("onnxruntime-node").InferenceSession.create; require("sharp")({create:{width:1,height:1,channels:3,background:"red"}}).png().toBuffer()',
+      'require("onnxruntime-node").InferenceSession.create; require("koffi").load("/app/node_modules/onnxruntime-node/bin/napi-v6/linux/" + process.arch + "/libonnxruntime.so.1").func("OrtGetApiBase", "void *", [])(); require("sharp")({create:{width:1,height:1,channels:3,background:"red"}}).png().toBuffer()',
     ]);
   });
   checked.set(key, sizes);
@@ -69,6 +69,9 @@ async function checkFiles(root: string, image: Image, target: string): Promise<v
   const other = binaries.filter((path) => !path.includes(`/linux/${process.arch}/`));
   if (other.length > 0 || !binaries.some((path) => path.endsWith("/libonnxruntime.so.1")))
     throw new Error(`onnxruntime-node/bin holds ${binaries.join(", ")}`);
+  const koffi = await find(root, "app/node_modules/@koromix", ["-name", "*.node"]);
+  if (koffi.length !== 1 || koffi[0]?.endsWith(`/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`) !== true)
+    throw new Error(`@koromix holds ${koffi.join(", ") || "no koffi.node"}`);
   if (target === "cuda") {
     for (const name of ["libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so", "ORT_VERSION"])
       await mustExist(root, `/opt/ort/${name}`);
