@@ -110,7 +110,9 @@ export class OrtBinding implements Binding {
     this.#parts.ended();
   }
 
+  /** @throws AppError INTERNAL when the binding was disposed of during its run: there are no outputs any more */
   #results(): BoundResults {
+    void this.#handle.pointer;
     const written = this.#written();
     if (written !== null) return { host: written, device: {} };
     const { env, crossed } = this.#parts;
