@@ -36,7 +36,26 @@ export const IPC_LIMITS = {
   previewBytes: MAX_PREVIEW_BYTES,
   /** Execution providers that a probe found. */
   providers: 32,
+  /** Of `placement` as JSON. */
+  placementBytes: 32 * 1024,
 } as const;
+
+/** onnxruntime's names of what runs a device's nodes. */
+export const EXECUTION_PROVIDERS: Readonly<Record<DeviceKind, string>> = {
+  cuda: "CUDAExecutionProvider",
+  webgpu: "WebGpuExecutionProvider",
+  cpu: "CPUExecutionProvider",
+};
+
+/** Nodes by execution provider and operator. */
+export type Operators = Readonly<Record<string, Readonly<Record<string, number>>>>;
+
+/** Where the library put the nodes of a graph when it opened it; what it names of them says runner/ort/node-placement.ts. */
+export interface GraphPlacement {
+  /** Relative to the model's folder. */
+  readonly path: string;
+  readonly operators: Operators;
+}
 
 export interface DeviceSpec {
   readonly kind: DeviceKind;
@@ -55,8 +74,6 @@ export interface LoadCommand {
   readonly previews: boolean;
   /** Bytes for the prompt-embedding cache. */
   readonly embeddingCacheBytes: number;
-  /** Sessions say on stderr which execution provider got which nodes. */
-  readonly logPlacement?: boolean;
 }
 
 /** In place of `load`: proves the device and answers `ready`, with no model. The daemon ends the process then. */
@@ -91,6 +108,8 @@ export interface ReadyMessage {
   readonly loadMs: number;
   /** Nodes per execution provider in the probe run, e.g. { CUDAExecutionProvider: 3 }. */
   readonly providers: Readonly<Record<string, number>>;
+  /** Graph by graph, in the order in which they were opened. Not there where the runtime does not tell, or nothing native runs. */
+  readonly placement?: readonly GraphPlacement[];
   readonly rssBytes: number;
   /** What the device reports as used by this process after the load; null where it cannot be read. */
   readonly deviceBytes: number | null;
@@ -166,6 +185,10 @@ const info = z
   .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
   .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);
 
+const placement = z
+  .array(z.object({ path: name, operators: z.record(name, z.record(name, z.number())) }))
+  .refine((graphs) => Buffer.byteLength(JSON.stringify(graphs)) <= IPC_LIMITS.placementBytes);
+
 export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
   z.object({ type: z.literal("stage"), stage: name, deadlineMs: z.number().positive().optional() }),
@@ -173,6 +196,7 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
     type: z.literal("ready"),
     loadMs: ms,
     providers: z.record(name, z.number()).refine((found) => Object.keys(found).length <= IPC_LIMITS.providers),
+    placement: placement.optional(),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),

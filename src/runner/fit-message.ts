@@ -1,7 +1,7 @@
 import { serialize } from "node:v8";
 import { clipText } from "../lib/clip-text.ts";
 import { AppError, fromErrorData, toErrorData, type ErrorData } from "../protocol/error.ts";
-import { IPC_LIMITS, MAX_IPC_BYTES, type JobDoneMessage, type RunnerMessage } from "../protocol/ipc.ts";
+import { IPC_LIMITS, MAX_IPC_BYTES, type GraphPlacement, type JobDoneMessage, type RunnerMessage } from "../protocol/ipc.ts";
 import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES } from "../protocol/result.ts";
 
 /**
@@ -24,7 +24,11 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
     }
     case "ready": {
       const providers = Object.entries(message.providers).slice(0, IPC_LIMITS.providers);
-      return { ...message, providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])) };
+      return {
+        ...message,
+        providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])),
+        ...(message.placement !== undefined && { placement: fitPlacement(message.placement, say) }),
+      };
     }
     case "fatal":
     case "job-failed":
@@ -36,6 +40,21 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
     case "pong":
       return message;
   }
+}
+
+/** Graphs in their order, as many as there is room for. */
+function fitPlacement(placement: readonly GraphPlacement[], say: (line: string) => void): readonly GraphPlacement[] {
+  const kept: GraphPlacement[] = [];
+  for (const { path, operators } of placement) {
+    const fitted = Object.entries(operators).map(([provider, found]): [string, Record<string, number>] => [
+      fitName(provider),
+      Object.fromEntries(Object.entries(found).map(([operator, count]) => [fitName(operator), count])),
+    ]);
+    const graph = { path: fitName(path), operators: Object.fromEntries(fitted) };
+    if (Buffer.byteLength(JSON.stringify([...kept, graph])) <= IPC_LIMITS.placementBytes) kept.push(graph);
+    else say(`node placement of ${graph.path} dropped: there is room for ${IPC_LIMITS.placementBytes} bytes of it`);
+  }
+  return kept;
 }
 
 function fitDone(message: JobDoneMessage, say: (line: string) => void): RunnerMessage {

@@ -1,18 +1,25 @@
 import { stat } from "node:fs/promises";
+import { relative } from "node:path";
 import type { Backend } from "../pipelines/backend.ts";
 import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
-import type { DeviceSpec, LoadCommand } from "../protocol/ipc.ts";
+import type { DeviceSpec, GraphPlacement, LoadCommand, Operators } from "../protocol/ipc.ts";
 import { probeProviders } from "./probe-device.ts";
 
 export interface LoadedModel {
   readonly pipeline: Pipeline;
   /** Nodes per execution provider in the probe; empty for a family without native code. */
   readonly providers: Readonly<Record<string, number>>;
+  /** Of the graphs that the load opened. Undefined as ReadyMessage.placement says. */
+  readonly placement?: readonly GraphPlacement[];
 }
 
-type OpenBackend = (options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean }) => Backend;
+type OpenBackend = (options: {
+  readonly device: DeviceSpec;
+  readonly profileDir?: string;
+  readonly onPlacement?: (path: string, operators: Operators) => void;
+}) => Backend;
 
 /** Proves the device, then loads the model on it. `stage` is called before every call that blocks. @throws AppError */
 export async function loadModel(command: LoadCommand, stage: (name: string) => void): Promise<LoadedModel> {
@@ -27,11 +34,16 @@ export async function loadModel(command: LoadCommand, stage: (name: string) => v
   }
   const family = FAMILIES[manifest.family];
   stage("load:device");
-  const { backend, providers } = family.native ? await openNative(command) : { backend: NO_BACKEND, providers: {} };
+  // A file that is opened again counts once.
+  const placed = new Map<string, Operators>();
+  const { backend, providers } = family.native
+    ? await openNative(device, (path, operators) => placed.set(relative(modelDir, path), operators))
+    : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers };
+  const placement = [...placed].map(([path, operators]) => ({ path, operators }));
+  return { pipeline, providers, ...(placement.length > 0 && { placement }) };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
@@ -39,13 +51,13 @@ export async function proveDevice(device: DeviceSpec): Promise<LoadedModel["prov
   return probeProviders(device, await importBackend());
 }
 
-async function openNative({
-  device,
-  logPlacement = false,
-}: LoadCommand): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
+async function openNative(
+  device: DeviceSpec,
+  onPlacement: (path: string, operators: Operators) => void,
+): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
   const open = await importBackend();
-  return { backend: open({ device, logPlacement }), providers };
+  return { backend: open({ device, onPlacement }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */

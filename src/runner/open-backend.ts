@@ -11,6 +11,7 @@ export function runtimeOf(value: string | undefined): Runtime {
 
 export function openBackend(options: OrtBackendOptions, runtime: Runtime = runtimeOf(process.env["DRYAPI_RUNTIME"])): Backend {
   if (runtime === "c") return openOrtBackend(options);
-  const { device, profileDir, logPlacement } = options;
-  return openNodeBackend({ device, ...(profileDir !== undefined && { profileDir }), ...(logPlacement !== undefined && { logPlacement }) });
+  const { device, profileDir } = options;
+  // Where nodes go it does not say.
+  return openNodeBackend({ device, ...(profileDir !== undefined && { profileDir }) });
 }

@@ -70,12 +70,12 @@ export class RunnerLoop {
 
   async #load(command: LoadCommand): Promise<void> {
     const startedAt = performance.now();
-    const { pipeline, providers } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
+    const { pipeline, ...loaded } = await this.#options.load(command, (stage) => this.#send({ type: "stage", stage }));
     const loadMs = performance.now() - startedAt;
     this.#pipeline = pipeline;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
-    this.#send({ type: "ready", loadMs, providers, ...(await this.#readMemory()) });
+    this.#send({ type: "ready", loadMs, ...loaded, ...(await this.#readMemory()) });
   }
 
   async #prove(device: DeviceSpec): Promise<void> {

@@ -4,6 +4,7 @@ import { openError, runError } from "../ort-error.ts";
 import { owned, takeText, type Environment } from "./environment.ts";
 import { readEdges } from "./graph-edges.ts";
 import type { Handle } from "./handle.ts";
+import { readPlacement } from "./node-placement.ts";
 import { OrtBinding, type OutputPlaces } from "./ort-binding.ts";
 import type { RunGuard } from "./run-guard.ts";
 import { sessionOptions, type OrtSettings } from "./session-options.ts";
@@ -15,7 +16,7 @@ export async function openSession(env: Environment, path: string, settings: OrtS
   const device = `${kind}:${index}`;
   let handle: Handle<"Session">;
   try {
-    using options = sessionOptions(env, path, settings);
+    using options = sessionOptions(env, settings);
     const pointer = await env.library.callAsync.CreateSession(env.pointer, path, options.pointer);
     handle = owned(env, "Session", `session of ${path}`, pointer);
   } catch (thrown) {
@@ -23,6 +24,7 @@ export async function openSession(env: Environment, path: string, settings: OrtS
     throw openError(thrown, path, device);
   }
   try {
+    settings.onPlacement?.(path, readPlacement(env, handle.pointer));
     return new OrtSession({ env, handle, path, device, guard, profiled: settings.profileDir !== undefined });
   } catch (thrown) {
     handle[Symbol.dispose]();

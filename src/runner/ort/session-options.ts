@@ -1,21 +1,22 @@
 import { join } from "node:path";
 import { owned, type Environment } from "./environment.ts";
 import type { Handle } from "./handle.ts";
-import type { DeviceSpec } from "../../protocol/ipc.ts";
+import { RECORD_PLACEMENT } from "./node-placement.ts";
+import type { DeviceSpec, Operators } from "../../protocol/ipc.ts";
 
 /** What a session is opened with. */
 export interface OrtSettings {
   readonly device: DeviceSpec;
   /** Sessions write a profile (`*.json`, one provider name per node) into this folder when they are released. Costs time: probes only. */
   readonly profileDir?: string;
-  /** Sessions say on stderr, under the graph's path, which execution provider got which nodes: worker/runners/node-placement.ts reads it. */
-  readonly logPlacement?: boolean;
+  /** Told of each graph that is opened which execution provider got which operators; see node-placement.ts. */
+  readonly onPlacement?: (path: string, operators: Operators) => void;
   /** Further config entries, such as `session.disable_prepacking`. */
   readonly config?: Readonly<Record<string, string>>;
 }
 
 /** Values of the header's enums. */
-const [SEQUENTIAL, OPTIMIZE_ALL, LOG_VERBOSE, LOG_ERRORS] = [0, 99, 0, 3];
+const [SEQUENTIAL, OPTIMIZE_ALL, LOG_ERRORS] = [0, 99, 3];
 
 /**
  * Choices, each measured with onnxruntime 1.30 on two cores (24 MatMul of 2048 x 2048 over 576 tokens, 400 MB; 8 Conv of 128 channels
@@ -31,9 +32,9 @@ const CONFIG: Readonly<Record<string, string>> = {
   "session.inter_op.allow_spinning": "0",
 };
 
-/** Options of a session of that graph; the caller disposes of them once the session is open. */
-export function sessionOptions(env: Environment, path: string, settings: OrtSettings): Handle<"SessionOptions"> {
-  const { device, profileDir, logPlacement = false, config = {} } = settings;
+/** Options of a session; the caller disposes of them once the session is open. */
+export function sessionOptions(env: Environment, settings: OrtSettings): Handle<"SessionOptions"> {
+  const { device, profileDir, onPlacement, config = {} } = settings;
   const { call } = env.library;
   const handle = owned(env, "SessionOptions", "session options", call.CreateSessionOptions());
   try {
@@ -42,9 +43,9 @@ export function sessionOptions(env: Environment, path: string, settings: OrtSett
     call.SetSessionExecutionMode(pointer, SEQUENTIAL);
     call.SetIntraOpNumThreads(pointer, device.threads);
     call.SetInterOpNumThreads(pointer, 1);
-    call.SetSessionLogSeverityLevel(pointer, logPlacement ? LOG_VERBOSE : LOG_ERRORS);
-    if (logPlacement) call.SetSessionLogId(pointer, path);
-    for (const [key, value] of Object.entries({ ...CONFIG, ...config })) call.AddSessionConfigEntry(pointer, key, value);
+    call.SetSessionLogSeverityLevel(pointer, LOG_ERRORS);
+    const entries = { ...CONFIG, ...(onPlacement !== undefined && RECORD_PLACEMENT), ...config };
+    for (const [key, value] of Object.entries(entries)) call.AddSessionConfigEntry(pointer, key, value);
     if (profileDir !== undefined) call.EnableProfiling(pointer, join(profileDir, "ort"));
     appendProvider(env, handle, device);
     return handle;

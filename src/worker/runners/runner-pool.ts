@@ -3,6 +3,7 @@ import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
+import { leftOvers } from "./node-placement.ts";
 import { startRunner, type RunnerProcess } from "./runner-process.ts";
 import type { RunnerOptions } from "./runner-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -112,8 +113,17 @@ export class RunnerPool {
       const ready = await child.ready;
       const loadMs = performance.now() - startedAt;
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
+      const left = leftOvers(ready.placement ?? [], device.kind);
       log.info(
-        { model, runner: id, device: device.id, pid: child.pid, loadMs: Math.round(loadMs), providers: ready.providers },
+        {
+          model,
+          runner: id,
+          device: device.id,
+          pid: child.pid,
+          loadMs: Math.round(loadMs),
+          providers: ready.providers,
+          ...(Object.keys(left).length > 0 && { offDevice: left }),
+        },
         "model loaded",
       );
       const now = steadyNow();

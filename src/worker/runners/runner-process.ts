@@ -202,10 +202,9 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("IPC_MISMATCH", text));
       return;
     }
-    const { manifest, modelDir, device, previews, embeddingCacheBytes, placementLogFd } = this.#options;
+    const { manifest, modelDir, device, previews, embeddingCacheBytes } = this.#options;
     const { kind, index, threads } = device;
-    const logPlacement = placementLogFd !== undefined;
-    this.#child.send({ type: "load", manifest, modelDir, device: { kind, index, threads }, previews, embeddingCacheBytes, logPlacement });
+    this.#child.send({ type: "load", manifest, modelDir, device: { kind, index, threads }, previews, embeddingCacheBytes });
   }
 
   #onReady(message: ReadyMessage): void {
