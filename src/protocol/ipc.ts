@@ -43,9 +43,28 @@ export const IPC_LIMITS = {
   /** Execution providers that a probe found, or that the runtime knows. */
   providers: 32,
   /** Reports of providers, and the characters of one. */
-  reports: 16,
+  reports: 8,
   reportChars: 2_048,
+  /** Of `placement` as JSON. */
+  placementBytes: 16 * 1024,
 } as const;
+
+/** onnxruntime's names of what runs a device's nodes. */
+export const EXECUTION_PROVIDERS: Readonly<Record<DeviceKind, string>> = {
+  cuda: "CUDAExecutionProvider",
+  webgpu: "WebGpuExecutionProvider",
+  cpu: "CPUExecutionProvider",
+};
+
+/** Nodes by execution provider and operator. */
+export type Operators = Readonly<Record<string, Readonly<Record<string, number>>>>;
+
+/** Where the library put the nodes of a graph when it opened it; what it names of them says runner/ort/node-placement.ts. */
+export interface GraphPlacement {
+  /** Relative to the model's folder. */
+  readonly path: string;
+  readonly operators: Operators;
+}
 
 export interface DeviceSpec {
   readonly kind: DeviceKind;
@@ -64,8 +83,6 @@ export interface LoadCommand {
   readonly previews: boolean;
   /** Bytes for the prompt-embedding cache. */
   readonly embeddingCacheBytes: number;
-  /** Sessions say on stderr which execution provider got which nodes. */
-  readonly logPlacement?: boolean;
   /** The operator's: before those of the manifest. */
   readonly runtime?: RuntimeOptions;
   /** Libraries of plugin providers: name -> absolute path. */
@@ -128,6 +145,8 @@ export interface ReadyMessage {
   readonly reports?: readonly string[];
   /** Absent for a family without native code. */
   readonly runtime?: RuntimeFacts;
+  /** Graph by graph, in the order in which they were opened. Not there where the runtime does not tell, or nothing native runs. */
+  readonly placement?: readonly GraphPlacement[];
   readonly rssBytes: number;
   /** What the device reports as used by this process after the load; null where it cannot be read. */
   readonly deviceBytes: number | null;
@@ -203,6 +222,10 @@ const info = z
   .record(z.string(), z.union([z.string(), z.number(), z.boolean()]))
   .refine((facts) => Buffer.byteLength(JSON.stringify(facts)) <= MAX_INFO_BYTES);
 
+const placement = z
+  .array(z.object({ path: name, operators: z.record(name, z.record(name, z.number())) }))
+  .refine((graphs) => Buffer.byteLength(JSON.stringify(graphs)) <= IPC_LIMITS.placementBytes);
+
 export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
   z.object({ type: z.literal("hello"), version: z.number(), pid: z.number() }),
   z.object({ type: z.literal("stage"), stage: name, ids: z.array(id).max(IPC_LIMITS.jobs).optional() }),
@@ -221,6 +244,7 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
         fallback: atMost(MAX_ERROR_MESSAGE_BYTES).optional(),
       })
       .optional(),
+    placement: placement.optional(),
     rssBytes: ms,
     deviceBytes: ms.nullable(),
   }),

@@ -34,6 +34,7 @@ const LARGEST: { readonly [Type in RunnerMessage["type"]]: Extract<RunnerMessage
       available: Array.from({ length: 1_000 }, () => LONG.slice(0, 500)),
       fallback: LONG,
     },
+    placement: Array.from({ length: 100 }, (_, index) => ({ path: `${index}`, operators: { [LONG]: { [LONG]: 1 } } })),
   },
   fatal: { type: "fatal", error },
   progress: { type: "progress", id: "one", fraction: 1, stage: LONG, step: 1, steps: 1, stepMs: 1 },
@@ -90,6 +91,20 @@ test("facts that find no room are said by name, those before them stay", () => {
   const fitted = fitMessage({ ...LARGEST["job-done"], info }, (line) => said.push(line));
   assert.deepEqual(fitted?.type === "job-done" && fitted.info, { width: 512, height: 512 });
   assert.match(said.join(), /fact novel dropped/);
+});
+
+test("graphs whose placement finds no room are said by name, those before them stay", () => {
+  const said: string[] = [];
+  const small = { path: "small.onnx", operators: { CPUExecutionProvider: { Add: 1 } } };
+  const many = Object.fromEntries(Array.from({ length: 4_000 }, (_, index) => [`Operator${index}`, 1]));
+  const placement = [small, { path: "huge.onnx", operators: { CPUExecutionProvider: many } }, { ...small, path: "last.onnx" }];
+  const fitted = fitMessage({ ...LARGEST.ready, placement }, (line) => said.push(line));
+  assert.ok(fitted?.type === "ready");
+  assert.deepEqual(
+    fitted.placement?.map(({ path }) => path),
+    ["small.onnx", "last.onnx"],
+  );
+  assert.match(said.join(), /node placement of huge\.onnx dropped/);
 });
 
 test("an error keeps the start of its message and the end of what the process said", () => {

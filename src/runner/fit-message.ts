@@ -1,7 +1,14 @@
 import { serialize } from "node:v8";
 import { clipText } from "../lib/clip-text.ts";
 import { AppError, fromErrorData, MAX_ERROR_MESSAGE_BYTES, toErrorData, type ErrorData } from "../protocol/error.ts";
-import { IPC_LIMITS, MAX_IPC_BYTES, type JobDoneMessage, type RunnerMessage, type RuntimeFacts } from "../protocol/ipc.ts";
+import {
+  IPC_LIMITS,
+  MAX_IPC_BYTES,
+  type GraphPlacement,
+  type JobDoneMessage,
+  type RunnerMessage,
+  type RuntimeFacts,
+} from "../protocol/ipc.ts";
 import { fitsInline, MAX_INFO_BYTES, MAX_RESULT_FILES } from "../protocol/result.ts";
 
 /**
@@ -31,6 +38,7 @@ export function fitMessage(message: RunnerMessage, say: (line: string) => void):
         providers: Object.fromEntries(providers.map(([name, nodes]) => [fitName(name), nodes])),
         ...(reports !== undefined && { reports }),
         ...(runtime !== undefined && { runtime: fitRuntime(runtime) }),
+        ...(message.placement !== undefined && { placement: fitPlacement(message.placement, say) }),
       };
     }
     case "fatal":
@@ -54,6 +62,21 @@ function fitRuntime({ api, version, library, koffi, available, fallback }: Runti
     available: available.slice(0, IPC_LIMITS.providers).map(fitName),
     ...(fallback !== undefined && { fallback: clipText(fallback, MAX_ERROR_MESSAGE_BYTES) }),
   };
+}
+
+/** Graphs in their order, as many as there is room for. */
+function fitPlacement(placement: readonly GraphPlacement[], say: (line: string) => void): readonly GraphPlacement[] {
+  const kept: GraphPlacement[] = [];
+  for (const { path, operators } of placement) {
+    const fitted = Object.entries(operators).map(([provider, found]): [string, Record<string, number>] => [
+      fitName(provider),
+      Object.fromEntries(Object.entries(found).map(([operator, count]) => [fitName(operator), count])),
+    ]);
+    const graph = { path: fitName(path), operators: Object.fromEntries(fitted) };
+    if (Buffer.byteLength(JSON.stringify([...kept, graph])) <= IPC_LIMITS.placementBytes) kept.push(graph);
+    else say(`node placement of ${graph.path} dropped: there is room for ${IPC_LIMITS.placementBytes} bytes of it`);
+  }
+  return kept;
 }
 
 function fitDone(message: JobDoneMessage, say: (line: string) => void): RunnerMessage {

@@ -1,9 +1,10 @@
 import { stat } from "node:fs/promises";
+import { relative } from "node:path";
 import type { Backend } from "../pipelines/backend.ts";
 import type { Pipeline } from "../pipelines/pipeline.ts";
 import { FAMILIES } from "../pipelines/registry.ts";
 import { AppError } from "../protocol/error.ts";
-import type { DeviceSpec, LoadCommand, RuntimeFacts } from "../protocol/ipc.ts";
+import type { DeviceSpec, GraphPlacement, LoadCommand, Operators, RuntimeFacts } from "../protocol/ipc.ts";
 import { graphOptions, type GraphOptions } from "./graph-options.ts";
 import { probeProviders } from "./probe-device.ts";
 
@@ -15,13 +16,17 @@ export interface LoadedModel {
   readonly providers: Readonly<Record<string, number>>;
   /** What the providers of its graphs report of their options. */
   readonly reports?: readonly string[];
+  /** Of the graphs that the load opened. Undefined as ReadyMessage.placement says. */
+  readonly placement?: readonly GraphPlacement[];
 }
 
 /** How a device's backend is opened; see open-backend.ts. */
 export type OpenBackend = (
-  options: { readonly device: DeviceSpec; readonly profileDir?: string; readonly logPlacement?: boolean } & Partial<
-    GraphOptions["settings"]
-  >,
+  options: {
+    readonly device: DeviceSpec;
+    readonly profileDir?: string;
+    readonly onPlacement?: (path: string, operators: Operators) => void;
+  } & Partial<GraphOptions["settings"]>,
 ) => Backend;
 
 /** Proves the device, then loads the model on it with a backend of `open`. `stage` is told what is loaded from now on. @throws AppError */
@@ -42,12 +47,16 @@ export async function loadModel(
   const family = FAMILIES[manifest.family];
   stage("load:device");
   const { settings, reports } = graphOptions(command);
-  const native = (): ReturnType<typeof openNative> => openNative(command, settings, open);
-  const { backend, providers } = family.native ? await native() : { backend: NO_BACKEND, providers: {} };
+  // A file that is opened again counts once.
+  const placed = new Map<string, Operators>();
+  const options = { ...settings, onPlacement: (path: string, operators: Operators) => placed.set(relative(modelDir, path), operators) };
+  const { backend, providers } = family.native ? await openNative(device, options, open) : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
   const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
-  return { pipeline, providers, reports: reports(), guard: (signal) => backend.guard(signal) };
+  const placement = [...placed].map(([path, operators]) => ({ path, operators }));
+  const guard: Backend["guard"] = (signal) => backend.guard(signal);
+  return { pipeline, providers, reports: reports(), guard, ...(placement.length > 0 && { placement }) };
 }
 
 /** Runs a real operation on the device; resolves to the nodes per execution provider. @throws AppError DEVICE_UNAVAILABLE */
@@ -61,13 +70,13 @@ export async function readRuntime(): Promise<RuntimeFacts | null> {
 }
 
 async function openNative(
-  { device, logPlacement = false }: LoadCommand,
-  settings: GraphOptions["settings"],
+  device: DeviceSpec,
+  options: Omit<Parameters<OpenBackend>[0], "device">,
   open: () => Promise<OpenBackend>,
 ): Promise<{ readonly backend: Backend; readonly providers: LoadedModel["providers"] }> {
   const providers = await proveDevice(device);
   const openBackend = await open();
-  return { backend: openBackend({ device, logPlacement, ...settings }), providers };
+  return { backend: openBackend({ device, ...options }), providers };
 }
 
 /** The only import of onnxruntime in the whole program, and only once it is needed. */

@@ -14,8 +14,6 @@ export interface NodeBackendOptions {
   readonly device: DeviceSpec;
   /** Sessions write a profile (`*.json`, one provider name per node) into this folder when they are released. Costs time: probes only. */
   readonly profileDir?: string;
-  /** Sessions say on stderr, under the graph's path, which execution provider got which nodes: worker/runners/node-placement.ts reads it. */
-  readonly logPlacement?: boolean;
   /** For measurements: replaces single settings of `sessionOptions`. */
   readonly override?: Ort.InferenceSession.SessionOptions;
 }
@@ -46,7 +44,7 @@ async function openSession(path: string, options: NodeBackendOptions, guard: Run
   const ort = await loadRuntime();
   let native: Ort.InferenceSession;
   try {
-    native = await ort.InferenceSession.create(path, { ...sessionOptions(options), ...placementLog(path, options), ...options.override });
+    native = await ort.InferenceSession.create(path, { ...sessionOptions(options), ...options.override });
   } catch (thrown) {
     // What is missing the loader says on stderr; the daemon puts it into the message, with what to install.
     throw openError(thrown, path, name);
@@ -95,10 +93,6 @@ function sessionOptions({ device, profileDir }: NodeBackendOptions): Ort.Inferen
     },
     ...(profileDir === undefined ? {} : { enableProfiling: true, profileFilePrefix: join(profileDir, "ort") }),
   };
-}
-
-function placementLog(path: string, { logPlacement = false }: NodeBackendOptions): Ort.InferenceSession.SessionOptions {
-  return logPlacement ? { logId: path, logSeverityLevel: 0 } : {};
 }
 
 function provider(device: DeviceSpec): Ort.InferenceSession.ExecutionProviderConfig {

@@ -59,12 +59,9 @@ export function openBackend(options: OrtBackendOptions, runtime?: Runtime): Back
   const { api, library, fallback } = opened;
   if (api === "c") return openOrtBackend({ ...(library !== null && { libraryPath: library }), ...options });
   if (fallback !== undefined && isFirst) process.stderr.write(`runner: ${fallback}\n`);
-  const { device, profileDir, logPlacement } = options;
-  const backend = openNodeBackend({
-    device,
-    ...(profileDir !== undefined && { profileDir }),
-    ...(logPlacement !== undefined && { logPlacement }),
-  });
+  const { device, profileDir } = options;
+  // Where nodes go it does not say.
+  const backend = openNodeBackend({ device, ...(profileDir !== undefined && { profileDir }) });
   return {
     ...backend,
     open: async (path) => {

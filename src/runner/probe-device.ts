@@ -2,16 +2,9 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AppError, asAppError } from "../protocol/error.ts";
-import type { DeviceSpec } from "../protocol/ipc.ts";
-import type { DeviceKind } from "../protocol/manifest.ts";
+import { EXECUTION_PROVIDERS, type DeviceSpec } from "../protocol/ipc.ts";
 import type { Backend } from "../pipelines/backend.ts";
 import { PROBE_SIZE, probeModel } from "./probe-model.ts";
-
-const PROVIDERS: Readonly<Record<DeviceKind, string>> = {
-  cuda: "CUDAExecutionProvider",
-  webgpu: "WebGpuExecutionProvider",
-  cpu: "CPUExecutionProvider",
-};
 
 /** Opens a backend whose sessions write onnxruntime's profile into `profileDir` when they are released. */
 export type OpenProfiled = (options: { readonly device: DeviceSpec; readonly profileDir: string }) => Backend;
@@ -37,7 +30,7 @@ export async function probeProviders(device: DeviceSpec, open: OpenProfiled): Pr
 
 /** @throws AppError DEVICE_UNAVAILABLE unless every node of the probe ran on the provider of the asked device. */
 export function assertRanOn(device: DeviceSpec, providers: Readonly<Record<string, number>>): void {
-  const wanted = PROVIDERS[device.kind];
+  const wanted = EXECUTION_PROVIDERS[device.kind];
   const others = Object.keys(providers).filter((name) => name !== wanted);
   if ((providers[wanted] ?? 0) > 0 && others.length === 0) return;
   const seen = Object.entries(providers).map(([name, nodes]) => `${nodes} on ${name}`);

@@ -78,14 +78,14 @@ export class RunnerLoop {
   async #load(command: LoadCommand): Promise<void> {
     const startedAt = performance.now();
     const tell = (stage: string): void => this.#send({ type: "stage", stage });
-    const { pipeline, providers, guard, reports = [] } = await this.#options.load(command, tell);
+    const { pipeline, guard, ...loaded } = await this.#options.load(command, tell);
     const loadMs = performance.now() - startedAt;
     this.#pipeline = pipeline;
     this.#guard = guard;
     this.#previews = command.previews;
     this.#memory = new DeviceMemory(command.device.kind);
     const facts = { ...(await this.#readRuntime()), ...(await this.#readMemory()) };
-    this.#send({ type: "ready", loadMs, providers, reports, ...facts });
+    this.#send({ type: "ready", loadMs, ...loaded, ...facts });
   }
 
   async #prove(device: DeviceSpec): Promise<void> {

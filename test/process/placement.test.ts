@@ -7,7 +7,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
-import { countNodes } from "../support/onnx-nodes.ts";
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const exec = promisify(execFile);
@@ -23,9 +22,7 @@ interface Report {
       readonly error?: string;
       readonly graphs: readonly {
         readonly path: string;
-        readonly nodes: Readonly<Record<string, number>>;
         readonly operators: Readonly<Record<string, Readonly<Record<string, number>>>>;
-        readonly copies: number;
       }[];
     };
   }[];
@@ -45,8 +42,8 @@ function verify(dir: string, more: Readonly<Record<string, string>>, ...args: re
   });
 }
 
-/** What onnxruntime by itself makes of a graph: the optimized graph as a file, or the profile of a run. In a process without our code. */
-async function ask(provider: string, graph: string, dir: string, run: boolean): Promise<void> {
+/** Writes onnxruntime's own profile of a run into the folder. In a process without our code. */
+async function profile(provider: string, graph: string, dir: string): Promise<void> {
   const script = `
     const ort = require(${JSON.stringify(createRequire(import.meta.url).resolve("onnxruntime-node"))});
     const feeds = (session) => Object.fromEntries(session.inputMetadata.map(({ name, type, shape }) => {
@@ -57,9 +54,10 @@ async function ask(provider: string, graph: string, dir: string, run: boolean): 
     (async () => {
       const session = await ort.InferenceSession.create(${JSON.stringify(graph)}, {
         executionProviders: [${JSON.stringify(provider)}], graphOptimizationLevel: "all", interOpNumThreads: 1,
-        ${run ? `enableProfiling: true, profileFilePrefix: ${JSON.stringify(join(dir, "profile"))}` : `optimizedModelFilePath: ${JSON.stringify(join(dir, "optimized.onnx"))}`},
+        enableProfiling: true, profileFilePrefix: ${JSON.stringify(join(dir, "profile"))},
       });
-      if (${run}) { await session.run(feeds(session)); session.endProfiling(); }
+      await session.run(feeds(session));
+      session.endProfiling();
       await session.release();
     })();`;
   await exec(process.execPath, ["-e", script], {
@@ -67,14 +65,9 @@ async function ask(provider: string, graph: string, dir: string, run: boolean): 
   });
 }
 
-async function optimizedNodes(provider: string, graph: string, dir: string): Promise<number> {
-  await ask(provider, graph, dir, false);
-  return countNodes(await readFile(join(dir, "optimized.onnx")));
-}
-
 /** Nodes by provider that ran, copies between devices left out. */
 async function profiledNodes(provider: string, graph: string, dir: string): Promise<Readonly<Record<string, number>>> {
-  await ask(provider, graph, dir, true);
+  await profile(provider, graph, dir);
   const name = (await readdir(dir)).find((file) => file.startsWith("profile")) ?? "";
   const events = JSON.parse(await readFile(join(dir, name), "utf8")) as readonly {
     readonly cat?: string;
@@ -88,27 +81,14 @@ async function profiledNodes(provider: string, graph: string, dir: string): Prom
   return counts;
 }
 
-test("on the CPU every node is counted, those inside of other nodes too", async (t) => {
+test("on the CPU no node is left to another provider, and all graphs are told of", async (t) => {
   const dir = await folder(t);
-  const slugs = ["tiny-whisper", "tiny-kokoro"];
-  const { reports } = JSON.parse((await verify(dir, {}, ...slugs, "--device", "cpu", "--json")).stdout) as Report;
-  assert.deepEqual(
-    reports.map(({ slug, placement: { device, graphs } }) => [slug, device, graphs.length]),
-    [
-      ["tiny-whisper", "cpu:0", 2],
-      ["tiny-kokoro", "cpu:0", 1],
-    ],
-  );
-  for (const { slug, placement } of reports) {
-    for (const { path, nodes, operators, copies } of placement.graphs) {
-      const expected = await optimizedNodes("cpu", join(ROOT, "models", slug, path), dir);
-      assert.deepEqual(
-        { nodes, operators, copies },
-        { nodes: { CPUExecutionProvider: expected }, operators: {}, copies: 0 },
-        `${slug} ${path}`,
-      );
-    }
-  }
+  const { reports } = JSON.parse((await verify(dir, {}, "tiny-whisper", "tiny-kokoro", "--device", "cpu", "--json")).stdout) as Report;
+  const found = reports.map(({ slug, placement }) => [slug, placement.graphs.map(({ operators }) => Object.keys(operators))]);
+  assert.deepEqual(found, [
+    ["tiny-whisper", [["CPUExecutionProvider"], ["CPUExecutionProvider"]]],
+    ["tiny-kokoro", [["CPUExecutionProvider"]]],
+  ]);
 });
 
 test("where a provider leaves nodes to the CPU, it says how many and which", { skip: WITHOUT_VULKAN }, async (t) => {
@@ -117,20 +97,13 @@ test("where a provider leaves nodes to the CPU, it says how many and which", { s
   const { reports } = JSON.parse((await verify(dir, vulkan, "tiny-flux-schnell", "--device", "webgpu", "--json")).stdout) as Report;
   const graphs = reports[0]?.placement.graphs ?? [];
   assert.equal(graphs.length, 5, JSON.stringify(reports));
-  for (const { path, nodes, operators, copies } of graphs) {
-    assert.deepEqual(Object.keys(nodes).toSorted(), ["CPUExecutionProvider", "WebGpuExecutionProvider"], path);
-    for (const [provider, count] of Object.entries(nodes)) assert.equal(sum(operators[provider] ?? {}), count, `${path} ${provider}`);
-    assert.equal(sum(nodes) + copies, await optimizedNodes("webgpu", join(ROOT, "models", "tiny-flux-schnell", path), dir), path);
-  }
-  // What really ran where, by onnxruntime's own profile of a run.
-  const encoder = graphs.find(({ path }) => path === "text_encoder/model.onnx");
+  // What really ran on the CPU, by onnxruntime's own profile of a run.
+  const encoder = graphs.find(({ path }) => path === "text_encoder/model.onnx")?.operators["CPUExecutionProvider"] ?? {};
   const ran = await profiledNodes("webgpu", join(ROOT, "models", "tiny-flux-schnell", "text_encoder", "model.onnx"), dir);
-  assert.deepEqual({ ...encoder?.nodes }, { ...ran });
+  assert.ok(sum(encoder) > 0);
+  assert.equal(sum(encoder), ran["CPUExecutionProvider"]);
   const { stdout } = await verify(dir, vulkan, "tiny-flux-schnell", "--device", "webgpu");
-  assert.match(
-    stdout,
-    /text_encoder\/model\.onnx: \d+ nodes on WebGpuExecutionProvider, \d+ nodes on CPUExecutionProvider, \d+ copies between them\n +CPUExecutionProvider: /,
-  );
+  assert.match(stdout, /text_encoder\/model\.onnx: on WebGpuExecutionProvider, but for \d+ nodes on CPUExecutionProvider: Gather \d+, /);
 });
 
 test("a device that cannot be used is named with its cause", async (t) => {

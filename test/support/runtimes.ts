@@ -14,7 +14,6 @@ export const fixture = (name: string): string => new URL(`${name}.onnx`, FIXTURE
 export interface OpenOptions {
   readonly device?: DeviceSpec;
   readonly profileDir?: string;
-  readonly logPlacement?: boolean;
 }
 /** Both ways to onnxruntime; all that a pipeline sees is the same. */
 export const RUNTIMES = {

@@ -49,7 +49,6 @@ export const API = {
   EnableProfiling: entry(14, ["SessionOptions*", "text"]),
   DisableMemPattern: entry(17, ["SessionOptions*"]),
   DisableCpuMemArena: entry(19, ["SessionOptions*"]),
-  SetSessionLogId: entry(20, ["SessionOptions*", "text"]),
   SetSessionLogSeverityLevel: entry(22, ["SessionOptions*", "int"]),
   SetSessionGraphOptimizationLevel: entry(23, ["SessionOptions*", "int"]),
   SetIntraOpNumThreads: entry(24, ["SessionOptions*", "int"]),
@@ -81,8 +80,9 @@ export const API = {
   SessionEndProfiling: entry(110, ["Session*", "Allocator*"], ["address"]),
   SessionGetMemoryInfoForOutputs: entry(381, ["Session*", "memory", "size"]),
   SessionGetEpGraphAssignmentInfo: entry(407, ["Session*"], ["address", "size"]),
-  EpAssignedSubgraphName: entry(408, ["EpAssignedSubgraph*"], ["address"]),
+  EpAssignedSubgraphProvider: entry(408, ["EpAssignedSubgraph*"], ["address"]),
   EpAssignedSubgraphNodes: entry(409, ["EpAssignedSubgraph*"], ["address", "size"]),
+  EpAssignedNodeOperator: entry(412, ["EpAssignedNode*"], ["address"]),
 
   CreateRunOptions: entry(39, [], ["RunOptions*"]),
   ReleaseRunOptions: plain(97, ["RunOptions*"], "void"),

@@ -17,7 +17,6 @@ const AWAITED: ReadonlySet<string> = new Set([
   "UnregisterExecutionProviderLibrary",
   "DisableMemPattern",
   "DisableCpuMemArena",
-  "EpAssignedSubgraphNodes",
   "GetTensorMemoryInfo",
   "CreateMemoryInfo",
   "MemoryInfoGetName",

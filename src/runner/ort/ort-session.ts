@@ -4,6 +4,7 @@ import { openError, runError } from "../ort-error.ts";
 import { owned, takeText, type Environment } from "./environment.ts";
 import { readEdges } from "./graph-edges.ts";
 import type { Handle } from "./handle.ts";
+import { readPlacement } from "./node-placement.ts";
 import { OrtBinding } from "./ort-binding.ts";
 import { requireTaken } from "./require-taken.ts";
 import type { RunGuard } from "./run-guard.ts";
@@ -32,6 +33,7 @@ export async function openSession(env: Environment, path: string, settings: OrtS
   }
   try {
     if (namesProviders(settings.runtime?.(path) ?? {}, settings.device)) requireTaken(env, handle.pointer, path, providers);
+    settings.onPlacement?.(path, readPlacement(env, handle.pointer));
     const profiled = settings.profileDir !== undefined;
     return new OrtSession({ env, handle, path, device, guard, profiled, runEntries: runEntries(path, settings) });
   } catch (thrown) {

@@ -1,20 +1,20 @@
 import { join } from "node:path";
 import { AppError } from "../../protocol/error.ts";
-import type { DeviceSpec } from "../../protocol/ipc.ts";
+import type { DeviceSpec, Operators } from "../../protocol/ipc.ts";
 import type { RuntimeOptions } from "../../protocol/runtime-options.ts";
 import { appendProviders, readConfigEntry, type ProviderReport } from "./append-providers.ts";
 import { owned, type Environment } from "./environment.ts";
 import type { Handle } from "./handle.ts";
+import { RECORD_PLACEMENT } from "./node-placement.ts";
 import type { PluginLibraries } from "./plugin-libraries.ts";
-import { KEEP_ASSIGNMENT } from "./require-taken.ts";
 
 /** What a session is opened with. */
 export interface OrtSettings {
   readonly device: DeviceSpec;
   /** Sessions write a profile (`*.json`, one provider name per node) into this folder when they are released. Costs time: probes only. */
   readonly profileDir?: string;
-  /** Sessions say on stderr, under the graph's path, which execution provider got which nodes: worker/runners/node-placement.ts reads it. */
-  readonly logPlacement?: boolean;
+  /** Told of each graph that is opened which execution provider got which operators; see node-placement.ts. */
+  readonly onPlacement?: (path: string, operators: Operators) => void;
   /** The options of a graph, by its path. */
   readonly runtime?: (path: string) => RuntimeOptions;
   /** Libraries of plugin providers, by the names that `runtime` uses. */
@@ -24,7 +24,7 @@ export interface OrtSettings {
 }
 
 /** Values of the header's enums. */
-const [SEQUENTIAL, OPTIMIZE_ALL, LOG_VERBOSE, LOG_ERRORS] = [0, 99, 0, 3];
+const [SEQUENTIAL, OPTIMIZE_ALL, LOG_ERRORS] = [0, 99, 3];
 
 /**
  * Choices, each measured with onnxruntime 1.30 on two cores (24 MatMul of 2048 x 2048 over 576 tokens, 400 MB; 8 Conv of 128 channels
@@ -42,7 +42,7 @@ const CONFIG: Readonly<Record<string, string>> = {
 
 /** Options of a session of that graph; the caller disposes of them once the session is open. @throws AppError as appendProviders; OrtFailure */
 export function sessionOptions(env: Environment, path: string, settings: OrtSettings): Handle<"SessionOptions"> {
-  const { device, profileDir, logPlacement = false, epLibraries = {}, onProvider } = settings;
+  const { device, profileDir, onPlacement, epLibraries = {}, onProvider } = settings;
   const runtime = settings.runtime?.(path) ?? {};
   const { call } = env.library;
   const handle = owned(env, "SessionOptions", "session options", call.CreateSessionOptions());
@@ -54,9 +54,9 @@ export function sessionOptions(env: Environment, path: string, settings: OrtSett
     call.SetInterOpNumThreads(pointer, 1);
     if (runtime.enable_mem_pattern === false) call.DisableMemPattern(pointer);
     if (runtime.enable_cpu_mem_arena === false) call.DisableCpuMemArena(pointer);
-    call.SetSessionLogSeverityLevel(pointer, logPlacement ? LOG_VERBOSE : LOG_ERRORS);
-    if (logPlacement) call.SetSessionLogId(pointer, path);
-    addEntries(env, handle, { ...CONFIG, ...runtime.session, ...(namesProviders(runtime, device) && KEEP_ASSIGNMENT) });
+    call.SetSessionLogSeverityLevel(pointer, LOG_ERRORS);
+    const isRecorded = onPlacement !== undefined || namesProviders(runtime, device);
+    addEntries(env, handle, { ...CONFIG, ...runtime.session, ...(isRecorded && RECORD_PLACEMENT) });
     if (profileDir !== undefined) call.EnableProfiling(pointer, join(profileDir, "ort"));
     for (const report of appendProviders(env, handle, { device, runtime, libraries: epLibraries })) onProvider?.(report);
     return handle;

@@ -8,7 +8,7 @@ import type { RunnerOptions } from "./runner-types.ts";
 /** The child's entry beside us: `.ts` in a checkout, `.js` in the package (tsc does not rewrite paths in strings). */
 const ENTRY: string = join(import.meta.dirname, "..", "..", "runner", `main${extname(import.meta.filename)}`);
 
-export interface ForkOptions extends Pick<RunnerOptions, "env" | "device" | "setpriv" | "entry" | "placementLogFd"> {
+export interface ForkOptions extends Pick<RunnerOptions, "env" | "device" | "setpriv" | "entry"> {
   /** As messages name it: `model <slug>`. */
   readonly purpose: string;
 }
@@ -27,8 +27,7 @@ export async function forkRunner(options: ForkOptions): Promise<ChildProcess> {
       : { execPath: setpriv, execArgv: ["--pdeathsig", "KILL", "--", process.execPath], env };
   try {
     // stdout carries nothing of ours; a library that writes there must not end up between the daemon's JSON log lines.
-    const stderr = options.placementLogFd ?? "pipe";
-    return fork(options.entry ?? ENTRY, [], { ...launch, serialization: "advanced", stdio: ["ignore", "ignore", stderr, "ipc"] });
+    return fork(options.entry ?? ENTRY, [], { ...launch, serialization: "advanced", stdio: ["ignore", "ignore", "pipe", "ipc"] });
   } catch (cause) {
     throw new AppError("RUNNER_CRASHED", `no process could be started for ${options.purpose}: ${String(cause)}`, { cause });
   }

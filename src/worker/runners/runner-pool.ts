@@ -4,6 +4,7 @@ import { asAppError, type AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DetectedDevice } from "../devices/devices.ts";
 import { onnxruntimeSettings } from "./onnxruntime-settings.ts";
+import { leftOvers } from "./node-placement.ts";
 import { startRunner, type RunnerProcess } from "./runner-process.ts";
 import type { RunnerOptions } from "./runner-types.ts";
 import type { WorkerContext } from "../worker-context.ts";
@@ -116,6 +117,7 @@ export class RunnerPool {
       metrics.modelLoadSeconds.observe({ model, device: device.id }, loadMs / 1_000);
       const { providers, runtime } = ready;
       const onnxruntime = runtime === undefined ? {} : { onnxruntime: runtime.version, api: runtime.api };
+      const left = leftOvers(ready.placement ?? [], device.kind);
       log.info(
         {
           model,
@@ -126,6 +128,7 @@ export class RunnerPool {
           providers,
           ...onnxruntime,
           reports: ready.reports ?? [],
+          ...(Object.keys(left).length > 0 && { offDevice: left }),
         },
         "model loaded",
       );

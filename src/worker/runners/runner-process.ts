@@ -199,9 +199,8 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("IPC_MISMATCH", text));
       return;
     }
-    const { manifest, modelDir, device, previews, embeddingCacheBytes, placementLogFd, runtime, epLibraries } = this.#options;
+    const { manifest, modelDir, device, previews, embeddingCacheBytes, runtime, epLibraries } = this.#options;
     const { kind, index, threads } = device;
-    const logPlacement = placementLogFd !== undefined;
     this.#child.send({
       type: "load",
       manifest,
@@ -209,7 +208,6 @@ export class RunnerProcess implements AsyncDisposable {
       device: { kind, index, threads },
       previews,
       embeddingCacheBytes,
-      logPlacement,
       ...(runtime !== undefined && { runtime }),
       ...(epLibraries !== undefined && { epLibraries }),
     });

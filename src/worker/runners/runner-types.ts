@@ -26,11 +26,6 @@ export interface RunnerOptions {
   /** How long work for a cancelled job may go on before the runner is killed: see RunnerCancels. */
   readonly cancelGraceMs: number;
   readonly log: RunnerLog;
-  /**
-   * An open file that the runner's stderr goes to, where onnxruntime then says where it puts each node (see node-placement.ts), and much
-   * else. Not a pipe: one that is full loses what native code writes once Node has made it non-blocking (seen: four graphs of five).
-   */
-  readonly placementLogFd?: number;
   /** Stages of the load, as they begin. */
   readonly onStage?: (stage: string) => void;
   /** The environment that the child's is picked from (see runner-env.ts). Default: process.env. */
