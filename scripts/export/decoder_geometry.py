@@ -15,7 +15,6 @@ import torch
 from optimum.exporters.onnx import main_export
 from optimum.onnx import merge_decoders
 from transformers import (
-    EncodecConfig,
     MusicgenConfig,
     MusicgenDecoderConfig,
     MusicgenForConditionalGeneration,
@@ -28,6 +27,7 @@ from transformers import (
 )
 
 from tiny_flux import REPOSITORY
+from tiny_musicgen import codec
 from tiny_whisper import OPSET, VARIANTS, tokenizer as whisper_tokenizer
 
 
@@ -55,23 +55,6 @@ def whisper_base(folder: Path) -> str:
 def musicgen_small(folder: Path) -> str:
     """24 layers of width 1024 and 16 heads, 4 codebooks of 2,048; T5 and EnCodec are only there because the class wants them."""
     text = T5Config(vocab_size=256, d_model=768, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
-    codec = EncodecConfig(
-        # 4 codebooks of 2,048 codes at 50 frames a second.
-        target_bandwidths=[2.2],
-        sampling_rate=32_000,
-        audio_channels=1,
-        normalize=False,
-        num_filters=4,
-        num_residual_layers=1,
-        upsampling_ratios=[8, 5, 4, 4],
-        num_lstm_layers=1,
-        codebook_size=2_048,
-        codebook_dim=16,
-        hidden_size=16,
-        use_causal_conv=False,
-        chunk_length_s=None,
-        overlap=None,
-    )
     decoder = MusicgenDecoderConfig(
         vocab_size=2_048,
         hidden_size=1_024,
@@ -82,7 +65,7 @@ def musicgen_small(folder: Path) -> str:
         pad_token_id=2_048,
         bos_token_id=2_048,
     )
-    model = MusicgenForConditionalGeneration(MusicgenConfig.from_sub_models_config(text, codec, decoder))
+    model = MusicgenForConditionalGeneration(MusicgenConfig.from_sub_models_config(text, codec(2_048, 2.2), decoder))
     for field in ("decoder_start_token_id", "pad_token_id", "bos_token_id"):
         setattr(model.generation_config, field, 2_048)
     model.save_pretrained(folder)

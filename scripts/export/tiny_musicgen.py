@@ -40,12 +40,10 @@ CASES = (
 )
 
 
-def tiny_model(vocabulary: int) -> MusicgenForConditionalGeneration:
-    torch.manual_seed(31)
-    text = T5Config(vocab_size=vocabulary, d_model=24, d_kv=8, d_ff=37, num_layers=1, num_heads=3, dropout_rate=0.0)
-    audio = EncodecConfig(
-        # 4 codebooks of 64 codes at 50 frames a second.
-        target_bandwidths=[1.2],
+def codec(codes: int, kilobits: float) -> EncodecConfig:
+    """EnCodec as MusicGen has it, at small widths: 4 codebooks at 50 frames a second, which makes so many kilobits a second."""
+    return EncodecConfig(
+        target_bandwidths=[kilobits],
         sampling_rate=32_000,
         audio_channels=1,
         normalize=False,
@@ -53,13 +51,20 @@ def tiny_model(vocabulary: int) -> MusicgenForConditionalGeneration:
         num_residual_layers=1,
         upsampling_ratios=[8, 5, 4, 4],
         num_lstm_layers=1,
-        codebook_size=CODES,
+        codebook_size=codes,
         codebook_dim=16,
         hidden_size=16,
         use_causal_conv=False,
         chunk_length_s=None,
         overlap=None,
     )
+
+
+def tiny_model(vocabulary: int) -> MusicgenForConditionalGeneration:
+    torch.manual_seed(31)
+    text = T5Config(vocab_size=vocabulary, d_model=24, d_kv=8, d_ff=37, num_layers=1, num_heads=3, dropout_rate=0.0)
+    # 4 codebooks of 64 codes at 50 frames a second.
+    audio = codec(CODES, 1.2)
     decoder = MusicgenDecoderConfig(
         vocab_size=CODES,
         num_hidden_layers=2,

@@ -39,6 +39,7 @@ export async function placeModel(model: ModelEntry, device: DetectedDevice, env:
     previews: false,
     embeddingCacheBytes: 0,
     cancelGraceMs: 1_000,
+    placement: true,
     env,
     ...onnxruntimeSettings(readConfig(env)),
     log: { debug: () => undefined, warn: () => undefined },

@@ -87,6 +87,8 @@ export interface LoadCommand {
   readonly runtime?: RuntimeOptions;
   /** Libraries of plugin providers: name -> absolute path. */
   readonly epLibraries?: Readonly<Record<string, string>>;
+  /** Says in `ready` where the graphs' nodes are. On a GPU that is always said; on a CPU, where it costs some ms a graph, when asked for. */
+  readonly placement?: boolean;
 }
 
 /** In place of `load`: proves the device and answers `ready`, with no model. The daemon ends the process then. */

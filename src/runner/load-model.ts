@@ -25,7 +25,7 @@ export type OpenBackend = (
   options: {
     readonly device: DeviceSpec;
     readonly profileDir?: string;
-    readonly onPlacement?: (path: string, operators: Operators) => void;
+    readonly onPlacement?: (path: string, operators: Operators) => unknown;
   } & Partial<GraphOptions["settings"]>,
 ) => Backend;
 
@@ -49,7 +49,8 @@ export async function loadModel(
   const { settings, reports } = graphOptions(command);
   // A file that is opened again counts once.
   const placed = new Map<string, Operators>();
-  const options = { ...settings, onPlacement: (path: string, operators: Operators) => placed.set(relative(modelDir, path), operators) };
+  const onPlacement = (path: string, operators: Operators): unknown => placed.set(relative(modelDir, path), operators);
+  const options = { ...settings, ...((device.kind !== "cpu" || command.placement === true) && { onPlacement }) };
   const { backend, providers } = family.native ? await openNative(device, options, open) : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();

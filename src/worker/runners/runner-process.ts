@@ -199,7 +199,7 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("IPC_MISMATCH", text));
       return;
     }
-    const { manifest, modelDir, device, previews, embeddingCacheBytes, runtime, epLibraries } = this.#options;
+    const { manifest, modelDir, device, previews, embeddingCacheBytes, runtime, epLibraries, placement } = this.#options;
     const { kind, index, threads } = device;
     this.#child.send({
       type: "load",
@@ -210,6 +210,7 @@ export class RunnerProcess implements AsyncDisposable {
       embeddingCacheBytes,
       ...(runtime !== undefined && { runtime }),
       ...(epLibraries !== undefined && { epLibraries }),
+      ...(placement !== undefined && { placement }),
     });
   }
 

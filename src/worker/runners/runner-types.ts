@@ -23,6 +23,8 @@ export interface RunnerOptions {
   /** The operator's options of onnxruntime; see LoadCommand. */
   readonly runtime?: RuntimeOptions;
   readonly epLibraries?: Readonly<Record<string, string>>;
+  /** See LoadCommand. */
+  readonly placement?: boolean;
   /** How long work for a cancelled job may go on before the runner is killed: see RunnerCancels. */
   readonly cancelGraceMs: number;
   readonly log: RunnerLog;
