@@ -26,7 +26,7 @@ export interface Library {
   readonly callAsync: AsyncFunctions;
   /** Reads a text of the library's. */
   readonly text: (address: bigint) => string;
-  /** Reads `count` addresses from an array of the library's. */
+  /** Reads `count` addresses from an array of the library's; it may be null where there are none. */
   readonly addresses: (address: bigint, count: number) => readonly bigint[];
   /** The library's memory as an ArrayBuffer: valid for as long as the object that it belongs to. */
   readonly view: (address: bigint, bytes: number) => ArrayBuffer;
@@ -116,7 +116,7 @@ function bind(
     call: Object.fromEntries(sync) as Functions,
     callAsync: Object.fromEntries(long) as AsyncFunctions,
     text: (address) => koffi.decode(address, "const char", -1) as string,
-    addresses: (address, count) => Array.from(new BigUint64Array(koffi.view(address, count * 8))),
+    addresses: (address, count) => (count === 0 ? [] : (koffi.decode(address, "void *", count) as readonly bigint[])),
     view: (address, bytes) => koffi.view(address, bytes),
     // V8 moves small arrays within its own heap; Node-API, which koffi asks, takes the array out of it for good (library.test.ts).
     addressOf: (array) => koffi.address(array),
@@ -133,12 +133,22 @@ function prototype(koffi: KoffiModule, { parameters, outputs, returns }: Signatu
 
 type Check = (status: bigint | null) => void;
 
+/** The slots serve all calls of the function: the library calls nothing of ours, so that no two of them are under way on this thread. */
 function syncCall(native: Native, { outputs, returns }: Signature, check: Check): (...args: unknown[]) => unknown {
   if (returns !== "status") return (...args) => native(...args) as unknown;
+  const slots = outputs.map(() => new BigUint64Array(1));
+  const [slot] = slots;
+  if (slot === undefined) return (...args) => check(native(...args) as bigint | null);
+  if (slots.length > 1) {
+    return (...args) => {
+      check(native(...args, ...slots) as bigint | null);
+      return results(outputs, slots);
+    };
+  }
+  const isNumber = isNumeric(outputs[0]);
   return (...args) => {
-    const slots = outputs.map(() => new BigUint64Array(1));
-    check(native(...args, ...slots) as bigint | null);
-    return results(outputs, slots);
+    check(native(...args, slot) as bigint | null);
+    return isNumber ? Number(slot[0]) : slot[0];
   };
 }
 
@@ -158,9 +168,10 @@ function asyncCall(native: Native, { outputs }: Signature, check: Check): (...ar
 }
 
 function results(outputs: readonly Output[], slots: readonly BigUint64Array[]): unknown {
-  const values = outputs.map((output, at) => {
-    const value = slots[at]![0]!;
-    return output === "int" || output === "size" ? Number(value) : value;
-  });
+  const values = outputs.map((output, at) => (isNumeric(output) ? Number(slots[at]![0]) : slots[at]![0]));
   return values.length <= 1 ? values[0] : values;
+}
+
+function isNumeric(output: Output | undefined): boolean {
+  return output === "int" || output === "size";
 }

@@ -15,18 +15,13 @@ export function readPlacement({ library }: Environment, session: Pointer<"Sessio
   const { call, text, addresses } = library;
   const operators: Record<string, Record<string, number>> = {};
   const [subgraphs, count] = call.SessionGetEpGraphAssignmentInfo(session);
-  for (const subgraph of list(addresses, subgraphs, count) as readonly Pointer<"EpAssignedSubgraph">[]) {
+  for (const subgraph of addresses(subgraphs, count) as readonly Pointer<"EpAssignedSubgraph">[]) {
     const found = (operators[text(call.EpAssignedSubgraphProvider(subgraph))] ??= {});
     const [nodes, size] = call.EpAssignedSubgraphNodes(subgraph);
-    for (const node of list(addresses, nodes, size) as readonly Pointer<"EpAssignedNode">[]) {
+    for (const node of addresses(nodes, size) as readonly Pointer<"EpAssignedNode">[]) {
       const operator = text(call.EpAssignedNodeOperator(node));
       found[operator] = (found[operator] ?? 0) + 1;
     }
   }
   return operators;
-}
-
-/** A graph without nodes has no array. */
-function list(addresses: Environment["library"]["addresses"], array: bigint, count: number): readonly bigint[] {
-  return count === 0 ? [] : addresses(array, count);
 }
