@@ -75,6 +75,11 @@ export class BareDecoder {
     return this.#logits.data as Float32Array;
   }
 
+  /** Ids in, logits out. */
+  crossedBytes(): number {
+    return this.#ids.byteLength + this.#logits.data.byteLength;
+  }
+
   close(): void {
     const { call } = this.#env.library;
     call.ReleaseIoBinding(this.#binding);
