@@ -1,6 +1,7 @@
 /**
  * Random open, run, bind, terminate, release and garbage collections over several sessions of the C API, each result against the known
- * answer; for valgrind or glibc's checking allocator (scripts/verify fuzz-runtime). Run: node --expose-gc scripts/fuzz-runtime.ts
+ * answer; for valgrind or glibc's checking allocator (scripts/verify fuzz-runtime). Every other round has no arena, so that the allocator
+ * sees each tensor. Run: node --expose-gc scripts/fuzz-runtime.ts
  *   --minutes N   how long (10)
  *   --steps N     how many steps at most
  *   --seed N      of the first round (the time); each round is 2,000 steps, with the next seed
@@ -31,7 +32,8 @@ for (let seed = first; Date.now() < until && total.steps < most; seed += 1) {
   console.log(`fuzz: seed ${seed}`);
   const figures = await fuzzRuntime({
     seed,
-    open: () => openOrtBackend({ device: { kind: "cpu", index: 0, threads: 1 } }),
+    open: () =>
+      openOrtBackend({ device: { kind: "cpu", index: 0, threads: 1 }, runtime: () => ({ enable_cpu_mem_arena: seed % 2 === 0 }) }),
     goOn: (step) => step < Math.min(ROUND, most - total.steps) && Date.now() < until,
   });
   for (const key of ["steps", "opens", "runs", "ended"] as const) total[key] += figures[key];
