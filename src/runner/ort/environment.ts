@@ -72,7 +72,7 @@ export function takeText({ library, allocator }: Environment, address: bigint): 
   return text;
 }
 
-/** Releases what `use` made of a handle's object when it throws. */
+/** An object that the library has made for us: ours to release, with the function for its kind. */
 export function owned<K extends "Session" | "SessionOptions" | "RunOptions" | "IoBinding" | "Value">(
   { library: { call } }: Environment,
   kind: K,
