@@ -3,12 +3,10 @@ import { test } from "node:test";
 import type { Binding, Session, Traffic } from "../../src/pipelines/backend.ts";
 import type { Decoding } from "../../src/pipelines/graph/decoding.ts";
 import { MergedDecoder, type DecoderSizes } from "../../src/pipelines/graph/merged-decoder.ts";
-import { openOrtBackend } from "../../src/runner/ort/ort-backend.ts";
 import { MODELS } from "../support/flux-rig.ts";
+import { openTestBackend } from "../support/test-device.ts";
 
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
-
-const backend = openOrtBackend({ device: { kind: "cpu", index: 0, threads: 2 } });
+const backend = openTestBackend({}, "c");
 
 interface Case {
   readonly slug: string;
