@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 import type { Tensor } from "../../src/pipelines/backend.ts";
+import { EXECUTION_PROVIDERS } from "../../src/protocol/ipc.ts";
 import { detectDevices } from "../../src/worker/devices/devices.ts";
 import { count, everyType, failsWith, fixture, FIXTURES, floats, RUNTIMES, withSession } from "../support/runtimes.ts";
-import { TEST_DEVICE_ID } from "../support/test-device.ts";
+import { TEST_DEVICE, TEST_DEVICE_ID } from "../support/test-device.ts";
 
 let dir = "";
 before(async () => {
@@ -187,7 +188,7 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
       await session.run({ state: floats([1]), x: floats([2]) });
       await session.release();
       const [profile = ""] = await readdir(profileDir);
-      assert.match(await readFile(join(profileDir, profile), "utf8"), /CPUExecutionProvider/);
+      assert.match(await readFile(join(profileDir, profile), "utf8"), new RegExp(EXECUTION_PROVIDERS[TEST_DEVICE.kind]));
     });
 
     test("asking for CUDA where its libraries are not there fails", async (context) => {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { Backend, Session, Tensor, TensorType } from "../../src/pipelines/backend.ts";
 import { AppError, type ErrorCode } from "../../src/protocol/error.ts";
+import type { DeviceSpec } from "../../src/protocol/ipc.ts";
 import { openNodeBackend } from "../../src/runner/node-backend.ts";
 import { openOrtBackend } from "../../src/runner/ort/ort-backend.ts";
 import { TEST_DEVICE } from "./test-device.ts";
@@ -10,6 +11,7 @@ export const FIXTURES = new URL("../fixtures/ort/", import.meta.url);
 export const fixture = (name: string): string => new URL(`${name}.onnx`, FIXTURES).pathname;
 
 export interface OpenOptions {
+  readonly device?: DeviceSpec;
   readonly profileDir?: string;
 }
 /** Both ways to onnxruntime; all that a pipeline sees is the same. */
