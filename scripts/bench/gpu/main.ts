@@ -28,6 +28,8 @@ const ROOT = join(import.meta.dirname, "..", "..", "..");
 const TOLERANCES = { float32: 1e-3, float16: 3e-2 } as const;
 /** Of the process that draws the weights, and of torch. */
 const TORCH_TIMEOUT_MS = 3_600_000;
+/** Of this process while it draws weights, however many there are. */
+const FILL_LIMIT_BYTES = 512 * 2 ** 20;
 const FAMILIES = ["flux", "whisper"] as const;
 
 const { values } = parseArgs({
@@ -67,6 +69,9 @@ for (const family of FAMILIES.filter((name) => only === undefined || name === on
   const startedAt = performance.now();
   const weightBytes = await fillWeights(folder);
   const fillMs = performance.now() - startedAt;
+  const fillPeakBytes = process.resourceUsage().maxRSS * 1024;
+  if (rows.length === 0 && fillPeakBytes > FILL_LIMIT_BYTES)
+    wrong.push(`drawing ${weightBytes} bytes of weights took ${fillPeakBytes} bytes of memory`);
   const bench: Bench = { device, folder, torch: await runTorch(folder) };
   if (typeof bench.torch === "string") {
     process.stderr.write(`bench: no comparison with torch: ${bench.torch}\n`);
@@ -74,11 +79,11 @@ for (const family of FAMILIES.filter((name) => only === undefined || name === on
   }
   if (family === "flux") {
     const found = await measureFlux(bench, size, steps);
-    results[family] = { weightBytes, fillMs, torch: bench.torch, ...found };
+    results[family] = { weightBytes, fillMs, fillPeakBytes, torch: bench.torch, ...found };
     rows.push(...partRows(family, found.parts, TOLERANCES[precision]), ...fluxRows(found));
   } else {
     const found = await measureWhisper(bench);
-    results[family] = { weightBytes, fillMs, torch: bench.torch, ...found };
+    results[family] = { weightBytes, fillMs, fillPeakBytes, torch: bench.torch, ...found };
     rows.push(
       ...partRows(family, found.parts, TOLERANCES[precision]),
       row({
