@@ -172,25 +172,26 @@ def weight_bytes(weight: TensorProto) -> int:
 
 
 def quantize_part(source: Path, target: Path, settings: Settings) -> Done:
-    """@raises SystemExit where no weight can be quantised, or the target has no kernel for what would be written"""
+    """@raises SystemExit where no weight can be quantised, or the target has no kernel for what would be written; ValueError for files that are not whole"""
     forget_peak()
     model = read_graph(source)
+    weights = Weights(source.parent)
+    weights.check(model.graph)
     before = sum(weight_bytes(each) for each in model.graph.initializer)
     largest = max((weight_bytes(each) for each in model.graph.initializer), default=0)
     choice = choose(model, settings.scheme.block, settings.min_elements, settings.keep)
     if not choice.taken:
         raise SystemExit(f"{source}: no weight to quantise: {counts_of(choice)}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    data = DataFile(target.with_name(target.name + "_data"))
-    made, sizes = write_weights(model, choice, Weights(source.parent), settings.scheme, data)
-    replace_nodes(model.graph, made, sizes, settings)
-    if not any(entry.domain == DOMAIN for entry in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    check_kernels(model, settings.target)
-    data_bytes, data_digest = data.finish()
-    graph = DataFile(target)
-    graph.append(model.SerializeToString())
-    graph_bytes, graph_digest = graph.finish()
+    with DataFile(target.with_name(target.name + "_data")) as data, DataFile(target) as graph:
+        made, sizes = write_weights(model, choice, weights, settings.scheme, data)
+        replace_nodes(model.graph, made, sizes, settings)
+        if not any(entry.domain == DOMAIN for entry in model.opset_import):
+            model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+        check_kernels(model, settings.target)
+        graph.append(model.SerializeToString())
+        data_bytes, data_digest = data.finish()
+        graph_bytes, graph_digest = graph.finish()
     after = sum(weight_bytes(each) for each in model.graph.initializer)
     print(f"  {len(choice.taken)} weights quantised; left alone: {counts_of(choice)}")
     return Done(
@@ -291,4 +292,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(str(error))

@@ -83,9 +83,13 @@ def is_turned(node: onnx.NodeProto) -> bool:
     return node.op_type == "Gemm" and attributes(node).get("transB", 0) == 1
 
 
-def first_projections(graph: onnx.GraphProto, weights: set[str]) -> set[str]:
+def constants_of(graph: onnx.GraphProto) -> set[str]:
+    made = {name for each in graphs_of(graph) for node in each.node if node.op_type == "Constant" for name in node.output}
+    return made | {weight.name for each in graphs_of(graph) for weight in each.initializer}
+
+
+def first_projections(graph: onnx.GraphProto, weights: set[str], constants: set[str]) -> set[str]:
     """Weights that are the only one behind an input: what is multiplied with them is computed from that input and nothing else."""
-    constants = weights | {name for node in graph.node if node.op_type == "Constant" for name in node.output}
     # What each value is computed from: one input of the graph, nothing at all (None), or more than that (absent).
     roots: dict[str, str | None] = {name: None for name in constants}
     roots |= {value.name: value.name for value in graph.input if value.name not in weights}
@@ -96,7 +100,9 @@ def first_projections(graph: onnx.GraphProto, weights: set[str]) -> set[str]:
         if matrix is not None:
             behind[roots.get(node.input[0])].add(matrix)
             continue
-        if any(name not in roots for name in inputs):
+        # The branches of an If read more than the node says.
+        branches = any(entry.type == onnx.AttributeProto.GRAPH for entry in node.attribute)
+        if branches or any(name not in roots for name in inputs):
             continue
         origins = {roots[name] for name in inputs} - {None}
         if len(origins) < 2:
@@ -104,7 +110,7 @@ def first_projections(graph: onnx.GraphProto, weights: set[str]) -> set[str]:
     return {next(iter(matrices)) for root, matrices in behind.items() if root is not None and len(matrices) == 1}
 
 
-def last_projections(graph: onnx.GraphProto, weights: set[str]) -> set[str]:
+def last_projections(graph: onnx.GraphProto, weights: set[str], constants: set[str]) -> set[str]:
     makers = {name: node for node in graph.node for name in node.output}
     readers = Counter(name for node in graph.node for name in set(node.input))
     found = set()
@@ -115,10 +121,10 @@ def last_projections(graph: onnx.GraphProto, weights: set[str]) -> set[str]:
             if node.op_type in ("MatMul", "Gemm"):
                 found |= {name for name in node.input[1:2] if name in weights}
                 break
-            computed = [name for name in node.input if name in makers and makers[name].op_type != "Constant"]
+            computed = [name for name in node.input if name and name not in constants]
             if node.op_type in ROUTES:
                 computed = computed[:1]
-            node = makers[computed[0]] if len(computed) == 1 and node.op_type in ROUTES | {"Add", "Sub", "Mul", "Div"} else None
+            node = makers.get(computed[0]) if len(computed) == 1 and node.op_type in ROUTES | {"Add", "Sub", "Mul", "Div"} else None
     return found
 
 
@@ -127,7 +133,9 @@ def choose(model: onnx.ModelProto, block: int, min_elements: int, keep: list[str
     matrices = {each.name: each for each in model.graph.initializer if len(each.dims) == 2 and each.data_type in FLOATS}
     weights = {each.name for each in model.graph.initializer if len(each.dims) > 1}
     readings = readings_of(model.graph)
-    first, last = (set().union(*(rule(graph, weights) for graph in graphs_of(model.graph))) for rule in (first_projections, last_projections))
+    constants = constants_of(model.graph)
+    rules = (first_projections, last_projections)
+    first, last = (set().union(*(rule(graph, weights, constants) for graph in graphs_of(model.graph))) for rule in rules)
     patterns = [re.compile(pattern) for pattern in keep]
     choice = Choice()
     for name, weight in matrices.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 # onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data, .external_data, .data_location
@@ -86,7 +87,20 @@ def without_raw_data(data: mmap.mmap, begin: int, end: int, file: str) -> bytes:
 
 
 def read_graph(file: Path) -> onnx.ModelProto:
-    """The model with all its nodes; weights of `INLINE_LIMIT` bytes and more are named as external data, also those of the file itself."""
+    """The model with all its nodes; weights of `INLINE_LIMIT` bytes and more are named as external data, also those of the file itself.
+
+    @raises ValueError where the file is not there or is no ONNX graph
+    """
+    try:
+        model = onnx.ModelProto.FromString(without_weights(file))
+    except (OSError, ValueError, LookupError, DecodeError) as error:
+        raise ValueError(f"{file} cannot be read as an ONNX graph ({error}): fetch or export it again") from error
+    if not model.graph.node:
+        raise ValueError(f"{file} is no ONNX graph: it has no nodes")
+    return model
+
+
+def without_weights(file: Path) -> bytes:
     out = bytearray()
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as data:
         for number, begin, value, end in fields(data, 0, len(data)):
@@ -98,7 +112,7 @@ def read_graph(file: Path) -> onnx.ModelProto:
                 whole = inner != INITIALIZER
                 graph += data[start:stop] if whole else message(INITIALIZER, without_raw_data(data, inner_value, stop, file.name))
             out += message(GRAPH, bytes(graph))
-    return onnx.ModelProto.FromString(bytes(out))
+    return bytes(out)
 
 
 def place_of(weight: TensorProto) -> tuple[str, int, int | None]:
@@ -116,6 +130,8 @@ class Weights:
 
     def map_of(self, name: str) -> mmap.mmap:
         if name not in self.maps:
+            if not (self.folder / name).is_file():
+                raise ValueError(f"{self.folder / name} is missing: weights of a graph beside it lie there; fetch or export it again")
             with (self.folder / name).open("rb") as stream:
                 self.maps[name] = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
         return self.maps[name]
@@ -135,6 +151,12 @@ class Weights:
         kind = NUMPY[weight.data_type]
         return np.frombuffer(self.bytes_of(weight), kind).reshape(tuple(weight.dims))
 
+    def check(self, graph: onnx.GraphProto) -> None:
+        """@raises ValueError where not all weights of the graph are there; reads none of them"""
+        for weight in graph.initializer:
+            if weight.data_location == TensorProto.EXTERNAL:
+                self.bytes_of(weight)
+
     def forget(self) -> None:
         """Gives all pages that were read back to the system; they can be read again."""
         for data in self.maps.values():
@@ -142,7 +164,7 @@ class Weights:
 
 
 class DataFile:
-    """A file of weights under a temporary name until `finish`. Its digest is made while it is written."""
+    """A file of weights under a temporary name until `finish`; without it nothing stays. Its digest is made while it is written."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -150,6 +172,13 @@ class DataFile:
         self.stream = self.partial.open("wb")
         self.digest = hashlib.sha256()
         self.at = 0
+
+    def __enter__(self) -> "DataFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+        self.partial.unlink(missing_ok=True)
 
     def append(self, data: memoryview | bytes) -> None:
         for start in range(0, len(data), PIECE):
