@@ -190,17 +190,13 @@ def quantize_part(source: Path, target: Path, settings: Settings) -> Done:
             model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
         check_kernels(model, settings.target)
         graph.append(model.SerializeToString())
-        data_bytes, data_digest = data.finish()
+        pinned = [] if data.at == 0 else [dict(zip(("sizeBytes", "sha256"), data.finish(), strict=True), file=data.path.name)]
         graph_bytes, graph_digest = graph.finish()
     after = sum(weight_bytes(each) for each in model.graph.initializer)
     print(f"  {len(choice.taken)} weights quantised; left alone: {counts_of(choice)}")
     return Done(
-        {
-            "file": target.name, "sizeBytes": graph_bytes, "sha256": graph_digest,
-            "externalData": [{"file": data.path.name, "sizeBytes": data_bytes, "sha256": data_digest}],
-        },
-        before, after, largest, peak_bytes(),
-    )  # fmt: skip
+        {"file": target.name, "sizeBytes": graph_bytes, "sha256": graph_digest, "externalData": pinned}, before, after, largest, peak_bytes()
+    )
 
 
 def counts_of(choice: Choice) -> str:
