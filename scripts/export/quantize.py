@@ -273,7 +273,9 @@ def main() -> None:
 
     parts, done = {}, set()
     for part, bits in wanted.items():
-        scheme = Scheme(int(bits or options.bits), options.block, not options.zero_points, not options.no_search)
+        bits = int(bits or options.bits)
+        # With 256 codes the widest scale is as good.
+        scheme = Scheme(bits, options.block, not options.zero_points, bits == 4 and not options.no_search)
         keep = [*FAMILY_KEEPS[family], *options.keep]
         settings = Settings(scheme, options.accuracy_level, options.min_elements, keep, options.target)
         print(f"{part}: {scheme.bits} bits, blocks of {scheme.block}, {'symmetric' if scheme.symmetric else 'with zero points'}")
