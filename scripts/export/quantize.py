@@ -250,8 +250,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", metavar="PART[=BITS]", help="default: the text encoder T5 and the transformer, or both parts of Whisper")
     parser.add_argument("--keep", nargs="+", default=[], metavar="PATTERN", help="names of weights or nodes to leave alone, besides the family's")
     parser.add_argument("--min-elements", type=int, default=65536)
-    parser.add_argument("--accuracy-level", type=int, choices=(0, 4), default=0, help="4: a CPU multiplies in int8, faster and less exact")
     parser.add_argument("--target", choices=tuple(TARGETS), default="cuda", help="whose kernels the result is checked against")
+    parser.add_argument("--accuracy-level", type=int, choices=(0, 4), help="4 lets a CPU multiply in int8; default: 4 for --target cpu, else 0")
     return parser.parse_args()
 
 
@@ -271,13 +271,15 @@ def main() -> None:
     if wrong := [bits for bits in wanted.values() if bits not in ("", "4", "8")]:
         raise SystemExit(f"{', '.join(wrong)} bits were asked for, expected 4 or 8")
 
+    # CUDA does not look at it. On a CPU 0 means that weights of 8 bits are written out as floats in every run.
+    level = options.accuracy_level if options.accuracy_level is not None else 4 if options.target == "cpu" else 0
     parts, done = {}, set()
     for part, bits in wanted.items():
         bits = int(bits or options.bits)
         # With 256 codes the widest scale is as good.
         scheme = Scheme(bits, options.block, not options.zero_points, bits == 4 and not options.no_search)
         keep = [*FAMILY_KEEPS[family], *options.keep]
-        settings = Settings(scheme, options.accuracy_level, options.min_elements, keep, options.target)
+        settings = Settings(scheme, level, options.min_elements, keep, options.target)
         print(f"{part}: {scheme.bits} bits, blocks of {scheme.block}, {'symmetric' if scheme.symmetric else 'with zero points'}")
         result = quantize_part(source / places[part], target / places[part], settings)
         megabytes = [size / 1e6 for size in (result.bytes_before, result.bytes_after, result.largest, result.peak)]
