@@ -10,7 +10,6 @@ Which weights stay: quantize_rules.py. How much the rest differs: quantize_accur
 """
 
 import argparse
-import json
 import shutil
 import sys
 from dataclasses import dataclass
@@ -22,20 +21,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from nbits import Scheme, quantize
-from quantize_kernels import TARGETS, check_kernels
+from quantize_kernels import TARGETS, check_kernels, check_kinds
+from quantize_manifest import FAMILY_PARTS, Done, find_manifest, write_manifest
 from quantize_rules import FAMILY_KEEPS, Choice, choose, graphs_of, is_turned
 from weight_files import INLINE_LIMIT, NUMPY, DataFile, Weights, point_to, read_graph
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 # Elements that are worked on at once; the work takes about ten times as many float32.
 CHUNK_ELEMENTS = 1 << 20
 DOMAIN = "com.microsoft"
-# What is quantised unless --parts says otherwise: the rest of a model is small, or (decoders of pictures) shows every error.
-FAMILY_PARTS = {
-    "flux": {"text_encoder_2": "text_encoder_2/model.onnx", "transformer": "transformer/model.onnx"},
-    "ltx-video": {"text_encoder": "text_encoder/model.onnx", "transformer": "transformer/model.onnx"},
-    "whisper": {"encoder": "onnx/encoder_model.onnx", "decoder": "onnx/decoder_model_merged.onnx"},
-}
 
 
 @dataclass(frozen=True)
@@ -45,17 +38,6 @@ class Settings:
     min_elements: int
     keep: list[str]
     target: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """One part as it lies in OUT, and what became of its weights."""
-
-    data: dict[str, object]
-    bytes_before: int
-    bytes_after: int
-    largest: int
-    peak: int
 
 
 def peak_bytes() -> int:
@@ -182,6 +164,8 @@ def quantize_part(source: Path, target: Path, settings: Settings) -> Done:
     choice = choose(model, settings.scheme.block, settings.min_elements, settings.keep)
     if not choice.taken:
         raise SystemExit(f"{source}: no weight to quantise: {counts_of(choice)}")
+    # Before the work and not after it.
+    check_kinds([each for each in model.graph.initializer if each.name in choice.taken], settings.target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with DataFile(target.with_name(target.name + "_data")) as data, DataFile(target) as graph:
         made, sizes = write_weights(model, choice, weights, settings.scheme, data)
@@ -194,9 +178,8 @@ def quantize_part(source: Path, target: Path, settings: Settings) -> Done:
         graph_bytes, graph_digest = graph.finish()
     after = sum(weight_bytes(each) for each in model.graph.initializer)
     print(f"  {len(choice.taken)} weights quantised; left alone: {counts_of(choice)}")
-    return Done(
-        {"file": target.name, "sizeBytes": graph_bytes, "sha256": graph_digest, "externalData": pinned}, before, after, largest, peak_bytes()
-    )
+    entry = {"file": target.name, "sizeBytes": graph_bytes, "sha256": graph_digest, "externalData": pinned}
+    return Done(settings.scheme.bits, entry, before, after, largest, peak_bytes())
 
 
 def counts_of(choice: Choice) -> str:
@@ -214,27 +197,6 @@ def copy_rest(source: Path, target: Path, done: set[Path]) -> None:
         if file.is_file() and file not in done and file != source / "model.json":
             (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / file.relative_to(source))
-
-
-def write_manifest(manifest: dict, target: Path, parts: dict[str, tuple[str, Done]], settings: Settings, slug: str) -> None:
-    """The float model's manifest with the quantised parts, less memory, and a name that says what it is."""
-    bits = settings.scheme.bits
-    manifest = {key: value for key, value in manifest.items() if key != "$schema"} | {"slug": slug, "name": f"{manifest['name']}, int{bits} weights"}
-    for part, (file, done) in parts.items():
-        folder = Path(file).parent
-        entry = manifest.setdefault("parts", {}).setdefault(part, {})
-        entry.update(done.data | {"file": file, "externalData": [each | {"file": str(folder / each["file"])} for each in done.data["externalData"]]})
-    saved = sum(done.bytes_before - done.bytes_after for _, done in parts.values())
-    manifest["memoryBytes"] = {kind: max(value - saved, value // 8) for kind, value in manifest["memoryBytes"].items()}
-    (target / "model.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def find_manifest(source: Path, given: Path | None) -> dict:
-    places = [given] if given else [source / "model.json", REPOSITORY / "models" / source.name / "model.json"]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise SystemExit(f"no manifest: expected one of {', '.join(map(str, places))}; name one with --manifest, e.g. models/Flux1schnell/model.json")
-    return json.loads(found.read_text(encoding="utf-8"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -287,7 +249,7 @@ def main() -> None:
         parts[part] = (places[part], result)
         done |= files_of(source / places[part])
     copy_rest(source, target, done)
-    write_manifest(manifest, target, parts, settings, options.slug or target.name)
+    write_manifest(manifest, target, parts, options.slug or target.name)
     print(f"{target}: done; compare with: python quantize_accuracy.py {source} {target}")
 
 

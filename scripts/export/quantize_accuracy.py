@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 
 from flux_loop import OPTIMUM, Flux, Layout
-from quantize import FAMILY_PARTS, find_manifest
+from quantize_manifest import FAMILY_PARTS, find_manifest
 from quantize_rules import graphs_of
 from weight_files import read_graph
 

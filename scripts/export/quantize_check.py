@@ -190,6 +190,9 @@ def check_refusals(folder: Path) -> str:
     made = onnx.load(folder / "made" / "bfloat16-int4-32-symmetric.onnx", load_external_data=False)
     assert check_kernels(made, "cuda") == 3
     refused("first/scales is BFLOAT16, cpu takes FLOAT, FLOAT16", lambda: check_kernels(made, "cpu"))
+    for_cpu = Settings(Scheme(4, 32, True, True), 4, 1, [], "cpu")
+    floats = folder / "float" / "bfloat16-int4-32-symmetric.onnx"
+    refused("first is BFLOAT16, cpu takes FLOAT, FLOAT16", lambda: quantize_part(floats, folder / "bfloat16-int4.onnx", for_cpu))
     for name, number, expected in (("bits", 3, "3 bits"), ("block_size", 48, "blocks of 48"), ("N", 97, "expected [97, 7, 16]")):
         wrong = onnx.ModelProto.FromString(made.SerializeToString())
         node = next(each for each in wrong.graph.node if each.op_type == "MatMulNBits")

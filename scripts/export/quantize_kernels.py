@@ -21,6 +21,20 @@ BITS = (4, 8)
 BLOCKS = (16, 32, 64, 128)
 
 
+def kind_fault(weight: TensorProto, kinds: set[int], target: str) -> str | None:
+    if weight.data_type in kinds:
+        return None
+    names = ", ".join(sorted(TensorProto.DataType.Name(kind) for kind in kinds))
+    return f"{weight.name} is {TensorProto.DataType.Name(weight.data_type)}, {target} takes {names}"
+
+
+def check_kinds(weights: list[TensorProto], target: str) -> None:
+    """@raises SystemExit for the first of these float weights whose type the target cannot multiply with"""
+    for weight in weights:
+        if fault := kind_fault(weight, TARGETS[target], target):
+            raise SystemExit(f"onnxruntime 1.30 has no kernel for it: {fault}; export the model in one of these types, or give another --target")
+
+
 def faults_of(node: onnx.NodeProto, weights: dict[str, TensorProto], target: str) -> Iterator[str]:
     given = attributes(node)
     inputs, outputs, bits, block = (given[name] for name in ("K", "N", "bits", "block_size"))
@@ -41,9 +55,8 @@ def faults_of(node: onnx.NodeProto, weights: dict[str, TensorProto], target: str
         weight = weights[name]
         if list(weight.dims) != shapes[index]:
             yield f"{name} is {list(weight.dims)}, expected {shapes[index]}"
-        if weight.data_type not in kinds[index]:
-            names = ", ".join(sorted(TensorProto.DataType.Name(kind) for kind in kinds[index]))
-            yield f"{name} is {TensorProto.DataType.Name(weight.data_type)}, {target} takes {names}"
+        if fault := kind_fault(weight, kinds[index], target):
+            yield fault
 
 
 def check_kernels(model: onnx.ModelProto, target: str) -> int:

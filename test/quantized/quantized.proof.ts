@@ -12,30 +12,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import type { Tensor } from "../../src/pipelines/backend.ts";
 import { checkModelFile, modelFiles } from "../../src/models/model-files.ts";
-import { FeatureReader } from "../../src/pipelines/whisper/feature-reader.ts";
-import { surveyAudio } from "../../src/pipelines/whisper/survey-audio.ts";
-import { transcribe } from "../../src/pipelines/whisper/transcribe.ts";
-import { openWhisperModel } from "../../src/pipelines/whisper/whisper-model.ts";
 import type { Operators } from "../../src/protocol/ipc.ts";
-import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
-import { fluxJob, MODELS, openFluxRig, pixelsOf, present, RecordingContext, recordingBackend, type Call } from "../support/flux-rig.ts";
-import { ltxJob, openLtxRig } from "../support/ltx-rig.ts";
-import { babble, inPieces } from "../support/whisper-audio.ts";
-import { readWhisperGoldens, whisperContext } from "../support/whisper-rig.ts";
+import { MODELS, present } from "../support/flux-rig.ts";
+import { clip, cosine, manifestOf, pictures, psnr, sameSteps, SEEDS, transcripts } from "./results.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
 
 const exec = promisify(execFile);
 const ROOT = join(import.meta.dirname, "..", "..");
-const SEEDS = [0, 1, 2, 3] as const;
 const TINY = ["tiny-flux-schnell", "tiny-ltx-video", "tiny-whisper"] as const;
 type Slug = (typeof TINY)[number];
 
 interface Variant {
   readonly name: string;
   readonly args: readonly string[];
+  /** between the outputs of each part for sample inputs */
+  readonly cosine: number;
   /** PSNR in dB, between the pictures of one seed, and between the frames of one clip */
   readonly picture: number;
   readonly clip: number;
@@ -43,12 +36,19 @@ interface Variant {
   readonly logits: number;
 }
 
+/** A row of quantize_accuracy.py. */
+interface Accuracy {
+  readonly part: string;
+  /** least cosine of its samples */
+  readonly least: number;
+}
+
 const VARIANTS: readonly Variant[] = [
-  { name: "int4", args: ["--bits", "4"], picture: 30, clip: 28, logits: 0.9 },
-  { name: "int4-zeros", args: ["--bits", "4", "--zero-points"], picture: 30, clip: 28, logits: 0.9 },
-  { name: "int8", args: ["--bits", "8"], picture: 49, clip: 48, logits: 0.999 },
+  { name: "int4", args: ["--bits", "4"], cosine: 0.96, picture: 30, clip: 28, logits: 0.9 },
+  { name: "int4-zeros", args: ["--bits", "4", "--zero-points"], cosine: 0.96, picture: 30, clip: 28, logits: 0.9 },
+  { name: "int8", args: ["--bits", "8"], cosine: 0.9998, picture: 49, clip: 48, logits: 0.999 },
   // Activations in 8 bits as well, block by block: how a CPU multiplies fast.
-  { name: "int8-cpu", args: ["--bits", "8", "--target", "cpu"], picture: 48, clip: 46, logits: 0.998 },
+  { name: "int8-cpu", args: ["--bits", "8", "--target", "cpu"], cosine: 0.9997, picture: 48, clip: 46, logits: 0.998 },
 ];
 
 function fromEnv(name: string): string {
@@ -76,112 +76,6 @@ after(() => rm(dir, { recursive: true, force: true }));
 
 function say(line: string): void {
   process.stdout.write(`quantize: ${line}\n`);
-}
-
-async function manifestOf(folder: string): Promise<Manifest> {
-  const path = join(folder, "model.json");
-  return parseManifest(JSON.parse(await readFile(path, "utf8")), path);
-}
-
-/** dB of 8-bit values. @throws where the sizes differ */
-function psnr(some: Uint8Array, others: Uint8Array): number {
-  assert.equal(some.length, others.length);
-  const squares = some.reduce((sum, value, i) => sum + (value - (others[i] ?? NaN)) ** 2, 0);
-  return 10 * Math.log10(255 ** 2 / (squares / some.length));
-}
-
-async function pictures(folder: string): Promise<readonly Buffer[]> {
-  await using rig = await openFluxRig({ manifest: await manifestOf(folder), modelDir: folder });
-  const made: Buffer[] = [];
-  for (const seed of SEEDS) {
-    const job = await fluxJob(`seed-${seed}`, { prompt: "a red fox standing in fresh snow", width: 128, height: 128, steps: 4, seed });
-    const context = new RecordingContext();
-    await rig.pipeline.run([job], context, context.end);
-    assert.equal(context.ends.get(job.id)?.ok, true);
-    made.push(await pixelsOf(join(job.outDir, "image.png")));
-  }
-  return made;
-}
-
-/** The frames of a clip as the decoder gives them, before H.264, in levels of 255. */
-async function clip(folder: string): Promise<Uint8Array> {
-  const samples: Float32Array[] = [];
-  const spoil = (path: string, { sample }: Record<string, Tensor>): void => {
-    if (path.includes("/vae_decoder/") && sample?.type === "float32") samples.push(sample.data.slice());
-  };
-  await using rig = await openLtxRig({ manifest: await manifestOf(folder), modelDir: folder, spoil });
-  const job = await ltxJob("clip", {
-    prompt: "waves at a pier",
-    width: 128,
-    height: 96,
-    frames: 17,
-    fps: 30,
-    steps: 8,
-    seed: 5,
-    guidance: 1,
-  });
-  const context = new RecordingContext();
-  await rig.pipeline.run([job], context, context.end);
-  assert.equal(context.ends.get(job.id)?.ok, true);
-  assert.ok(samples.length > 0);
-  return Uint8ClampedArray.from(
-    samples.flatMap((sample) => Array.from(sample, (value) => (value * 0.5 + 0.5) * 255)),
-  ) as unknown as Uint8Array;
-}
-
-/** One step of a decoder: what it was given and what it gave. */
-interface Step {
-  readonly ids: readonly number[];
-  readonly logits: Float32Array;
-}
-
-/** Every decoder step of all goldens of this model, one transcript after the other. */
-async function transcripts(folder: string): Promise<readonly (readonly Step[])[]> {
-  const goldens = (await readWhisperGoldens()).filter(({ model }) => model === "tiny-whisper");
-  assert.ok(goldens.length > 1);
-  const all: Step[][] = [];
-  for (const { seed, samples: length, logprob_threshold, no_speech_threshold, language } of goldens) {
-    const steps: Step[] = [];
-    const calls: Call[] = [];
-    const spoil = (path: string, { logits }: Record<string, Tensor>): void => {
-      const ids = calls.splice(0).at(-1)?.feeds["input_ids"];
-      if (path.includes("decoder") && logits?.type === "float32" && ids !== undefined)
-        steps.push({ ids: Array.from(ids.data, Number), logits: logits.data.slice() });
-    };
-    const { options, ...given } = await manifestOf(folder);
-    const model = await openWhisperModel({
-      ...(await whisperContext("tiny-whisper")),
-      manifest: { ...given, options: { ...options, logprob_threshold, no_speech_threshold } },
-      modelDir: folder,
-      backend: recordingBackend(calls, spoil),
-    });
-    try {
-      const audio = babble(seed, length);
-      const samples = (): AsyncIterable<Int16Array> => inPieces(audio);
-      const bins = model.config.melBins;
-      const survey = await surveyAudio({ samples: samples(), bins, gateDbfs: -60, onPiece: async () => undefined });
-      const features = new FeatureReader({ samples: samples(), bins, loudest: survey.loudest });
-      const random = (): number => assert.fail("nothing is drawn");
-      const windows = transcribe({ ...model, survey, features, language, random, onStep: () => undefined });
-      for await (const window of windows) assert.ok(window.language !== "");
-      all.push(steps);
-    } finally {
-      await model.release();
-    }
-  }
-  return all;
-}
-
-/** How many steps were given the same tokens from the first on: until then both models were asked the same. */
-function sameSteps(some: readonly Step[], others: readonly Step[]): number {
-  const first = some.findIndex(({ ids }, i) => ids.join() !== others[i]?.ids.join());
-  return first === -1 ? some.length : first;
-}
-
-function cosine(some: Float32Array, others: Float32Array): number {
-  assert.equal(some.length, others.length);
-  const product = (a: Float32Array, b: Float32Array): number => a.reduce((sum, value, i) => sum + value * (b[i] ?? NaN), 0);
-  return product(some, others) / Math.sqrt(product(some, some) * product(others, others));
 }
 
 for (const variant of VARIANTS) {
@@ -225,6 +119,20 @@ for (const variant of VARIANTS) {
     assert.ok(least >= variant.logits && least < 1, `${least}, expected ${variant.logits} and a difference`);
   });
 }
+
+test("the table of cosines and PSNR, and its limit", async () => {
+  const script = join(ROOT, "scripts/export/quantize_accuracy.py");
+  for (const variant of VARIANTS) {
+    for (const slug of TINY) {
+      const args = [script, folderOf(slug), folderOf(slug, variant), "--size", "128", "--seeds", "2", "--json", join(dir, "accuracy.json")];
+      await exec(python, [...args, "--least-cosine", String(variant.cosine)]);
+      await assert.rejects(exec(python, [...args, "--seeds", "0", "--least-cosine", "0.9999999"]), { code: 1 });
+      const { parts } = JSON.parse(await readFile(join(dir, "accuracy.json"), "utf8")) as { readonly parts: readonly Accuracy[] };
+      assert.equal(parts.length, 2);
+      say(`${variant.name}: ${slug}: ${parts.map(({ part, least }) => `${part} ${least.toFixed(5)}`).join(", ")}`);
+    }
+  }
+});
 
 test("numbers, rules, refusals and memory of the quantiser", async () => {
   const { stdout } = await exec(python, [join(ROOT, "scripts/export/quantize_check.py"), "--graphs", join(dir, "kinds")]);
