@@ -54,6 +54,20 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
         for (const [name, tensor] of Object.entries(feeds)) assert.deepEqual(results[`${name}_out`], tensor);
       }));
 
+    test("weights of 4 and of 8 bits multiply as the float weights that they stand for", () =>
+      withSession(open(), "few-bits", async (session) => {
+        const rows = Array.from({ length: 3 * 72 }, (_, i) => Math.sin(i));
+        const results = await session.run({ x: floats(rows, [3, 72]) });
+        const valuesOf = (name: string): readonly number[] => Array.from(results[name]?.data ?? [], Number);
+        for (const bits of [4, 8]) {
+          const [found, expected] = [valuesOf(`y${bits}`), valuesOf(`z${bits}`)];
+          assert.equal(expected.length, 3 * 8);
+          assert.ok(expected.some((value) => Math.abs(value) > 1));
+          for (const [i, value] of expected.entries())
+            assert.ok(Math.abs((found[i] ?? NaN) - value) < 1e-4, `${bits} bits: ${found[i]}, ${value}`);
+        }
+      }));
+
     test("a scalar has no dims", () =>
       withSession(open(), "scalar", async (session) => {
         assert.deepEqual(session.inputs, [{ name: "x", type: "float32", dims: [] }]);
