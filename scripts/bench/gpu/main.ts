@@ -152,8 +152,9 @@ async function runTorch(folder: string): Promise<TorchResult | string> {
     const args = [script, folder, "--device", kind, "--out", dir, "--size", String(size)];
     await promisify(execFile)(values.python, args, { timeout: TORCH_TIMEOUT_MS, maxBuffer: 2 ** 26 });
   } catch (thrown) {
-    const { stderr, message } = thrown as { readonly stderr?: string; readonly message: string };
-    return (stderr ?? message).trim().split("\n").at(-1) ?? message;
+    const { stderr = "", code, signal, message } = thrown as { stderr?: string; code?: number | string; signal?: string; message: string };
+    const last = stderr.trim().split("\n").at(-1) ?? "";
+    return `${values.python} ended with ${signal ?? code ?? message}${last === "" ? "" : `, its last words: ${last}`}`;
   }
   return { ...(JSON.parse(await readFile(join(dir, "torch.json"), "utf8")) as Omit<TorchResult, "dir">), dir };
 }
