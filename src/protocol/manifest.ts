@@ -1,3 +1,4 @@
+import { pullSchema } from "./pull-block.ts";
 import { z } from "zod";
 import { AppError } from "./error.ts";
 import { RESERVED_QUEUES } from "./keys.ts";
@@ -91,6 +92,8 @@ export const manifestSchema = z.strictObject({
     .default({ max: 1, by: [] }),
   /** What onnxruntime is told beyond its defaults, for all parts. */
   runtime: runtimeOptionsSchema.optional(),
+  /** Where its files can be had; a model without it is brought by hand. */
+  pull: pullSchema.optional(),
   deadlines: deadlines.default({ loadMs: 600_000, defaultMs: 120_000, stageMs: {} }),
   /** What only the family understands. */
   options: z.record(z.string(), z.unknown()).default({}),
