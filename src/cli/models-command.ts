@@ -1,4 +1,5 @@
 import { readConfig, type Config } from "../config/config.ts";
+import { modelFolders } from "../config/model-folders.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import { isAskedFor } from "../models/asked-for.ts";
 import { openHelperPrograms } from "../models/helper-programs.ts";
@@ -18,7 +19,7 @@ export async function openConfiguredModels(
   options: Pick<ModelsOptions, "onNote" | "missingPrograms"> = {},
 ): Promise<Models> {
   return openModels({
-    modelDirs: config.modelsDirs,
+    modelDirs: modelFolders(config),
     shippedDir: SHIPPED_MODELS_DIR,
     stateDir: config.stateDir,
     ...options,

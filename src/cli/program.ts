@@ -7,6 +7,7 @@ import { DEVICE_KINDS } from "../protocol/manifest.ts";
 import { TASK_NAMES } from "../protocol/task.ts";
 import type { AddClientOptions } from "./clients-command.ts";
 import type { VerifyOptions } from "./models-command.ts";
+import type { PullCommandOptions } from "./pull-command.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 import { settingsHelp } from "./settings-help.ts";
 import type { SubmitOptions } from "./submit-report.ts";
@@ -168,12 +169,52 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
   const models = program.command("models").description("The models on this machine.");
   models
     .command("list")
-    .description("List models, their state and what is wrong with them.")
+    .description("List models, their state and what is wrong with them. With --available what could be pulled.")
+    .option("--available", "what `models pull` could get, asked of its sources", false)
     .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models list"))
-    .action(async (options: JsonOption) =>
-      setExitCode(await (await import("./models-command.ts")).runModelsList(readConfig(env), options, terminal)),
+    .addHelpText("after", after("models", "dryapi models list", "dryapi models list --available"))
+    .action(async (options: JsonOption & { readonly available: boolean }) => {
+      const config = readConfig(env);
+      if (options.available) setExitCode(await (await import("./pull-command.ts")).runModelsAvailable(config, options, terminal));
+      else setExitCode(await (await import("./models-command.ts")).runModelsList(config, options, terminal));
+    });
+  models
+    .command("pull")
+    .description("Get a model's files, whole or not at all. One that was interrupted goes on where it ended.")
+    .argument("<slug>", "model")
+    .option("--variant <name>", "another one than the manifest's default")
+    .option("--into <dir>", "folder of models; default: the first of DRYAPI_MODELS_DIR, else models in the state folder")
+    .option("--accept-license", "accept a licence that does not allow commercial use; asked for once", false)
+    .option("--json", "print one JSON object a line", false)
+    .addHelpText("after", after("models", "dryapi models pull WhisperBase", "dryapi models pull Kokoro --variant int8"))
+    .action(async (slug: string, options: PullCommandOptions) =>
+      setExitCode(await (await import("./pull-command.ts")).runModelsPull(readConfig(env), slug, options, terminal)),
     );
+  models
+    .command("du")
+    .description("What pulled models take of the disk.")
+    .option("--into <dir>", "folder that they were pulled into")
+    .option("--json", "print one JSON object", false)
+    .addHelpText("after", after("models", "dryapi models du"))
+    .action(async (options: JsonOption & { readonly into?: string }) =>
+      setExitCode(await (await import("./pull-command.ts")).runModelsUsage(readConfig(env), options, terminal)),
+    );
+  for (const verb of ["rm", "prune"] as const) {
+    const command = models
+      .command(verb)
+      .description(
+        verb === "rm"
+          ? "Remove pulled models, all of their variants."
+          : "Remove pulls that are not whole, and variants that another one replaced.",
+      )
+      .option("--into <dir>", "folder that they were pulled into")
+      .addHelpText("after", after("models", verb === "rm" ? "dryapi models rm WhisperBase" : "dryapi models prune"));
+    if (verb === "rm") command.argument("<slugs...>", "models");
+    command.action(async (...given: unknown[]) => {
+      const [slugs, options] = (verb === "rm" ? given : ["unused", ...given]) as [readonly string[] | "unused", { readonly into?: string }];
+      setExitCode(await (await import("./pull-command.ts")).runModelsRemove(readConfig(env), slugs, options, terminal));
+    });
+  }
   models
     .command("verify")
     .description(

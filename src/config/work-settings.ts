@@ -1,5 +1,5 @@
 import { runtimeOptionsSchema, type RuntimeOptions } from "../protocol/runtime-options.ts";
-import { bytes, duration, durationOrNever, flag, integer, json, list, namedPaths, oneOf, path, text } from "./parsers.ts";
+import { bytes, duration, durationOrNever, flag, integer, json, list, namedPaths, oneOf, path, text, url } from "./parsers.ts";
 import { ALL, DAEMON, has, may, RUN, SERVE, type Setting } from "./setting.ts";
 
 const slug = text("a model slug", /^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/);
@@ -14,6 +14,23 @@ export const WORK_SETTINGS = {
     fallbackText: "none: only the models that come with the package",
     meaning: "Folders with one sub-folder per model; earlier ones win, all win over the models of the package.",
     programs: ALL,
+  }),
+  hubEndpoint: has<string>({
+    env: "HF_ENDPOINT",
+    group: "Models",
+    parser: url(["https:", "http:"], "https://huggingface.co"),
+    fallback: "https://huggingface.co",
+    meaning: "Hub, or a mirror of it, that `dryapi models pull` gets `hf:` models from.",
+    programs: ["models"],
+  }),
+  hubToken: may<string>({
+    env: "HF_TOKEN",
+    group: "Models",
+    parser: text("a token", /^\S{1,500}$/),
+    secret: true,
+    fallbackText: "unset: only what everybody may read",
+    meaning: "Token of an account of the hub, for gated and private models. It is sent to the hub alone.",
+    programs: ["models"],
   }),
   models: may<readonly string[]>({
     env: "DRYAPI_MODELS",

@@ -1,5 +1,6 @@
 import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
+import { modelFolders } from "../config/model-folders.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { isAskedFor } from "../models/asked-for.ts";
 import { checkNamedModels } from "../models/check-named-models.ts";
@@ -47,7 +48,7 @@ export async function openContext(options: {
   const { config, log, metrics, stack, runnerEntry } = options;
   const models = await openModels({
     shippedDir: SHIPPED_MODELS_DIR,
-    modelDirs: config.modelsDirs,
+    modelDirs: modelFolders(config),
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
     missingPrograms: programsOfAskedFor(config),

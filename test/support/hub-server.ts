@@ -132,12 +132,12 @@ export async function startHub({ repo, files, token }: HubOptions): Promise<HubS
     response.write(part, () => setImmediate(() => response.destroy()));
   }
 
-  const state = {
-    url: "",
-    contentUrl: "",
+  const state: HubServer & { sentBytes: number } = {
+    url: await listen(hub),
+    contentUrl: await listen(content),
     commit,
-    mischief: {} as Mischief,
-    requests: [] as HubServer["requests"],
+    mischief: {},
+    requests: [],
     sentBytes: 0,
     [Symbol.asyncDispose]: async () => {
       for (const server of [hub, content]) {
@@ -147,8 +147,6 @@ export async function startHub({ repo, files, token }: HubOptions): Promise<HubS
       }
     },
   };
-  state.url = await listen(hub);
-  state.contentUrl = await listen(content);
   return state;
 }
 

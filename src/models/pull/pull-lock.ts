@@ -83,9 +83,10 @@ async function waitFor(path: string, onWait: (other: Puller | null) => void, sig
   socket.on("data", (bytes) => onWait(parsePuller(bytes.toString())));
   socket.on("close", () => resolve());
   socket.on("error", (error) => {
-    if (errnoOf(error) === "ECONNREFUSED" && statSync(path, { throwIfNoEntry: false })?.ino === socketFile) rmSync(path, { force: true });
-    else if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ECONNRESET") resolve();
-    else reject(error);
+    const errno = errnoOf(error);
+    // Nobody listens: what a killed one has left. A socket of a new owner is another file.
+    if (errno === "ECONNREFUSED" && statSync(path, { throwIfNoEntry: false })?.ino === socketFile) rmSync(path, { force: true });
+    if (errno !== "ECONNREFUSED" && errno !== "ENOENT" && errno !== "ECONNRESET") reject(error);
   });
   try {
     await promise;

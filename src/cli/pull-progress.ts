@@ -1,0 +1,128 @@
+import { steadyNow } from "../lib/steady-clock.ts";
+import type { PullNews } from "../models/pull/pull-model.ts";
+import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
+
+const BAR_WIDTH = 28;
+/** The rate is that of the last so many ms. */
+const WINDOW_MS = 5_000;
+/** Without a screen: a line as often. */
+const LINE_EVERY_MS = 5_000;
+
+/** How far a pull is. Pure: times are given. */
+export class PullMeter {
+  #total: number | null = null;
+  /** Bytes of files that are whole, and of the one that comes. */
+  #whole = 0;
+  #current = 0;
+  #currentSize = 0;
+  readonly #seen: { readonly at: number; readonly bytes: number }[] = [];
+
+  planned(totalBytes: number | null, presentBytes: number): void {
+    this.#total = totalBytes;
+    this.#whole = presentBytes;
+  }
+
+  bytes(done: number, size: number, at: number): void {
+    this.#current = done;
+    this.#currentSize = size;
+    this.#seen.push({ at, bytes: this.done });
+    while (this.#seen.length > 2 && (this.#seen[0]?.at ?? at) < at - WINDOW_MS) this.#seen.shift();
+  }
+
+  file(sizeBytes: number): void {
+    this.#whole += sizeBytes;
+    this.#current = 0;
+    this.#currentSize = 0;
+  }
+
+  get done(): number {
+    return this.#whole + this.#current;
+  }
+
+  /** Of the file that comes, where the sum of all is not known. */
+  get total(): number {
+    return this.#total ?? this.#whole + this.#currentSize;
+  }
+
+  /** Bytes a second; 0 while nothing is known. */
+  rate(): number {
+    const [first] = this.#seen;
+    const last = this.#seen.at(-1);
+    if (first === undefined || last === undefined || last.at <= first.at) return 0;
+    return Math.max(0, ((last.bytes - first.bytes) / (last.at - first.at)) * 1000);
+  }
+
+  /** `43 %  1.2 GiB of 2.8 GiB  35 MiB/s  45 s left` */
+  text(): string {
+    const { done, total } = this;
+    const rate = this.rate();
+    const percent = total === 0 ? 100 : Math.floor((done / total) * 100);
+    const left = rate > 0 && total > done ? `  ${formatMs(((total - done) / rate) * 1000)} left` : "";
+    return `${String(percent).padStart(3)} %  ${formatBytes(done)} of ${formatBytes(total)}${rate > 0 ? `  ${formatBytes(rate)}/s` : ""}${left}`;
+  }
+
+  bar(): string {
+    const filled = this.total === 0 ? BAR_WIDTH : Math.min(BAR_WIDTH, Math.floor((this.done / this.total) * BAR_WIDTH));
+    return `${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}`;
+  }
+}
+
+export interface PullProgress extends Disposable {
+  readonly news: (news: PullNews) => void;
+}
+
+/** A bar on a screen, plain lines elsewhere, one JSON object a line with `json`. */
+export function showPull(
+  terminal: Terminal,
+  { json, now = steadyNow }: { readonly json: boolean; readonly now?: () => number },
+): PullProgress {
+  const meter = new PullMeter();
+  let saidAt = -Infinity;
+  let drawn = false;
+  const clear = (): void => {
+    if (drawn) process.stderr.write("\r\u001B[K");
+    drawn = false;
+  };
+  const line = (text: string): void => {
+    clear();
+    terminal.err(text);
+  };
+  const draw = (): void => {
+    const at = now();
+    if (at - saidAt < (terminal.isLive ? 100 : LINE_EVERY_MS)) return;
+    saidAt = at;
+    if (!terminal.isLive) return terminal.err(meter.text());
+    process.stderr.write(`\r\u001B[K${`${meter.bar()} ${meter.text()}`.slice(0, Math.max(20, terminal.columns - 1))}`);
+    drawn = true;
+  };
+  const news = (each: PullNews): void => {
+    if (each.type === "planned") meter.planned(each.totalBytes, each.presentBytes);
+    else if (each.type === "bytes") meter.bytes(each.done, each.size, now());
+    else if (each.type === "file") meter.file(each.sizeBytes);
+    if (json) {
+      // Bytes come by the thousand: as often as plain lines.
+      const isDue = each.type !== "bytes" || now() - saidAt >= 1_000;
+      if (each.type === "bytes" && isDue) saidAt = now();
+      if (isDue) terminal.out(JSON.stringify({ ...each, done_bytes: meter.done, total_bytes: meter.total }));
+      return;
+    }
+    if (each.type === "bytes") draw();
+    else line(describe(each));
+  };
+  return { news, [Symbol.dispose]: clear };
+}
+
+function describe(news: Exclude<PullNews, { readonly type: "bytes" }>): string {
+  switch (news.type) {
+    case "waiting":
+      return news.other === null ? "waiting for another pull" : `waiting for process ${news.other.pid}, which pulls ${news.other.slug}`;
+    case "planned": {
+      const size = news.totalBytes === null ? "" : `, ${formatBytes(news.totalBytes)}`;
+      return `${news.source}: ${news.files} files${size}${news.presentBytes > 0 ? `, ${formatBytes(news.presentBytes)} of them are here` : ""}`;
+    }
+    case "file":
+      return `ok    ${news.file}  ${formatBytes(news.sizeBytes)}  sha256 ${news.sha256}`;
+    case "trouble":
+      return `note  ${news.text}`;
+  }
+}
