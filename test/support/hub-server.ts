@@ -11,6 +11,8 @@ export interface Mischief {
   readonly statuses?: { readonly status: number; readonly times: number; readonly retryAfter?: string };
   /** Each answer's first byte is another. */
   readonly corrupt?: boolean;
+  /** Of all answers with more than a byte, those after so many are never given. */
+  readonly holdAfter?: number;
   /** Ranges are ignored. */
   readonly noRanges?: boolean;
   /** The answer never goes on after its first bytes. */
@@ -33,6 +35,8 @@ export interface HubServer extends AsyncDisposable {
     readonly range: string | null;
     readonly authorization: string | null;
   }[];
+  /** Resolves once an answer is held. */
+  held(): Promise<void>;
   /** Bytes of content that were sent. */
   sentBytes: number;
 }
@@ -53,6 +57,8 @@ export async function startHub({ repo, files, token }: HubOptions): Promise<HubS
   const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
   const isLarge = (bytes: Uint8Array): boolean => bytes.length > 1_000;
   let failures = 0;
+  let answers = 0;
+  let holding = Promise.withResolvers<void>();
   const note = (host: "hub" | "content", { url = "", headers }: IncomingMessage): void =>
     void state.requests.push({ host, path: url, range: headers.range ?? null, authorization: headers.authorization ?? null });
 
@@ -126,6 +132,7 @@ export async function startHub({ repo, files, token }: HubOptions): Promise<HubS
     });
     const cut = mischief.cutAfter !== undefined && body.length > mischief.cutAfter ? mischief.cutAfter : null;
     const part = body.subarray(0, cut ?? body.length);
+    if (body.length > 1 && mischief.holdAfter !== undefined && (answers += 1) > mischief.holdAfter) return holding.resolve();
     state.sentBytes += part.length;
     if (mischief.hang === true && body.length > 1) return void response.write(body.subarray(0, 1));
     if (cut === null) return void response.end(part);
@@ -136,6 +143,11 @@ export async function startHub({ repo, files, token }: HubOptions): Promise<HubS
     url: await listen(hub),
     contentUrl: await listen(content),
     commit,
+    held: async () => {
+      await holding.promise;
+      holding = Promise.withResolvers();
+      answers = 0;
+    },
     mischief: {},
     requests: [],
     sentBytes: 0,

@@ -30,6 +30,8 @@ export interface FetchOptions {
 const RETRY: BackoffPolicy = { firstMs: 500, maxMs: 30_000, factor: 2, jitter: 0.3 };
 /** A try that brought so many got further. */
 const PROGRESS_BYTES = 16 * 1024;
+/** As often a piece under way is noted: so much is fetched again after a kill, by each lane. */
+const NOTE_BYTES = 4 * 2 ** 20;
 const MAX_RETRY_AFTER_MS = 300_000;
 
 /** What a server says of a file before it is fetched. */
@@ -150,12 +152,16 @@ async function fetchPiece(
         );
       }
       const from = at;
+      let noted = at;
       try {
         for await (const chunk of answer.body as AsyncIterable<Buffer>) {
           const bytes = chunk.subarray(0, piece.end - at);
           await partial.write(bytes, at);
           at += bytes.length;
           options.onBytes(bytes.length);
+          if (at - noted < NOTE_BYTES) continue;
+          await partial.note({ start: noted, end: at });
+          noted = at;
         }
         if (at < piece.end)
           throw new AppError(
@@ -163,7 +169,7 @@ async function fetchPiece(
             `${file.url.href}: the connection ended after ${at - from} of ${piece.end - from} bytes`,
           );
       } finally {
-        if (at > from) await partial.note({ start: from, end: at });
+        if (at > noted) await partial.note({ start: noted, end: at });
       }
     },
     () => at,
