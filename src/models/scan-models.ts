@@ -4,7 +4,7 @@ import { checkManifest } from "../core/check-manifest.ts";
 import { isMissing } from "../lib/errno.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
-import type { ContentChecks } from "./content-checks.ts";
+import { ContentChecks } from "./content-checks.ts";
 import { checkModelFolder, missingOfNothing, type FileProblem } from "./model-files.ts";
 
 /**
@@ -47,8 +47,8 @@ export interface ModelFolders {
 }
 
 export interface ScanOptions extends ModelFolders {
-  /** Remembers what was looked into. */
-  readonly content: ContentChecks;
+  /** Remembers what was looked into; nothing is remembered without it. */
+  readonly content?: ContentChecks;
 }
 
 export interface ModelScan {
@@ -150,7 +150,7 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
-async function locate(found: FoundManifest, { modelDirs, missingPrograms, content }: ScanOptions): Promise<ModelEntry> {
+async function locate(found: FoundManifest, { modelDirs, missingPrograms, content = new ContentChecks() }: ScanOptions): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
