@@ -17,9 +17,13 @@ export interface LoadedModel {
 
 /** A shipped model on the CPU, in this process; `change` alters its manifest. */
 export async function loadShipped(slug: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
+  return loadFrom(join(MODELS, slug), change);
+}
+
+/** The same for a model in any folder. */
+export async function loadFrom(modelDir: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
   // Before the first session is opened, or onnxruntime phones home.
   process.env["ORT_DISABLE_TELEMETRY"] = "1";
-  const modelDir = join(MODELS, slug);
   const path = join(modelDir, "model.json");
   const manifest = { ...parseManifest(JSON.parse(await readFile(path, "utf8")), path), ...change };
   const device = { kind: "cpu", index: 0, threads: 2 } as const;
