@@ -60,7 +60,9 @@ test("a limit wider than the pipeline's, a default outside the limits and a feat
 });
 
 test("a key that nothing reads is refused with the nearest one that something does, a task with those of the family", async () => {
-  const part = (name: string, more: object) => (own: Manifest) => ({ parts: { ...own.parts, [name]: { ...own.parts[name]!, ...more } } });
+  const part = (name: string, more: object) => (own: Manifest) => ({
+    parts: { ...own.parts, [name]: { file: "", externalData: [], inputs: {}, outputs: {}, ...own.parts[name], ...more } },
+  });
   const add = (where: "limits" | "features" | "files" | "options" | "defaults" | "parts", more: object) => (own: Manifest) => ({
     [where]: { ...own[where], ...more },
   });

@@ -97,7 +97,11 @@ export const FAMILY_LAYOUTS = {
     },
     files: {
       scheduler: SCHEDULER,
-      tokenizer: { place: "tokenizer", sets: [[READY_TOKENIZER], [VOCABULARY, { file: "merges.txt", kind: "merges" }]], also: SPECIAL_TOKENS },
+      tokenizer: {
+        place: "tokenizer",
+        sets: [[READY_TOKENIZER], [VOCABULARY, { file: "merges.txt", kind: "merges" }]],
+        also: SPECIAL_TOKENS,
+      },
       tokenizer_2: t5Tokenizer("tokenizer_2"),
       vae_config: { ...json("{vae_decoder}/config.json"), optional: true },
     },
@@ -197,9 +201,7 @@ export function graphPlaces({ family, parts }: Pick<Manifest, "family" | "parts"
 export function filePlace(manifest: Pick<Manifest, "family" | "parts" | "files">, role: string): string {
   const row = layoutOf(manifest.family).files[role];
   if (row === undefined) throw new RangeError(`family ${manifest.family} has no file ${role}: this is a bug`);
-  return (
-    manifest.files[role] ?? row.place.replaceAll(/\{(\w+)\}\//g, (_, part: string) => folderOf(graphPlaces(manifest, part)[0] ?? ""))
-  );
+  return manifest.files[role] ?? row.place.replaceAll(/\{(\w+)\}\//g, (_, part: string) => folderOf(graphPlaces(manifest, part)[0] ?? ""));
 }
 
 function folderOf(path: string): string {
@@ -209,13 +211,16 @@ function folderOf(path: string): string {
 function filesOf(manifest: Manifest, role: string, row: FileRow): readonly FamilyFile[] {
   const place = filePlace(manifest, role);
   const at = (spec: FileSpec): FileSpec => ({ ...spec, file: [place, spec.file].filter((step) => step !== "").join("/") });
-  const common = { role, key: `files.${role}`, ...(row.advice === undefined ? {} : { advice: row.advice }) };
+  const make = (sets: readonly (readonly FileSpec[])[], required: boolean): FamilyFile => ({
+    role,
+    key: `files.${role}`,
+    sets: sets.map((set) => set.map(at)),
+    required,
+    ...(row.advice === undefined ? {} : { advice: row.advice }),
+  });
   const required = row.optional !== true || manifest.files[role] !== undefined;
   const main = role === "voices" ? voiceFiles(manifest) : [row.sets];
-  return [
-    ...main.map((sets): FamilyFile => ({ ...common, sets: sets.map((set) => set.map(at)), required })),
-    ...(row.also ?? []).map((spec): FamilyFile => ({ ...common, sets: [[at(spec)]], required: false })),
-  ];
+  return [...main.map((sets) => make(sets, required)), ...(row.also ?? []).map((spec) => make([[spec]], false))];
 }
 
 /** Each voice that the manifest names. */

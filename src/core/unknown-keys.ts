@@ -3,7 +3,7 @@ import type { Manifest } from "../protocol/manifest.ts";
 import { familyOptions } from "./extra-params.ts";
 import { FAMILY_FIELDS, type Family } from "./family-fields.ts";
 import { layoutOf } from "./family-layout.ts";
-import { TASK_ROWS, type Field, type FileField } from "./task-fields.ts";
+import { TASK_ROWS, type Field } from "./task-fields.ts";
 
 /** Features of the API's contract that describe a model and that no field needs. */
 const PLAIN_FEATURES = [
@@ -47,16 +47,16 @@ export function unknownKeys(manifest: Manifest): readonly string[] {
   return [
     ...oddTasks(manifest),
     ...odd("parts", Object.keys(parts), Object.keys(layout.graphs)),
-    ...Object.entries(parts).flatMap(([part, { inputs, outputs }]) => {
-      const graph = layout.graphs[part];
-      if (graph === undefined) return [];
-      return [
-        ...odd(`parts.${part}.inputs`, Object.keys(inputs), graph.inputs),
-        ...odd(`parts.${part}.outputs`, Object.keys(outputs), graph.outputs),
-      ];
-    }),
+    ...Object.entries(parts).flatMap(([part, { inputs }]) => odd(`parts.${part}.inputs`, Object.keys(inputs), layout.graphs[part]?.inputs)),
+    ...Object.entries(parts).flatMap(([part, { outputs }]) =>
+      odd(`parts.${part}.outputs`, Object.keys(outputs), layout.graphs[part]?.outputs),
+    ),
     ...odd("files", Object.keys(files), Object.keys(layout.files)),
-    ...odd("limits", Object.keys(limits), [...params.flatMap((name) => [`min_${name}`, `max_${name}`]), ...declaredLimits(manifest), ...PLAIN_LIMITS]),
+    ...odd("limits", Object.keys(limits), [
+      ...params.flatMap((name) => [`min_${name}`, `max_${name}`]),
+      ...declaredLimits(manifest),
+      ...PLAIN_LIMITS,
+    ]),
     ...odd("features", Object.keys(features), knownFeatures()),
     ...odd("defaults", Object.keys(defaults), [...params, ...declaredParams(manifest)]),
     ...odd("options", Object.keys(familyOptions(manifest)), [...FAMILY_OPTIONS[family], "params", "passParams", "prices"]),
@@ -71,8 +71,9 @@ function oddTasks({ family, tasks }: Manifest): readonly string[] {
     .map((task) => `tasks names ${task}: family ${family} can do ${can.join(", ")}; take it out, or correct the family`);
 }
 
-/** `*` in a known name stands for a number. */
-function odd(where: string, names: readonly string[], known: readonly string[]): readonly string[] {
+/** `*` in a known name stands for a number. Nothing is said where nothing is known of what stands there. */
+function odd(where: string, names: readonly string[], known: readonly string[] | undefined): readonly string[] {
+  if (known === undefined) return [];
   const plain = new Set(known);
   const isKnown = (name: string): boolean => plain.has(name) || plain.has(name.replace(/\.\d+\./, ".*."));
   return names
@@ -99,9 +100,11 @@ function declaredLimits(manifest: Manifest): readonly string[] {
 
 /** Of all tasks: a manifest may say that it has not what its family never has. */
 function knownFeatures(): readonly string[] {
-  const named = Object.values(TASK_ROWS).flatMap((row) => [
-    ...row.fields.flatMap((field) => [field.feature, ...Object.values(field.choiceFeatures ?? {})]),
-    ...(row.files ?? []).map((file: FileField) => file.feature),
-  ]);
+  const rows = Object.values(TASK_ROWS);
+  const named = [
+    ...rows.flatMap((row) => row.fields.map(({ feature }) => feature)),
+    ...rows.flatMap((row) => row.fields.flatMap(({ choiceFeatures = {} }) => Object.values(choiceFeatures))),
+    ...rows.flatMap((row) => (row.files ?? []).map(({ feature }) => feature)),
+  ];
   return [...new Set([...named.filter((name) => name !== undefined), ...PLAIN_FEATURES])];
 }

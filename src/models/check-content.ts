@@ -2,7 +2,7 @@ import { open, readFile, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import type { FileSpec } from "../core/family-layout.ts";
 import { isMissing } from "../lib/errno.ts";
-import { OnnxDamage } from "./onnx/byte-window.ts";
+import { OnnxDamage } from "./onnx/onnx-damage.ts";
 import { readOnnx } from "./onnx/read-onnx.ts";
 
 /** What is wrong with a file: a text that is read after its path. */
@@ -53,12 +53,16 @@ export async function disguiseOf(path: string): Promise<string | null> {
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
     if (bytesRead === 0) return `is empty: ${AGAIN}`;
-    const head = buffer.toString("latin1", 0, bytesRead).replace(/^\u00EF\u00BB\u00BF/, "").trimStart();
+    const head = buffer
+      .toString("latin1", 0, bytesRead)
+      .replace(/^\u00EF\u00BB\u00BF/, "")
+      .trimStart();
     if (head.startsWith("version https://git-lfs"))
       return "is a Git LFS pointer, not the file itself: run `git lfs pull` where it came from, or download the file";
     if (/^<(!doctype\s+html|html|head|body|!--)/i.test(head))
       return `is an HTML page, not the file itself: ${AGAIN} from an address that needs no login or redirect`;
-    if (/^<(\?xml|Error\b)/i.test(head)) return `is an XML document (most often the error of an object store), not the file itself: ${AGAIN}`;
+    if (/^<(\?xml|Error\b)/i.test(head))
+      return `is an XML document (most often the error of an object store), not the file itself: ${AGAIN}`;
     if (buffer.subarray(0, bytesRead).every((byte) => byte === 0)) return `begins with nothing but zeros: ${AGAIN}`;
     return null;
   } finally {
@@ -124,7 +128,10 @@ function valueAt(value: object, key: string): unknown {
   if (key === "") return value;
   return key
     .split(".")
-    .reduce<unknown>((inner, step) => (typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[step] : undefined), value);
+    .reduce<unknown>(
+      (inner, step) => (typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[step] : undefined),
+      value,
+    );
 }
 
 function isEmpty(value: unknown): boolean {

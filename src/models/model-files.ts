@@ -84,7 +84,7 @@ export async function checkModelFolder(dir: string, manifest: Manifest, content:
   const problems: FileProblem[] = [];
   for (const wanted of ofFamily) {
     const set = await firstWhole(dir, wanted.sets);
-    if (set !== null) files.push(...set.map((spec) => ({ file: spec.file, role: wanted.role, ...named.get(spec.file), spec })));
+    if (set !== null) for (const spec of set) files.push({ file: spec.file, role: wanted.role, ...named.get(spec.file), spec });
     else if (wanted.required) problems.push(await missingProblem(dir, manifest, wanted));
   }
   const sound: ModelFile[] = [];

@@ -201,8 +201,9 @@ export class Models {
   /** Of all files in the folder: a manifest need not name those of the Optimum layout. */
   async #filesStamp(entry: ModelEntry): Promise<string> {
     const found = await readdir(entry.dir, { recursive: true }).catch(() => []);
-    const named = Object.values(entry.manifest.parts).flatMap(({ file, externalData }) => [file, ...externalData.map((data) => data.file)]);
-    const files = new Set([...named, ...found]);
+    const parts = Object.values(entry.manifest.parts);
+    const data = parts.flatMap(({ externalData }) => externalData.map(({ file }) => file));
+    const files = new Set([...parts.map(({ file }) => file), ...data, ...found]);
     const stamps = await Promise.all([...files].toSorted().map(async (file) => [file, await this.#cache.stamp(join(entry.dir, file))]));
     return JSON.stringify([entry.dir, entry.manifest, stamps]);
   }

@@ -150,7 +150,10 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
-async function locate(found: FoundManifest, { modelDirs, missingPrograms, content = new ContentChecks() }: ScanOptions): Promise<ModelEntry> {
+async function locate(
+  found: FoundManifest,
+  { modelDirs, missingPrograms, content = new ContentChecks() }: ScanOptions,
+): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;

@@ -40,7 +40,11 @@ export async function graphFiles<F extends Family>(
   const found = await Promise.all(
     Object.keys(graphs).map(async (part): Promise<[PartOf<F>, GraphFile]> => {
       const places = graphPlaces(manifest, part).map((file) => ({ file }));
-      const [{ file } = { file: "" }] = (await firstWhole(modelDir, places.map((place) => [place]))) ?? places;
+      const [{ file } = { file: "" }] =
+        (await firstWhole(
+          modelDir,
+          places.map((place) => [place]),
+        )) ?? places;
       const { inputs = {}, outputs = {} } = parts[part] ?? {};
       return [part as PartOf<F>, { path: join(modelDir, file), names: { inputs, outputs } }];
     }),

@@ -38,7 +38,12 @@ const FAULTS: readonly Fault[] = [
   { name: "a page", state: "corrupt", make: () => PAGE, says: /is an HTML page.*fetch it again/ },
   { name: "an error of a store", state: "corrupt", make: () => "<?xml version='1.0'?><Error/>", says: /is an XML document/ },
   { name: "a pointer", state: "corrupt", make: () => POINTER, says: /is a Git LFS pointer.*git lfs pull/ },
-  { name: "text in the place of JSON", state: "corrupt", make: (_, { kind }) => (kind === "json" ? "not found\n" : undefined), says: /is no JSON/ },
+  {
+    name: "text in the place of JSON",
+    state: "corrupt",
+    make: (_, { kind }) => (kind === "json" ? "not found\n" : undefined),
+    says: /is no JSON/,
+  },
   { name: "a list in the place of JSON", state: "corrupt", make: (_, { kind }) => (kind === "json" ? "[]" : undefined), says: /no object/ },
   {
     name: "JSON of another file",

@@ -75,12 +75,18 @@ for (const slug of SLUGS) {
     const { dir, manifest } = await barest(slug, "roles");
     const { family } = manifest;
     const place = async (part: string): Promise<string> => {
-      const found = await firstWhole(dir, graphPlaces(manifest, part).map((file) => [{ file }]));
+      const found = await firstWhole(
+        dir,
+        graphPlaces(manifest, part).map((file) => [{ file }]),
+      );
       return found?.[0]?.file ?? "";
     };
     for (const [part, row] of Object.entries(layoutOf(family).graphs)) {
       const file = await place(part);
-      for (const [side, roles] of [["inputs", row.inputs], ["outputs", row.outputs]] as const) {
+      for (const [side, roles] of [
+        ["inputs", row.inputs],
+        ["outputs", row.outputs],
+      ] as const) {
         for (const role of roles.map((name) => name.replace("*", "0"))) {
           // Only a decoder that takes noise looks at the other two: this one does.
           const named = { file, externalData: [], inputs: {}, outputs: {}, [side]: { [role]: "no_such_tensor" } };

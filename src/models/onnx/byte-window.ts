@@ -1,12 +1,8 @@
 import type { FileHandle } from "node:fs/promises";
+import { OnnxDamage } from "./onnx-damage.ts";
 
 /** Bytes that are held of a file at a time; single messages that are read whole may not be larger. */
 const WINDOW_BYTES = 64 * 1024;
-
-/** A file that does not hold what its own lengths say. The message reads after the file's name. */
-export class OnnxDamage extends Error {
-  override readonly name = "OnnxDamage";
-}
 
 /** A sliding look at a file: a few bytes of it are in memory, and what is passed over is never read. */
 export class ByteWindow {

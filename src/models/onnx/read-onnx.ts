@@ -1,5 +1,6 @@
 import { open } from "node:fs/promises";
-import { ByteWindow, MAX_WHOLE_BYTES, OnnxDamage } from "./byte-window.ts";
+import { ByteWindow, MAX_WHOLE_BYTES } from "./byte-window.ts";
+import { OnnxDamage } from "./onnx-damage.ts";
 import { tensorBytes, tensorTypeName } from "./tensor-types.ts";
 
 /** An input or output of a graph. */
@@ -249,7 +250,9 @@ function addExternal(found: Found, name: string, entries: ReadonlyMap<string, st
   const offset = Number(entries.get("offset") ?? 0);
   const length = entries.has("length") ? Number(entries.get("length")) : size;
   if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0)
-    throw new OnnxDamage(`has no numbers for where the weights of ${name} are: offset ${entries.get("offset")}, length ${entries.get("length")}`);
+    throw new OnnxDamage(
+      `has no numbers for where the weights of ${name} are: offset ${entries.get("offset")}, length ${entries.get("length")}`,
+    );
   found.external.set(location, Math.max(found.external.get(location) ?? 0, offset + length));
 }
 

@@ -66,8 +66,7 @@ export async function readFluxConfig(manifest: Manifest, modelDir: string): Prom
 
 async function readVae(path: string, isNamed: boolean): Promise<z.infer<typeof vaeSchema>> {
   const found = await readOptionalJson(path);
-  if (found === undefined && isNamed)
-    throw new AppError("MODEL_CORRUPT", `${path} (files.vae_config of the manifest) does not exist`);
+  if (found === undefined && isNamed) throw new AppError("MODEL_CORRUPT", `${path} (files.vae_config of the manifest) does not exist`);
   const parsed = vaeSchema.safeParse(found ?? FLUX_VAE);
   if (!parsed.success)
     throw new AppError("MODEL_UNSUPPORTED", `${path}: not an autoencoder's configuration: ${z.prettifyError(parsed.error)}`);
