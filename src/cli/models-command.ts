@@ -108,7 +108,7 @@ export async function runModelsVerify(env: Env, slugs: readonly string[], option
 }
 
 function printReport(report: VerifyReport, terminal: Terminal): void {
-  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
+  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} whole by their content, without a pinned sha256` : "";
   terminal.out(
     `${report.problems.length === 0 ? "ok  " : "fail"}  ${report.slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
   );

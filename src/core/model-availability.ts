@@ -85,11 +85,18 @@ export function waitReason(availability: ModelAvailability): WaitReason | null {
     }
     case "unusable": {
       const { code, message, since } = availability;
-      const publicText = `No worker can load the model: ${lowerFirst(ERROR_TABLE[code].publicText)}`;
+      const publicText = `No worker can load the model: ${WHY[code] ?? lowerFirst(ERROR_TABLE[code].publicText)}`;
       return { code, publicText, message: `no worker can load the model since ${new Date(since).toISOString()}; ${message}` };
     }
   }
 }
+
+/** What is wrong with a model's files, and who mends it: the table's own texts are for requests. */
+const WHY: Readonly<Partial<Record<ErrorCode, string>>> = {
+  MODEL_NOT_FOUND: "files of it are missing on the worker. The operator has to fetch them; the request waits meanwhile.",
+  MODEL_CORRUPT: "files of it are damaged on the worker. The operator has to fetch them again; the request waits meanwhile.",
+  MODEL_UNSUPPORTED: "its files are whole, and this version or a program beside it cannot use them. The operator has to change that.",
+};
 
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);

@@ -59,12 +59,12 @@ test("a model without its helper program fails with what to install", () => {
     TINY,
     entry("Other"),
   ]);
-  assert.equal(said[0], `fail model Mms: ${message}`);
+  assert.equal(said[0], `fail model Mms: unequipped: ${message}`);
 });
 
 test("a misspelt name fails with the nearest one, a named model without its files with each file", () => {
   const said = check([ABSENT, entry("Other")], { models: ["big", "bigg", "Big", "Other"] });
-  assert.ok(said.includes("fail model Big: vocab.json does not exist; config.json does not exist; and 1 more"), said.join("\n"));
+  assert.ok(said.includes("fail model Big: missing: vocab.json does not exist; config.json does not exist; and 1 more"), said.join("\n"));
   assert.ok(
     said.includes("fail model bigg: DRYAPI_MODELS names bigg, of which there is no manifest here; did you mean Big?"),
     said.join("\n"),
