@@ -91,11 +91,9 @@ export function waitReason(availability: ModelAvailability): WaitReason | null {
   }
 }
 
-/** What is wrong with a model's files, and who mends it: the table's own texts are for requests. */
+/** Where the table's own text, which is for requests, does not tell it from other trouble. */
 const WHY: Readonly<Partial<Record<ErrorCode, string>>> = {
-  MODEL_NOT_FOUND: "files of it are missing on the worker. The operator has to fetch them; the request waits meanwhile.",
-  MODEL_CORRUPT: "files of it are damaged on the worker. The operator has to fetch them again; the request waits meanwhile.",
-  MODEL_UNSUPPORTED: "its files are whole, and this version or a program beside it cannot use them. The operator has to change that.",
+  MODEL_NOT_FOUND: "files of it are missing on the worker.",
 };
 
 function lowerFirst(text: string): string {

@@ -15,7 +15,8 @@ import { checkModelFolder, missingOfNothing, type FileProblem } from "./model-fi
  *   unequipped  its files are whole, and a program that it needs is not on this machine
  *   invalid     the manifest itself cannot be used
  */
-export type ModelState = "available" | "missing" | "corrupt" | "unsupported" | "unequipped" | "invalid";
+export const MODEL_STATES = ["available", "missing", "corrupt", "unsupported", "unequipped", "invalid"] as const;
+export type ModelState = (typeof MODEL_STATES)[number];
 
 export interface ModelEntry {
   readonly slug: string;

@@ -1,6 +1,7 @@
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Daemon } from "./daemon.ts";
 import { modelStates } from "./unusable-models.ts";
+import { MODEL_STATES } from "../models/scan-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
 /** Sets at each scrape what nobody counts along. */
@@ -12,7 +13,8 @@ export function exportGauges(metrics: Metrics<"worker">, daemon: Daemon, context
       if (child.state === "ready" || child.state === "busy" || child.state === "draining") states[child.state] += 1;
     }
     for (const state of ["starting", "ready", "busy", "draining"] as const) metrics.runners.set({ state }, states[state]);
-    for (const [state, count] of Object.entries(modelStates(context))) metrics.models.set({ state }, count);
+    const models = modelStates(context);
+    for (const state of MODEL_STATES) metrics.models.set({ state }, models[state]);
     for (const device of daemon.loop.state.devices) metrics.deviceQuarantined.set({ device: device.id }, device.inService ? 0 : 1);
     metrics.uploadsWaiting.set(daemon.carrier.storing);
   });
