@@ -6,6 +6,7 @@ import type { Program } from "../config/setting.ts";
 import { DEVICE_KINDS } from "../protocol/manifest.ts";
 import { TASK_NAMES } from "../protocol/task.ts";
 import type { AddClientOptions } from "./clients-command.ts";
+import type { InspectOptions } from "./inspect-command.ts";
 import type { VerifyOptions } from "./models-command.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 import { settingsHelp } from "./settings-help.ts";
@@ -185,6 +186,18 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
     .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda"))
     .action(async (slugs: string[], options: VerifyOptions) => {
       setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
+    });
+  models
+    .command("inspect")
+    .description(
+      "Show what is in ONNX files: inputs, outputs, types, operator sets, operators. Guess the family and propose a model.json. With --device also load them there.",
+    )
+    .argument("<path>", "a folder of a model, or an .onnx file")
+    .addOption(new Option("--device <kind>", "load the proposed model on it and say which provider has which nodes").choices(DEVICE_KINDS))
+    .option("--json", "print one JSON object", false)
+    .addHelpText("after", after("models", "dryapi models inspect ./my-export", "dryapi models inspect ./my-export --device cuda"))
+    .action(async (path: string, options: InspectOptions) => {
+      setExitCode(await (await import("./inspect-command.ts")).runModelsInspect(env, path, options, terminal));
     });
   models
     .command("schema")
