@@ -18,10 +18,13 @@ interface Fit {
   readonly found: FoundGraph & { readonly onnx: OnnxFile };
   /** Share of its inputs that have a role, and a little for a place that the family knows. */
   readonly score: number;
+  /** Whether an output has a name that the family knows. */
+  readonly isNamed: boolean;
 }
 
 /** A graph of which less is known is not taken for a part. */
 const LEAST_SCORE = 0.5;
+const LEAST_COVERAGE = 0.4;
 /** Beside the weights: what a runner takes by itself, and room for a run. */
 const RUNNER_BYTES = 1_000_000_000;
 
@@ -30,17 +33,22 @@ export function proposeManifest({ dir, graphs }: FoundGraphs): Proposal | null {
   const families = (Object.keys(FAMILY_LAYOUTS) as Family[]).filter((family) => family !== "fake");
   const ranked = families
     .map((family) => ({ family, fits: assign(family, graphs) }))
-    .map(({ family, fits }) => ({ family, fits, score: coverage(family, fits) }))
+    .map(({ family, fits }) => ({ family, fits, score: coverage(family, fits, graphs.length) }))
     .toSorted((a, b) => b.score - a.score);
   const [best] = ranked;
-  return best === undefined || best.score < LEAST_SCORE ? null : describe(best.family, best.fits, dir);
+  return best === undefined || best.score < LEAST_COVERAGE ? null : describe(best.family, best.fits, dir);
 }
 
-/** How much of a family's parts is there: two families share text encoders, so a part that is not there counts. */
-function coverage(family: Family, fits: readonly Fit[]): number {
+/** How much of a family's parts is there, and of what is there how much it explains: families share text encoders. */
+function coverage(family: Family, fits: readonly Fit[], graphs: number): number {
   const parts = Object.values(layoutOf(family).graphs).length;
-  return fits.reduce((sum, { score }) => sum + score, 0) / parts;
+  const sum = fits.reduce((total, { score, isNamed }) => total + (isNamed ? score : score * UNNAMED), 0);
+  // A single file is a part of a model: it says nothing about the others.
+  return graphs === 1 ? sum : Math.sqrt((sum / parts) * (sum / graphs));
 }
+
+/** A graph whose outputs have no name that the family knows is hardly its own. */
+const UNNAMED = 0.6;
 
 /** The best graph for each part, each graph once. */
 function assign(family: Family, graphs: readonly FoundGraph[]): readonly Fit[] {
@@ -59,11 +67,11 @@ function fitOf(part: string, row: GraphRow, found: FoundGraph): Fit | null {
   const { onnx } = found;
   if (onnx === null || onnx.inputs.length === 0) return null;
   const known = onnx.inputs.filter(({ name }) => isRole(row.inputs, name)).length / onnx.inputs.length;
-  const outputs = onnx.outputs.some(({ name }) => isRole(row.outputs, name)) ? 0.3 : 0;
+  const isNamed = onnx.outputs.some(({ name }) => isRole(row.outputs, name));
   const place = row.places.includes(found.file) ? 0.2 : 0;
   const used = Math.min(1, onnx.inputs.length / row.inputs.length) * 0.1;
-  const score = (known + outputs + place + used) / 1.6;
-  return score < LEAST_SCORE ? null : { part, row, found: { ...found, onnx }, score };
+  const score = (known + (isNamed ? 0.3 : 0) + place + used) / 1.6;
+  return score < LEAST_SCORE ? null : { part, row, found: { ...found, onnx }, score, isNamed };
 }
 
 function isRole(roles: readonly string[], name: string): boolean {
