@@ -24,7 +24,7 @@ interface Fit {
 
 /** A graph of which less is known is not taken for a part. */
 const LEAST_SCORE = 0.5;
-const LEAST_COVERAGE = 0.4;
+const LEAST_COVERAGE = 0.25;
 /** Beside the weights: what a runner takes by itself, and room for a run. */
 const RUNNER_BYTES = 1_000_000_000;
 
