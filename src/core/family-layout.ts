@@ -117,7 +117,12 @@ export const FAMILY_LAYOUTS = {
       vae_decoder: graph(["vae_decoder/model.onnx"], ["latent_sample", ...VIDEO_NOISE], ["sample"]),
       vae_encoder: graph(["vae_encoder/model.onnx"], ["sample"], ["latent_parameters"], "img2video"),
     },
-    files: { scheduler: SCHEDULER, tokenizer: t5Tokenizer("tokenizer") },
+    files: {
+      scheduler: SCHEDULER,
+      tokenizer: t5Tokenizer("tokenizer"),
+      transformer_config: { ...json("{transformer}/config.json", "num_attention_heads", "attention_head_dim"), optional: true },
+      vae_config: { ...json("{vae_decoder}/config.json"), optional: true },
+    },
   },
   kokoro: {
     graphs: { model: graph(optimum("model.onnx"), ["input_ids", "style", "speed"], ["waveform"]) },

@@ -119,3 +119,29 @@ for (const slug of ["tiny-whisper", "tiny-kokoro", "tiny-musicgen"]) {
     await works(dir);
   });
 }
+
+test("an LTX-Video export whose tables or decoder are not those that its config.json describes is refused by what differs", async () => {
+  const { dir } = await barest("tiny-ltx-video", "foreign");
+  const say = (part: string, config: object): Promise<void> => writeFile(join(dir, part, "config.json"), JSON.stringify(config));
+  const tables = (heads: number): Promise<void> => say("transformer", { num_attention_heads: heads, attention_head_dim: 8 });
+  // The tiny transformer has tokens of 32 values and takes tables of 16.
+  await tables(4);
+  await say("vae_decoder", { timestep_conditioning: true });
+  await works(dir);
+  await tables(2);
+  await assert.rejects(works(dir), {
+    code: "MODEL_UNSUPPORTED",
+    message: /have 16 values a token, .* have 16: these are full-width tables.*expected 8/,
+  });
+  await tables(8);
+  await assert.rejects(works(dir), {
+    code: "MODEL_UNSUPPORTED",
+    message: /have 16 values a token, .* have 64: .*another model.*expected 32/,
+  });
+  await tables(4);
+  await say("vae_decoder", { timestep_conditioning: false });
+  await assert.rejects(works(dir), {
+    code: "MODEL_UNSUPPORTED",
+    message: /vae_decoder takes noise, and timestep_conditioning is false in /,
+  });
+});
