@@ -181,9 +181,13 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
       "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
     )
     .argument("[slugs...]", "models")
+    .option("--load", "load them on the first device and run the smallest request that their limits allow", false)
     .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
     .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda"))
+    .addHelpText(
+      "after",
+      after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda", "dryapi models verify Kokoro --load"),
+    )
     .action(async (slugs: string[], options: VerifyOptions) => {
       setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
     });

@@ -96,6 +96,29 @@ test("of a foreign layout the parts, their files and what is not sure are named"
   assert.deepEqual(proposal.manifest["tasks"], ["txt2img"]);
 });
 
+test("verify --load opens every graph, runs the smallest request and says where the nodes are; a graph of another shape fails", async () => {
+  const run = (slug: string, more: Readonly<Record<string, string>> = {}) =>
+    exec(process.execPath, [join(ROOT, "src/cli.ts"), "models", "verify", slug, "--load", "--json"], {
+      env: { PATH: process.env["PATH"] ?? "", HOME: root, DRYAPI_STATE_DIR: root, DRYAPI_DEVICE: "cpu", ...more },
+    });
+  const tasks = { "tiny-whisper": "audiofile2txt", "tiny-vits": "txt2audio", "tiny-flux-schnell": "txt2img" };
+  for (const [slug, task] of Object.entries(tasks)) {
+    const { reports } = JSON.parse((await run(slug)).stdout) as {
+      reports: { placement: { graphs: object[]; job: { task: string; files: number } } }[];
+    };
+    assert.equal(reports[0]?.placement.job.task, task);
+    assert.ok(reports[0].placement.job.files > 0 && reports[0].placement.graphs.length > 0);
+  }
+  const dir = join(root, "foreign", "tiny-vits");
+  await cp(join(MODELS, "tiny-vits"), dir, { recursive: true });
+  await cp(join(FIXTURES, "ort/det.onnx"), join(dir, "model.onnx"));
+  const { parts: _, ...bare } = JSON.parse(await readFile(join(dir, "model.json"), "utf8")) as Record<string, unknown>;
+  await writeFile(join(dir, "model.json"), JSON.stringify(bare));
+  await assert.rejects(run("tiny-vits", { DRYAPI_MODELS_DIR: join(root, "foreign") }), (thrown: { code?: number; stdout?: string }) => {
+    return thrown.code === 1 && /no input input_ids/.test(thrown.stdout ?? "");
+  });
+});
+
 test("the command prints edges, operators and their provider, and fails for a damaged file", async () => {
   const run = (...args: readonly string[]) =>
     exec(process.execPath, [join(ROOT, "src/cli.ts"), "models", "inspect", ...args], {
