@@ -37,7 +37,13 @@ interface Inspection {
 export async function runModelsInspect(env: Env, path: string, options: InspectOptions, terminal: Terminal): Promise<number> {
   const inspection = await inspect(env, resolve(path), options.device);
   if (options.json)
-    terminal.out(JSON.stringify(inspection, (_, value: unknown) => (value instanceof Map ? Object.fromEntries(value) : value), 2));
+    terminal.out(
+      JSON.stringify(
+        inspection,
+        (_, value: unknown): unknown => (value instanceof Map ? Object.fromEntries(value as Map<string, unknown>) : value),
+        2,
+      ),
+    );
   else print(inspection, terminal);
   const isDamaged = inspection.graphs.some(({ problem }) => problem !== null);
   const isUnplaced = options.device !== undefined && inspection.placement === null;

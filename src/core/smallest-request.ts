@@ -46,7 +46,10 @@ function leastOf(manifest: Manifest, field: Field): unknown {
       return manifest.defaults[name] ?? choices[0];
     case "boolean":
       return false;
-    default:
+    case "text":
+    case "texts":
+    case "url":
+    case "seed":
       return "hello".padEnd(min ?? 0, " hello");
   }
 }

@@ -81,7 +81,11 @@ function isRole(roles: readonly string[], name: string): boolean {
 function describe(family: Family, fits: readonly Fit[], dir: string): Proposal {
   const { graphs } = layoutOf(family);
   const notes: string[] = [];
-  const parts = Object.fromEntries(fits.map((fit) => [fit.part, partOf(fit, notes)]).filter(([, part]) => part !== null));
+  const parts: Record<string, object> = {};
+  for (const fit of fits) {
+    const part = partOf(fit, notes);
+    if (part !== null) parts[fit.part] = part;
+  }
   for (const [part, { task, places }] of Object.entries(graphs)) {
     if (fits.some((fit) => fit.part === part)) continue;
     if (task === undefined) notes.push(`no graph here fits part ${part} of family ${family}: put it at ${places.join(" or ")}`);
