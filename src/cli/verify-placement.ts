@@ -124,10 +124,10 @@ export function printPlacement(slug: string, { device, loadMs, graphs, job }: Mo
   for (const graph of graphs) {
     const left = describeLeftOver(leftOver(graph, kind));
     const provider = EXECUTION_PROVIDERS[kind];
-    const count = Object.values(graph.operators[provider] ?? {}).reduce((sum, nodes) => sum + nodes, 0);
-    terminal.out(
-      `      ${graph.path}: ${left === "" ? `all nodes on ${provider} (${count})` : `on ${provider} (${count} nodes), but for ${left}`}`,
-    );
+    const nodes = Object.values(graph.operators[provider] ?? {}).reduce((sum, each) => sum + each, 0);
+    // Of WebGPU's own nodes the library names only some (runner/ort/node-placement.ts).
+    const count = kind === "webgpu" ? "" : ` (${nodes})`;
+    terminal.out(`      ${graph.path}: ${left === "" ? `all nodes on ${provider}${count}` : `on ${provider}${count}, but for ${left}`}`);
   }
   if (job !== undefined) terminal.out(`      the smallest ${job.task} ran in ${formatMs(job.ms)}`);
 }
