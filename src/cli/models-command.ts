@@ -68,6 +68,8 @@ export interface VerifyOptions {
   readonly json: boolean;
   /** Whole models are also loaded on the first device of this kind. */
   readonly device?: DeviceKind;
+  /** They are loaded on this machine's first device, if no kind is named, and run their smallest request. */
+  readonly load?: boolean;
 }
 
 /**
@@ -75,8 +77,10 @@ export interface VerifyOptions {
  * a file is missing or damaged, or a model cannot be loaded.
  */
 export async function runModelsVerify(env: Env, slugs: readonly string[], options: VerifyOptions, terminal: Terminal): Promise<number> {
-  const models = await openConfiguredModels(readConfig(env));
-  const device = options.device === undefined ? null : await firstDevice(options.device, env);
+  const config = readConfig(env);
+  const models = await openConfiguredModels(config);
+  const kind = options.device ?? (options.load === true ? config.device : undefined);
+  const device = kind === undefined ? null : await firstDevice(kind, env);
   const chosen = slugs.length > 0 ? slugs : models.list().map(({ slug }) => slug);
   const reports: object[] = [];
   const absent: string[] = [];
@@ -95,7 +99,7 @@ export async function runModelsVerify(env: Env, slugs: readonly string[], option
       reports.push(report);
       continue;
     }
-    const placed = await placeModel(models.require(slug), device, env).catch((thrown: unknown) => asAppError(thrown));
+    const placed = await placeModel(models.require(slug), device, env, options.load).catch((thrown: unknown) => asAppError(thrown));
     failed ||= placed instanceof AppError;
     reports.push({ ...report, placement: placed instanceof AppError ? { device: device.id, error: placed.message } : placed });
     if (options.json) continue;
@@ -109,7 +113,7 @@ export async function runModelsVerify(env: Env, slugs: readonly string[], option
 }
 
 function printReport(report: VerifyReport, terminal: Terminal): void {
-  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} without a pinned sha256` : "";
+  const unpinned = report.unpinned.length > 0 ? `, ${report.unpinned.length} whole by their content, without a pinned sha256` : "";
   terminal.out(
     `${report.problems.length === 0 ? "ok  " : "fail"}  ${report.slug}: ${report.verified.length} files as pinned${unpinned} (${report.dir})`,
   );

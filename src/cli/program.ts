@@ -6,6 +6,7 @@ import type { Program } from "../config/setting.ts";
 import { DEVICE_KINDS } from "../protocol/manifest.ts";
 import { TASK_NAMES } from "../protocol/task.ts";
 import type { AddClientOptions } from "./clients-command.ts";
+import type { InspectOptions } from "./inspect-command.ts";
 import type { VerifyOptions } from "./models-command.ts";
 import type { PullCommandOptions } from "./pull-command.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
@@ -221,11 +222,27 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
       "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
     )
     .argument("[slugs...]", "models")
+    .option("--load", "load them on the first device and run the smallest request that their limits allow", false)
     .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
     .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda"))
+    .addHelpText(
+      "after",
+      after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda", "dryapi models verify Kokoro --load"),
+    )
     .action(async (slugs: string[], options: VerifyOptions) => {
       setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
+    });
+  models
+    .command("inspect")
+    .description(
+      "Show what is in ONNX files: inputs, outputs, types, operator sets, operators. Guess the family and propose a model.json. With --device also load them there.",
+    )
+    .argument("<path>", "a folder of a model, or an .onnx file")
+    .addOption(new Option("--device <kind>", "load the proposed model on it and say which provider has which nodes").choices(DEVICE_KINDS))
+    .option("--json", "print one JSON object", false)
+    .addHelpText("after", after("models", "dryapi models inspect ./my-export", "dryapi models inspect ./my-export --device cuda"))
+    .action(async (path: string, options: InspectOptions) => {
+      setExitCode(await (await import("./inspect-command.ts")).runModelsInspect(env, path, options, terminal));
     });
   models
     .command("schema")

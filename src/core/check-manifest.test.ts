@@ -58,3 +58,34 @@ test("a limit wider than the pipeline's, a default outside the limits and a feat
   }
   checkManifest(await shipped("tiny-whisper", feature("supports_timestamps")), "described");
 });
+
+test("a key that nothing reads is refused with the nearest one that something does, a task with those of the family", async () => {
+  const part = (name: string, more: object) => (own: Manifest) => ({
+    parts: { ...own.parts, [name]: { file: "", externalData: [], inputs: {}, outputs: {}, ...own.parts[name], ...more } },
+  });
+  const add = (where: "limits" | "features" | "files" | "options" | "defaults" | "parts", more: object) => (own: Manifest) => ({
+    [where]: { ...own[where], ...more },
+  });
+  const cases: readonly [string, (manifest: Manifest) => Partial<Manifest>, RegExp][] = [
+    ["tiny-flux-dev", add("limits", { max_step: 4 }), /limits\.max_step is not known and would do nothing; did you mean max_steps\?/],
+    ["tiny-flux-dev", add("limits", { resolution_steps: 8 }), /limits\.resolution_steps .* did you mean resolution_step\?/],
+    ["tiny-flux-dev", add("features", { supports_guidence: true }), /features\.supports_guidence .* did you mean supports_guidance\?/],
+    ["tiny-flux-dev", add("files", { tokeniser: "t" }), /files\.tokeniser .* did you mean tokenizer\?/],
+    ["tiny-flux-dev", add("options", { t5_lenght: 256 }), /options\.t5_lenght .* did you mean t5_length\?/],
+    ["tiny-flux-dev", add("defaults", { step: 4 }), /defaults\.step .* did you mean steps\?/],
+    ["tiny-flux-dev", add("parts", { transformr: { file: "a", inputs: {}, outputs: {}, externalData: [] } }), /did you mean transformer\?/],
+    ["tiny-flux-dev", part("transformer", { inputs: { time_step: "t" } }), /parts\.transformer\.inputs\.time_step .* mean timestep\?/],
+    ["tiny-flux-dev", part("text_encoder", { outputs: { pooled: "p" } }), /parts\.text_encoder\.outputs\.pooled .*known: pooler_output/],
+    ["tiny-whisper", part("decoder", { inputs: { "past_key_values.1.decoder.kez": "p" } }), /decoder\.kez is not known/],
+    ["tiny-whisper", add("files", { xyz: "t" }), /files\.xyz .* known: config, generation_config, tokenizer$/m],
+    ["tiny-whisper", () => ({ tasks: ["txt2img"] }), /tasks names txt2img: family whisper can do audiofile2txt, videofile2txt/],
+    ["tiny-kokoro", () => ({ tasks: ["txt2audio", "txt2music"] }), /tasks names txt2music: family kokoro can do txt2audio;/],
+  ];
+  for (const [slug, change, expected] of cases) {
+    const manifest = await shipped(slug, change);
+    assert.throws(() => checkManifest(manifest, "here/model.json"), { code: "MANIFEST_INVALID", message: expected });
+  }
+  checkManifest(await shipped("tiny-whisper", part("decoder", { inputs: { "past_key_values.11.decoder.key": "p" } })), "a number");
+  const declared = { params: [{ name: "level", type: "integer", max: 3 }, "style"] };
+  checkManifest(await shipped("tiny-flux-dev", (own) => ({ options: declared, limits: { ...own.limits, max_level: 2 } })), "declared");
+});

@@ -4,6 +4,7 @@ import type { Task } from "../protocol/task.ts";
 import { extraParamsOf, pricesOf } from "./extra-params.ts";
 import { FAMILY_FIELDS, familyReads, hasField } from "./family-fields.ts";
 import { defaultProblem } from "./plan-submit.ts";
+import { unknownKeys } from "./unknown-keys.ts";
 import { TASK_ROWS, type Field, type FileField } from "./task-fields.ts";
 
 /** Features of the contract that describe a field, without which the field is there all the same. */
@@ -14,7 +15,7 @@ const DESCRIPTIVE: ReadonlyMap<string, string> = new Map([
 
 /**
  * Whether the model can do what its manifest says: no limit wider than the pipeline's, no default outside the limits, no feature that no
- * field of its tasks serves. The family of tests takes anything.
+ * field of its tasks serves, no task that its family has not, no key that nothing reads. The family of tests takes anything.
  * @throws AppError MANIFEST_INVALID that names every problem; `origin` is the file's path
  */
 export function checkManifest(manifest: Manifest, origin: string): void {
@@ -23,6 +24,7 @@ export function checkManifest(manifest: Manifest, origin: string): void {
   pricesOf(manifest);
   if (FAMILY_FIELDS[family].reads === null) return;
   const problems = new Set([
+    ...unknownKeys(manifest),
     ...tasks.flatMap((task) => TASK_ROWS[task].fields.flatMap((field) => fieldProblems(manifest, task, field, typed))),
     ...featureProblems(manifest),
   ]);

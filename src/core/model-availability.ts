@@ -85,11 +85,16 @@ export function waitReason(availability: ModelAvailability): WaitReason | null {
     }
     case "unusable": {
       const { code, message, since } = availability;
-      const publicText = `No worker can load the model: ${lowerFirst(ERROR_TABLE[code].publicText)}`;
+      const publicText = `No worker can load the model: ${WHY[code] ?? lowerFirst(ERROR_TABLE[code].publicText)}`;
       return { code, publicText, message: `no worker can load the model since ${new Date(since).toISOString()}; ${message}` };
     }
   }
 }
+
+/** Where the table's own text, which is for requests, does not tell it from other trouble. */
+const WHY: Readonly<Partial<Record<ErrorCode, string>>> = {
+  MODEL_NOT_FOUND: "files of it are missing on the worker.",
+};
 
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1);

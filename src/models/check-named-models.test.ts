@@ -21,7 +21,6 @@ function manifest(slug: string, status: string): string {
     tasks: ["txt2img"],
     license: { id: "Apache-2.0", commercial: true },
     source: { repository: "local" },
-    parts: { a: { file: "a.onnx", sizeBytes: 1 } },
     memoryBytes: { cpu: 1 },
   });
 }

@@ -1,8 +1,12 @@
-import { open, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { familyFiles, layoutOf, type FamilyFile, type FileSpec } from "../core/family-layout.ts";
 import { isMissing } from "../lib/errno.ts";
+import { firstWhole, isThere } from "../lib/first-whole.ts";
 import type { ErrorCode } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
+import { disguiseOf } from "./check-content.ts";
+import type { ContentChecks } from "./content-checks.ts";
 
 /** A file (or folder, for `files` of a manifest) that a model needs. */
 export interface ModelFile {
@@ -12,20 +16,32 @@ export interface ModelFile {
   readonly role: string;
   readonly sizeBytes?: number;
   readonly sha256?: string;
+  /** What the family expects in it; absent for what only the manifest names. */
+  readonly spec?: FileSpec;
 }
 
 export interface FileProblem {
   readonly file: string;
-  /** `program`: a program that the model needs; `file` is its name. */
-  readonly kind: "missing" | "corrupt" | "program";
-  /** A sentence that names the file, what was found and what was expected. */
+  /**
+   * `missing`: it is not there; `corrupt`: it is not what it should be; `unsupported`: it is whole, and this program cannot use it;
+   * `program`: a program that the model needs, `file` is its name.
+   */
+  readonly kind: "missing" | "corrupt" | "unsupported" | "program";
+  /** A sentence that names the file, what was found, what was expected and what to do. */
   readonly message: string;
   /** What a runner said when it could not load the model; absent where the kind says it all. */
   readonly code?: ErrorCode;
 }
 
-/** Everything that a manifest names, each once: graphs, their external data, other files and folders. */
-export function modelFiles(manifest: Manifest): readonly ModelFile[] {
+/** What is in a model's folder and what is wrong with it. */
+export interface FolderCheck {
+  /** Every file that the family opens or the manifest names, and that looks whole. */
+  readonly files: readonly ModelFile[];
+  readonly problems: readonly FileProblem[];
+}
+
+/** Everything that a manifest names, each once: graphs, their external data, files of roles that its family does not know. */
+function namedFiles(manifest: Manifest): ReadonlyMap<string, ModelFile> {
   const found = new Map<string, ModelFile>();
   const add = (role: string, pinned: { file: string; sizeBytes?: number | undefined; sha256?: string | undefined }): void => {
     if (found.has(pinned.file)) return;
@@ -40,15 +56,72 @@ export function modelFiles(manifest: Manifest): readonly ModelFile[] {
     add(role, part);
     for (const data of part.externalData) add(`${role} data`, data);
   }
-  for (const [role, file] of Object.entries(manifest.files)) add(role, { file });
-  return [...found.values()];
+  const known = layoutOf(manifest.family).files;
+  for (const [role, file] of Object.entries(manifest.files)) if (!Object.hasOwn(known, role)) add(role, { file });
+  return found;
+}
+
+/** Named by the manifest alone: the family's own table does not say what is in it. */
+function otherFiles(manifest: Manifest, ofFamily: readonly FamilyFile[]): readonly ModelFile[] {
+  const covered = new Set(ofFamily.flatMap(({ sets }) => sets.flatMap((set) => set.map(({ file }) => file))));
+  return [...namedFiles(manifest).values()].filter(({ file }) => !covered.has(file));
+}
+
+/** How many problems a folder has in which there is nothing. */
+export function missingOfNothing(manifest: Manifest): number {
+  const ofFamily = familyFiles(manifest);
+  return ofFamily.filter(({ required }) => required).length + otherFiles(manifest, ofFamily).length;
 }
 
 /**
- * The cheap check: does the file exist and does its size fit? Reads at most 64 bytes (of files under 1 KiB, to recognise a Git LFS
- * pointer that was never replaced by the file it stands for). Null when nothing is wrong.
+ * The cheap check of a folder, as the model's family will open it: every file is there, of its size where that is pinned, and what its role
+ * asks for (check-content.ts). No weights are read.
  */
-export async function checkModelFile(dir: string, wanted: ModelFile): Promise<FileProblem | null> {
+export async function checkModelFolder(dir: string, manifest: Manifest, content: ContentChecks): Promise<FolderCheck> {
+  const ofFamily = familyFiles(manifest);
+  const named = namedFiles(manifest);
+  const files: ModelFile[] = [];
+  const problems: FileProblem[] = [];
+  for (const wanted of ofFamily) {
+    const set = await firstWhole(dir, wanted.sets);
+    if (set !== null) for (const spec of set) files.push({ file: spec.file, role: wanted.role, ...named.get(spec.file), spec });
+    else if (wanted.required) problems.push(await missingProblem(dir, manifest, wanted));
+  }
+  const sound: ModelFile[] = [];
+  for (const file of [...files, ...otherFiles(manifest, ofFamily)]) {
+    const problem = await checkModelFile(dir, file, content).catch((thrown: unknown): FileProblem => {
+      const text = thrown instanceof Error ? thrown.message : String(thrown);
+      return { file: file.file, kind: "corrupt", message: `${join(dir, file.file)} (${file.role}) cannot be read: ${text}` };
+    });
+    if (problem === null) sound.push(file);
+    else problems.push(problem);
+  }
+  return { files: sound, problems };
+}
+
+/** Names what is not there of the set of which most is. */
+async function missingProblem(dir: string, { source }: Manifest, wanted: FamilyFile): Promise<FileProblem> {
+  const sets = await Promise.all(
+    wanted.sets.map(async (set) => {
+      const there = await Promise.all(set.map(({ file }) => isThere(join(dir, file))));
+      const absent = set.filter((_, index) => there[index] !== true).map(({ file }) => file);
+      return { absent, present: set.length - absent.length };
+    }),
+  );
+  const [nearest] = sets.toSorted((a, b) => a.absent.length - b.absent.length || b.present - a.present);
+  const file = nearest?.absent[0] ?? "";
+  const others = wanted.sets.map((set) => set.map((spec) => spec.file).join(" with "));
+  const either = others.length > 1 ? `; expected ${others.join(", or ")}` : "";
+  const advice = wanted.advice === undefined ? "" : `, or ${wanted.advice}`;
+  return {
+    file,
+    kind: "missing",
+    message: `${join(dir, file)} (${wanted.role}) does not exist${either}: fetch it from ${source.repository}${advice}, or say where it is in ${wanted.key} of model.json`,
+  };
+}
+
+/** Null when nothing is wrong. Rejects with the file system's error. */
+async function checkModelFile(dir: string, wanted: ModelFile, content: ContentChecks): Promise<FileProblem | null> {
   const path = join(dir, wanted.file);
   const problem = (kind: FileProblem["kind"], text: string): FileProblem => ({
     file: wanted.file,
@@ -59,27 +132,23 @@ export async function checkModelFile(dir: string, wanted: ModelFile): Promise<Fi
     if (isMissing(thrown)) return null;
     throw thrown;
   });
-  if (found === null) return problem("missing", "does not exist");
+  if (found === null) return problem("missing", "does not exist: fetch it from the model's source");
   if (found.isDirectory()) {
-    return wanted.sizeBytes === undefined && wanted.sha256 === undefined ? null : problem("corrupt", "is a folder, expected a file");
+    const isFile = wanted.sizeBytes !== undefined || wanted.sha256 !== undefined || wanted.spec !== undefined;
+    return isFile ? problem("corrupt", "is a folder, expected a file") : null;
   }
-  if (found.size < 1024 && (await isLfsPointer(path))) {
-    return problem("corrupt", "is a Git LFS pointer, not the file itself: run `git lfs pull` where it came from, or download the file");
-  }
-  if (found.size === 0) return problem("corrupt", "is empty");
   if (wanted.sizeBytes !== undefined && found.size !== wanted.sizeBytes) {
+    const disguise = await disguiseOf(path);
     const how = found.size < wanted.sizeBytes ? "truncated, or another version" : "another version";
-    return problem("corrupt", `has ${found.size} bytes, the manifest says ${wanted.sizeBytes}: ${how}; fetch it again`);
+    return problem("corrupt", disguise ?? `has ${found.size} bytes, the manifest says ${wanted.sizeBytes}: ${how}; fetch it again`);
   }
-  return null;
+  if (wanted.spec !== undefined) {
+    const wrong = await content.check(path, wanted.spec);
+    return wrong === null ? null : problem(wrong.kind, wrong.text);
+  }
+  const disguise = found.size < SMALL_BYTES ? await disguiseOf(path) : null;
+  return disguise === null ? null : problem("corrupt", disguise);
 }
 
-async function isLfsPointer(path: string): Promise<boolean> {
-  const handle = await open(path, "r");
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(64), 0, 64, 0);
-    return buffer.toString("latin1", 0, bytesRead).startsWith("version https://git-lfs");
-  } finally {
-    await handle.close();
-  }
-}
+/** Files of unknown content that are larger are no page and no pointer. */
+const SMALL_BYTES = 64 * 1024;

@@ -211,7 +211,7 @@ test("a whole model without a program that it needs is unequipped until the prog
     missingPrograms: async () => missing,
   });
   await models.markCorrupt("tiny", "ffmpeg was not found", "MODEL_UNSUPPORTED");
-  assert.equal(models.get("tiny")?.state, "corrupt");
+  assert.equal(models.get("tiny")?.state, "unsupported");
   missing = [{ file: "ffmpeg", kind: "program", message: "ffmpeg was not found in the PATH", code: "MODEL_UNSUPPORTED" }];
   assert.deepEqual((await models.rescan()).changed, ["tiny"]);
   assert.equal(models.get("tiny")?.state, "unequipped");

@@ -2,7 +2,8 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
 import { DigestCache } from "./digest-cache.ts";
-import { checkModelFile, modelFiles, type FileProblem, type ModelFile } from "./model-files.ts";
+import { ContentChecks } from "./content-checks.ts";
+import { checkModelFolder, type FileProblem, type ModelFile } from "./model-files.ts";
 import { scanModels, stateOf, type InvalidModel, type ModelEntry, type ModelFolders, type ModelScan } from "./scan-models.ts";
 
 export interface ModelsOptions extends ModelFolders {
@@ -29,7 +30,7 @@ export interface VerifyReport {
   readonly dir: string;
   /** Files that were hashed and are as pinned. */
   readonly verified: readonly string[];
-  /** Files without a pinned sha256: they exist, their size fits where it is pinned, more cannot be said. */
+  /** Files without a pinned sha256: they are there and look whole (check-content.ts); that no bit of them is wrong cannot be said. */
   readonly unpinned: readonly string[];
   readonly problems: readonly FileProblem[];
 }
@@ -52,6 +53,7 @@ export async function openModels(options: ModelsOptions): Promise<Models> {
 export class Models {
   readonly #options: ModelsOptions;
   readonly #cache: DigestCache;
+  readonly #content = new ContentChecks();
   #scan: ModelScan = { models: new Map(), invalid: [], notes: [], idleDirs: new Map() };
   /** What runners and full checks found out; forgotten when a rescan sees other files. */
   readonly #damage = new Map<string, { readonly fingerprint: string; readonly problems: readonly FileProblem[] }>();
@@ -108,7 +110,7 @@ export class Models {
 
   async #rescan(): Promise<RescanChange> {
     const before = new Map(this.list().map((entry) => [entry.slug, fingerprint(entry)]));
-    this.#scan = await scanModels(this.#options);
+    this.#scan = await scanModels({ ...this.#options, content: this.#content });
     await this.#forgetRepaired();
     this.#tell();
     const now = new Map(this.list().map((entry) => [entry.slug, fingerprint(entry)]));
@@ -140,20 +142,15 @@ export class Models {
   /** A runner could not load the model because of its files or its manifest: unavailable until a rescan sees others. */
   async markCorrupt(slug: string, message: string, code: ErrorCode = "MODEL_CORRUPT"): Promise<void> {
     const entry = this.#scan.models.get(slug);
-    if (entry !== undefined) await this.#setDamage(entry, [{ file: "", kind: "corrupt", message, code }]);
+    if (entry !== undefined) await this.#setDamage(entry, [{ file: "", kind: KINDS[code] ?? "corrupt", message, code }]);
   }
 
   async #check(slug: string, options: VerifyOptions, useCache: boolean): Promise<VerifyReport> {
     const entry = this.#scan.models.get(slug) ?? this.require(slug);
-    const problems: FileProblem[] = [];
-    const pinned: ModelFile[] = [];
-    const unpinned: string[] = [];
-    for (const file of modelFiles(entry.manifest)) {
-      const problem = await checkModelFile(entry.dir, file);
-      if (problem !== null) problems.push(problem);
-      else if (file.sha256 === undefined) unpinned.push(file.file);
-      else pinned.push(file);
-    }
+    const { files, problems: found } = await checkModelFolder(entry.dir, entry.manifest, this.#content);
+    const problems: FileProblem[] = [...found];
+    const pinned = files.filter(({ sha256 }) => sha256 !== undefined);
+    const unpinned = files.filter(({ sha256 }) => sha256 === undefined).map(({ file }) => file);
     const wrong = await this.#hashAll(entry, pinned, options, useCache);
     problems.push(...wrong);
     const bad = new Set(wrong.map((problem) => problem.file));
@@ -204,7 +201,9 @@ export class Models {
   /** Of all files in the folder: a manifest need not name those of the Optimum layout. */
   async #filesStamp(entry: ModelEntry): Promise<string> {
     const found = await readdir(entry.dir, { recursive: true }).catch(() => []);
-    const files = new Set([...modelFiles(entry.manifest).map(({ file }) => file), ...found]);
+    const parts = Object.values(entry.manifest.parts);
+    const data = parts.flatMap(({ externalData }) => externalData.map(({ file }) => file));
+    const files = new Set([...parts.map(({ file }) => file), ...data, ...found]);
     const stamps = await Promise.all([...files].toSorted().map(async (file) => [file, await this.#cache.stamp(join(entry.dir, file))]));
     return JSON.stringify([entry.dir, entry.manifest, stamps]);
   }
@@ -222,9 +221,21 @@ export class Models {
   }
 }
 
+/** What a runner's refusal says about the files. */
+const KINDS: Readonly<Partial<Record<ErrorCode, FileProblem["kind"]>>> = {
+  MODEL_NOT_FOUND: "missing",
+  MODEL_UNSUPPORTED: "unsupported",
+  MANIFEST_INVALID: "unsupported",
+};
+const CODES: Readonly<Partial<Record<ModelEntry["state"], ErrorCode>>> = {
+  missing: "MODEL_NOT_FOUND",
+  unsupported: "MODEL_UNSUPPORTED",
+  unequipped: "MODEL_UNSUPPORTED",
+};
+
 /** Why a model that is not available cannot be loaded; names every file. */
 export function unusableError({ slug, state, problems }: ModelEntry): AppError {
-  const code = problems.find((problem) => problem.code !== undefined)?.code ?? (state === "missing" ? "MODEL_NOT_FOUND" : "MODEL_CORRUPT");
+  const code = problems.find((problem) => problem.code !== undefined)?.code ?? CODES[state] ?? "MODEL_CORRUPT";
   return new AppError(code, `model ${slug}: ${problems.map(({ message }) => message).join("; ")}`);
 }
 

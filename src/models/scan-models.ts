@@ -4,16 +4,19 @@ import { checkManifest } from "../core/check-manifest.ts";
 import { isMissing } from "../lib/errno.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
-import { checkModelFile, modelFiles, type FileProblem } from "./model-files.ts";
+import { ContentChecks } from "./content-checks.ts";
+import { checkModelFolder, missingOfNothing, type FileProblem } from "./model-files.ts";
 
 /**
- *   available   every file is there and its size fits
+ *   available   every file that its family opens is there and looks whole
  *   missing     files are missing (`problems` names each)
- *   corrupt     a file has the wrong size or sha256, is an LFS pointer, or a runner found it damaged
+ *   corrupt     a file is cut off, of the wrong size, content or sha256, or a runner found it damaged
+ *   unsupported its files are whole, and this version cannot use them: a runner said so, or the weights lie where none may
  *   unequipped  its files are whole, and a program that it needs is not on this machine
  *   invalid     the manifest itself cannot be used
  */
-export type ModelState = "available" | "missing" | "corrupt" | "unequipped" | "invalid";
+export const MODEL_STATES = ["available", "missing", "corrupt", "unsupported", "unequipped", "invalid"] as const;
+export type ModelState = (typeof MODEL_STATES)[number];
 
 export interface ModelEntry {
   readonly slug: string;
@@ -44,6 +47,11 @@ export interface ModelFolders {
   readonly missingPrograms?: (manifest: Manifest) => Promise<readonly FileProblem[]>;
 }
 
+export interface ScanOptions extends ModelFolders {
+  /** Remembers what was looked into; nothing is remembered without it. */
+  readonly content?: ContentChecks;
+}
+
 export interface ModelScan {
   readonly models: ReadonlyMap<string, ModelEntry>;
   readonly invalid: readonly InvalidModel[];
@@ -60,7 +68,7 @@ interface FoundManifest {
 }
 
 /** Reads all manifests and checks their files cheaply. Never throws for one bad model or folder. */
-export async function scanModels(folders: ModelFolders): Promise<ModelScan> {
+export async function scanModels(folders: ScanOptions): Promise<ModelScan> {
   const invalid: InvalidModel[] = [];
   const notes: string[] = [];
   const idleDirs = new Map<string, string>();
@@ -143,12 +151,15 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
-async function locate(found: FoundManifest, { modelDirs, missingPrograms }: ModelFolders): Promise<ModelEntry> {
+async function locate(
+  found: FoundManifest,
+  { modelDirs, missingPrograms, content = new ContentChecks() }: ScanOptions,
+): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
   for (const dir of candidates) {
-    const problems = await checkDir(dir, manifest);
+    const { problems } = await checkModelFolder(dir, manifest, content);
     const missing = problems.filter((problem) => problem.kind === "missing").length;
     if (best === null || missing < best.missing || (missing === best.missing && problems.length < best.problems.length)) {
       best = { dir, problems, missing };
@@ -161,29 +172,14 @@ async function locate(found: FoundManifest, { modelDirs, missingPrograms }: Mode
   return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems) };
 }
 
-async function checkDir(dir: string, manifest: Manifest): Promise<readonly FileProblem[]> {
-  const problems: FileProblem[] = [];
-  for (const file of modelFiles(manifest)) {
-    const problem = await checkModelFile(dir, file).catch((thrown: unknown): FileProblem => {
-      const text = thrown instanceof Error ? thrown.message : String(thrown);
-      return {
-        file: file.file,
-        kind: "corrupt",
-        message: `${join(dir, file.file)} (${file.role}) cannot be read: ${text}`,
-      };
-    });
-    if (problem !== null) problems.push(problem);
-  }
-  return problems;
-}
-
 export function stateOf(problems: readonly FileProblem[]): ModelState {
   if (problems.length === 0) return "available";
   if (problems.some((problem) => problem.kind === "missing")) return "missing";
-  return problems.some((problem) => problem.kind === "corrupt") ? "corrupt" : "unequipped";
+  if (problems.some((problem) => problem.kind === "corrupt")) return "corrupt";
+  return problems.some((problem) => problem.kind === "unsupported") ? "unsupported" : "unequipped";
 }
 
 /** A manifest that came with the package, and not one file of the model: nobody has fetched it. A part of them would be a broken fetch. */
 export function isAbsent({ shipped, state, problems, manifest }: ModelEntry): boolean {
-  return shipped && state === "missing" && problems.length === modelFiles(manifest).length;
+  return shipped && state === "missing" && problems.length === missingOfNothing(manifest);
 }

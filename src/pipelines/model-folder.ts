@@ -2,7 +2,10 @@ import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { familyOptions } from "../core/extra-params.ts";
+import { filePlace, graphPlaces, layoutOf, type FileRoleOf, type PartOf } from "../core/family-layout.ts";
+import type { Family } from "../core/family-fields.ts";
 import { isMissing } from "../lib/errno.ts";
+import { firstWhole } from "../lib/first-whole.ts";
 import { AppError } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import type { GraphFile } from "./graph/open-graphs.ts";
@@ -18,25 +21,40 @@ export function readOptions<T extends z.ZodType>(manifest: Manifest, schema: T):
 }
 
 /**
- * Where each graph of a family lies: as the manifest's `parts` say, else the family's own file.
+ * Where each graph of a family lies: as the manifest's `parts` say, else at the first of the family's own places where there is one
+ * (core/family-layout.ts). A graph that is not there gets its first place, which opening it names.
  * @throws AppError MANIFEST_INVALID for a part that the family does not know
  */
-export function graphFiles<Part extends string>(
-  { slug, family, parts }: Manifest,
+export async function graphFiles<F extends Family>(
+  manifest: Manifest,
   modelDir: string,
-  files: Readonly<Record<Part, string>>,
-): ReadonlyMap<Part, GraphFile> {
-  const odd = Object.keys(parts).find((part) => !Object.hasOwn(files, part));
+  family: F,
+): Promise<ReadonlyMap<PartOf<F>, GraphFile>> {
+  const { slug, parts } = manifest;
+  const { graphs } = layoutOf(family);
+  const odd = Object.keys(parts).find((part) => !Object.hasOwn(graphs, part));
   if (odd !== undefined) {
-    const expected = Object.keys(files).join(", ");
+    const expected = Object.keys(graphs).join(", ");
     throw new AppError("MANIFEST_INVALID", `model ${slug}: part ${odd} is unknown to family ${family}, expected ${expected}`);
   }
-  return new Map(
-    Object.entries<string>(files).map(([part, own]) => {
-      const { file = own, inputs = {}, outputs = {} } = parts[part] ?? {};
-      return [part as Part, { path: join(modelDir, file), names: { inputs, outputs } }];
+  const found = await Promise.all(
+    Object.keys(graphs).map(async (part): Promise<[PartOf<F>, GraphFile]> => {
+      const places = graphPlaces(manifest, part).map((file) => ({ file }));
+      const [{ file } = { file: "" }] =
+        (await firstWhole(
+          modelDir,
+          places.map((place) => [place]),
+        )) ?? places;
+      const { inputs = {}, outputs = {} } = parts[part] ?? {};
+      return [part as PartOf<F>, { path: join(modelDir, file), names: { inputs, outputs } }];
     }),
   );
+  return new Map(found);
+}
+
+/** The path of a file or folder of a role: as the manifest's `files` say, else the family's own place (core/family-layout.ts). */
+export function fileOf<F extends Family>(manifest: Manifest, modelDir: string, role: FileRoleOf<F>): string {
+  return join(modelDir, filePlace(manifest, role));
 }
 
 /** A JSON file that the model cannot be without. @throws AppError MODEL_CORRUPT naming it, MODEL_UNSUPPORTED for one that is not `what` */

@@ -98,6 +98,12 @@ export const METRIC_TABLE = {
   ),
   stepSeconds: histogram(WORKER, "dryapi_step_seconds", { model: "model" }, STEP_S, "Time of one denoising step."),
   runners: gauge(WORKER, "dryapi_runners", { state: ["starting", "ready", "busy", "draining"] }, "Runner processes by state."),
+  models: gauge(
+    WORKER,
+    "dryapi_models",
+    { state: ["available", "missing", "corrupt", "unsupported", "unequipped", "invalid"] },
+    "Models that this worker is meant to serve, by what is known of their files: `dryapi models list` names each with what to do.",
+  ),
   runnerCrashes: counter(
     WORKER,
     "dryapi_runner_crashes_total",

@@ -82,7 +82,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const announcer = await openAnnouncer(context, daemon);
   await announcer.start({ signal: ending, onWait: tellWait(log, unit) });
   if (ending.aborted) return 0;
-  exportGauges(metrics, daemon);
+  exportGauges(metrics, daemon, context);
   exportHealth(metrics, "worker", {
     redis: () => health.last,
     ready: (redis) => readiness(daemon, { redis, store: storeHealth.last }),

@@ -40,25 +40,29 @@ async function createRig(): Promise<Rig> {
   };
 }
 
-function manifest(slug: string, family = "flux"): string {
+/** The shortest ONNX model: version 8, an empty graph, operator set 17. */
+const GRAPH = "\b\b:\0B\u0002\u0010\u0011";
+const PARTS = { "vocab.json": '{"a":1}', "tokenizer_config.json": '{"tokenizer_class":"VitsTokenizer"}' };
+const FILES = { ...PARTS, "config.json": '{"sampling_rate":16000}', "model.onnx": GRAPH };
+
+function manifest(slug: string, family = "vits"): string {
   return JSON.stringify({
     version: 1,
     slug,
     name: slug,
     family,
-    tasks: ["txt2img"],
+    tasks: [family === "fake" ? "txt2img" : "txt2audio"],
     license: { id: "Apache-2.0", commercial: true },
     source: { repository: "local" },
-    parts: { a: { file: "a.onnx", sizeBytes: 1 }, b: { file: "b.onnx", sizeBytes: 1 } },
     memoryBytes: { cpu: 1 },
   });
 }
 
 test("a model that is whole is not reported, one with a file missing or damaged is", async () => {
   const { write, list } = await createRig();
-  await write("own", "whole", { "model.json": manifest("whole"), "a.onnx": "a", "b.onnx": "b" });
-  await write("own", "part", { "model.json": manifest("part"), "a.onnx": "a" });
-  await write("own", "cut", { "model.json": manifest("cut"), "a.onnx": "a", "b.onnx": "too long" });
+  await write("own", "whole", { "model.json": manifest("whole"), ...FILES });
+  await write("own", "part", { "model.json": manifest("part"), ...PARTS });
+  await write("own", "cut", { "model.json": manifest("cut"), ...FILES, "model.onnx": GRAPH.slice(0, 5) });
   await write("own", "odd", { "model.json": "{" });
   assert.deepEqual(list(), ["cut MODEL_CORRUPT", "part MODEL_NOT_FOUND", "odd MANIFEST_INVALID"]);
 });
@@ -66,7 +70,7 @@ test("a model that is whole is not reported, one with a file missing or damaged 
 test("a shipped manifest without its weights is no fault, with a part of them it is", async () => {
   const { write, list } = await createRig();
   await write("shipped", "absent", { "model.json": manifest("absent") });
-  await write("shipped", "half", { "model.json": manifest("half"), "a.onnx": "a" });
+  await write("shipped", "half", { "model.json": manifest("half"), ...PARTS });
   await write("shipped", "fake", { "model.json": manifest("fake", "fake") });
   assert.deepEqual(list(), ["half MODEL_NOT_FOUND"]);
 });
@@ -74,7 +78,7 @@ test("a shipped manifest without its weights is no fault, with a part of them it
 test("with DRYAPI_MODELS, exactly what it names is meant to be served", async () => {
   const { write, list } = await createRig();
   await write("shipped", "absent", { "model.json": manifest("absent") });
-  await write("own", "part", { "model.json": manifest("part"), "a.onnx": "a" });
+  await write("own", "part", { "model.json": manifest("part"), ...PARTS });
   await write("own", "odd", { "model.json": "{" });
   assert.deepEqual(list(["absent", "nowhere"]), ["absent MODEL_NOT_FOUND", "nowhere MODEL_NOT_FOUND"]);
   assert.deepEqual(list(["odd"]), ["odd MANIFEST_INVALID"]);
@@ -82,7 +86,7 @@ test("with DRYAPI_MODELS, exactly what it names is meant to be served", async ()
 
 test("what a load found out is reported with its code, since then, until the files change", async () => {
   const { write, models, reports } = await createRig();
-  const files = { "model.json": manifest("flux"), "a.onnx": "a", "b.onnx": "b" };
+  const files = { "model.json": manifest("flux"), ...FILES };
   await write("own", "flux", files);
   const found = reports(null);
   assert.deepEqual(found.list(1_000), []);
@@ -91,7 +95,7 @@ test("what a load found out is reported with its code, since then, until the fil
   assert.partialDeepStrictEqual(report, { model: "flux", code: "MODEL_UNSUPPORTED", since: 2_000 });
   assert.match(report?.message ?? "", /^model flux: graph a has no input "latent"!+ \.\.\.$/);
   assert.equal(found.list(3_000)[0]?.since, 2_000);
-  await rm(join(root, String(cases), "own/flux/a.onnx"));
+  await rm(join(root, String(cases), "own/flux/model.onnx"));
   await write("own", "flux", files);
   assert.deepEqual(found.list(4_000), []);
 });

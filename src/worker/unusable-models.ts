@@ -1,7 +1,7 @@
 import type { UnusableModel } from "../core/model-availability.ts";
 import { isAskedFor, namedModels } from "../models/asked-for.ts";
 import { unusableError } from "../models/open-models.ts";
-import { isAbsent } from "../models/scan-models.ts";
+import { isAbsent, type ModelState } from "../models/scan-models.ts";
 import type { AppError } from "../protocol/error.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
@@ -43,6 +43,15 @@ export function unservedModels(
     .filter(({ model, isPinned }) => isPinned || !invalid.has(model));
 }
 
+/** How many models that are meant to be served here are in which state. */
+export function modelStates({ config, models }: Pick<WorkerContext, "config" | "models">): Readonly<Record<ModelState, number>> {
+  const counts = { available: 0, missing: 0, corrupt: 0, unsupported: 0, unequipped: 0, invalid: invalidModels({ config, models }).length };
+  for (const entry of models.list()) {
+    if (isAskedFor(entry.manifest, config) && (namedModels(config).includes(entry.slug) || !isAbsent(entry))) counts[entry.state] += 1;
+  }
+  return counts;
+}
+
 type Problem = Omit<UnusableModel, "since">;
 
 function unusableModels({ config, models }: Pick<WorkerContext, "config" | "models">): readonly Problem[] {
@@ -52,11 +61,7 @@ function unusableModels({ config, models }: Pick<WorkerContext, "config" | "mode
     .filter((entry) => entry.state !== "available" && isAskedFor(entry.manifest, config))
     .filter((entry) => named.includes(entry.slug) || !isAbsent(entry))
     .map((entry) => problem(entry.slug, unusableError(entry)));
-  // A manifest that overrides another one by its folder's name leaves that one in use.
-  const invalid = models
-    .invalid()
-    .filter(({ slug }) => !known.some((entry) => entry.slug === slug) && (config.models?.includes(slug) ?? true))
-    .map(({ slug, error }) => problem(slug, error));
+  const invalid = invalidModels({ config, models }).map(({ slug, error }) => problem(slug, error));
   const reported = new Set([...known, ...invalid.map(({ model: slug }) => ({ slug }))].map(({ slug }) => slug));
   const unknown = named
     .filter((slug) => !reported.has(slug))
@@ -66,6 +71,12 @@ function unusableModels({ config, models }: Pick<WorkerContext, "config" | "mode
       message: `model ${slug} is named in ${config.models?.includes(slug) === true ? "DRYAPI_MODELS" : "DRYAPI_PINNED_MODELS"} and has no manifest any more`,
     }));
   return [...damaged, ...invalid, ...unknown];
+}
+
+/** A manifest that overrides another one by its folder's name leaves that one in use. */
+function invalidModels({ config, models }: Pick<WorkerContext, "config" | "models">): ReturnType<WorkerContext["models"]["invalid"]> {
+  const known = new Set(models.list().map(({ slug }) => slug));
+  return models.invalid().filter(({ slug }) => !known.has(slug) && (config.models?.includes(slug) ?? true));
 }
 
 function problem(model: string, { code, message }: AppError): Problem {

@@ -78,14 +78,14 @@ describe("a model that no live worker can load", () => {
   });
 
   test("wrong options end a job in the words of the worker", async () => {
-    const options = { clip_length: 77, t5_lenght: 256 };
+    const options = { clip_length: 77, t5_length: 1 };
     await writeFile(join(folder, "odd-options/model.json"), JSON.stringify({ ...manifest("odd-options"), options }));
     const worker = await system.startWorker(NEVER);
     const id = await submitted("odd-options");
     await waitsFor(id, "MANIFEST_INVALID");
     isRefused(await submit("odd-options"), "MANIFEST_INVALID");
     await worker.stop();
-    await endsWith(id, "odd-options", "MANIFEST_INVALID", /odd-options.*t5_lenght/s);
+    await endsWith(id, "odd-options", "MANIFEST_INVALID", /odd-options.*t5_length/s);
   });
 
   test("repairing the files lets waiting jobs go on, and new ones in", async () => {

@@ -17,7 +17,11 @@ export interface LoadedModel {
 
 /** A shipped model on the tests' device, in this process; `change` alters its manifest. */
 export async function loadShipped(slug: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
-  const modelDir = join(MODELS, slug);
+  return loadFrom(join(MODELS, slug), change);
+}
+
+/** The same for a model in any folder. */
+export async function loadFrom(modelDir: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
   const path = join(modelDir, "model.json");
   const manifest = { ...parseManifest(JSON.parse(await readFile(path, "utf8")), path), ...change };
   const create = await FAMILIES[manifest.family].open();

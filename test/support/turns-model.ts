@@ -29,7 +29,7 @@ export async function turnsModel(
   await copyFile(join(FIXTURES, `${graph}.onnx`), join(folder, "model.onnx"));
   const files = {
     "vocab.json": { ...LETTERS, ...ENDLESS },
-    "tokenizer_config.json": { add_blank: false },
+    "tokenizer_config.json": { tokenizer_class: "VitsTokenizer", add_blank: false },
     "config.json": { sampling_rate: 8000 },
     "model.json": {
       version: 1,

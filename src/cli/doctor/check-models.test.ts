@@ -14,7 +14,6 @@ function entry(slug: string, more: Partial<ModelEntry> = {}, described: object =
       tasks: ["txt2audio"],
       license: { id: "Apache-2.0", commercial: true },
       source: { repository: "local" },
-      parts: { a: { file: "a.onnx" } },
       memoryBytes: { cpu: 1 },
       ...described,
     },
@@ -23,7 +22,10 @@ function entry(slug: string, more: Partial<ModelEntry> = {}, described: object =
   return { slug, state: "available", manifest, manifestPath: "", dir: `/models/${slug}`, shipped: true, problems: [], ...more };
 }
 
-const ABSENT = entry("Big", { state: "missing", problems: [{ file: "a.onnx", kind: "missing", message: "a.onnx does not exist" }] });
+const ABSENT = entry("Big", {
+  state: "missing",
+  problems: ["vocab.json", "config.json", "model.onnx"].map((file) => ({ file, kind: "missing", message: `${file} does not exist` })),
+});
 const TINY = entry("tiny", {}, { status: "test_model" });
 const NOTHING = { models: null, pinnedModels: null, testModels: false };
 
@@ -57,12 +59,12 @@ test("a model without its helper program fails with what to install", () => {
     TINY,
     entry("Other"),
   ]);
-  assert.equal(said[0], `fail model Mms: ${message}`);
+  assert.equal(said[0], `fail model Mms: unequipped: ${message}`);
 });
 
 test("a misspelt name fails with the nearest one, a named model without its files with each file", () => {
   const said = check([ABSENT, entry("Other")], { models: ["big", "bigg", "Big", "Other"] });
-  assert.ok(said.includes("fail model Big: a.onnx does not exist"), said.join("\n"));
+  assert.ok(said.includes("fail model Big: missing: vocab.json does not exist; config.json does not exist; and 1 more"), said.join("\n"));
   assert.ok(
     said.includes("fail model bigg: DRYAPI_MODELS names bigg, of which there is no manifest here; did you mean Big?"),
     said.join("\n"),

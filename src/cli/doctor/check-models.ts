@@ -2,7 +2,7 @@ import { isAskedFor, namedModels, type ModelWishes } from "../../models/asked-fo
 import { unknownNames } from "../../models/check-named-models.ts";
 import type { FileProblem } from "../../models/model-files.ts";
 import type { Models } from "../../models/open-models.ts";
-import { isAbsent, type ModelEntry } from "../../models/scan-models.ts";
+import { isAbsent, type ModelEntry, type ModelState } from "../../models/scan-models.ts";
 import { fail, ok, warn, type Finding } from "./finding.ts";
 
 /** The cheap look at every model that is asked for, and whether what the settings name exists. */
@@ -41,10 +41,17 @@ function checkModel(model: ModelEntry, isNamed: boolean): Finding {
   if (model.state === "available") return ok(check, `${model.manifest.tasks.join(", ")} from ${model.dir}`);
   // A manifest that came with the package, whose big files nobody brought here.
   if (!isNamed && isAbsent(model)) return ok(check, `not on this machine (${model.problems.length} file(s) missing)`);
-  const files = "fetch the files (`dryapi models verify` checks all of them), or leave the model out of DRYAPI_MODELS";
-  const program = "install what is named; a running worker serves the model within 30 s, or at once after SIGHUP";
-  return fail(check, summary(model.problems), model.state === "unequipped" ? program : files);
+  return fail(check, `${model.state}: ${summary(model.problems)}`, FIXES[model.state]);
 }
+
+const LEAVE_OUT = "or leave the model out of DRYAPI_MODELS";
+const FIXES: Readonly<Record<Exclude<ModelState, "available">, string>> = {
+  missing: `fetch the files that are named, ${LEAVE_OUT}; a running worker serves the model within 30 s, or at once after SIGHUP`,
+  corrupt: `fetch the files that are named again (\`dryapi models verify <slug>\` checks every bit of them), ${LEAVE_OUT}`,
+  unsupported: `take an export that fits docs/families.md, or map its names in model.json (\`dryapi models inspect\` shows them), ${LEAVE_OUT}`,
+  unequipped: "install what is named; a running worker serves the model within 30 s, or at once after SIGHUP",
+  invalid: "mend its model.json; `dryapi models schema` describes one",
+};
 
 const SHOWN_PROBLEMS = 2;
 

@@ -3,10 +3,11 @@ import { test } from "node:test";
 import { AppError } from "../../protocol/error.ts";
 import { dynamicShift, firstStep, flowMatchSchedule, parseFlowMatchConfig } from "./flow-match-schedule.ts";
 
-const schnell = parseFlowMatchConfig({ shift: 1.0, use_dynamic_shifting: false }, "schnell");
+const CLASS = "FlowMatchEulerDiscreteScheduler";
+const schnell = parseFlowMatchConfig({ _class_name: CLASS, shift: 1.0, use_dynamic_shifting: false }, "schnell");
 const dev = parseFlowMatchConfig(
   {
-    _class_name: "FlowMatchEulerDiscreteScheduler",
+    _class_name: CLASS,
     shift: 3.0,
     use_dynamic_shifting: true,
     base_shift: 0.5,
@@ -49,12 +50,12 @@ test("dynamic schedules equal diffusers' at two sizes", () => {
 });
 
 test("a static shift of 3 equals the known 8-step schedule", () => {
-  const config = parseFlowMatchConfig({ shift: 3 }, "shift 3");
+  const config = parseFlowMatchConfig({ _class_name: CLASS, shift: 3 }, "shift 3");
   near(flowMatchSchedule(config, 8, 1).sigmas, [1, 0.95454544, 0.9, 0.8333333, 0.75, 0.64285713, 0.5, 0.3, 0]);
 });
 
 test("shift_terminal becomes the last sigma", () => {
-  const config = parseFlowMatchConfig({ shift: 1, shift_terminal: 0.1 }, "terminal");
+  const config = parseFlowMatchConfig({ _class_name: CLASS, shift: 1, shift_terminal: 0.1 }, "terminal");
   near(flowMatchSchedule(config, 4, 1).sigmas, [1, 0.7, 0.4, 0.1, 0], 1e-6);
 });
 
@@ -79,6 +80,7 @@ test("a schedule that is not built is refused with its name", () => {
     );
   };
   refused({ _class_name: "EulerDiscreteScheduler" }, /EulerDiscreteScheduler/);
-  refused({ use_karras_sigmas: true }, /use_karras_sigmas/);
-  refused({ shift: "three" }, /shift/);
+  refused({ _class_name: CLASS, use_karras_sigmas: true }, /use_karras_sigmas/);
+  refused({ _class_name: CLASS, shift: "three" }, /shift/);
+  refused({}, /_class_name/);
 });

@@ -6,7 +6,7 @@ import { AppError } from "../../protocol/error.ts";
  * sigma runs from 1 (noise) to 0 (picture); a step is `x += (sigmas[i + 1] - sigmas[i]) * v`.
  */
 const configSchema = z.object({
-  _class_name: z.string().optional(),
+  _class_name: z.string(),
   num_train_timesteps: z.number().positive().default(1000),
   shift: z.number().positive().default(1),
   use_dynamic_shifting: z.boolean().nullish(),
@@ -41,7 +41,7 @@ export function parseFlowMatchConfig(value: unknown, origin: string): FlowMatchC
   if (!parsed.success)
     throw new AppError("MODEL_UNSUPPORTED", `${origin}: not a flow-match scheduler configuration: ${z.prettifyError(parsed.error)}`);
   const config = parsed.data;
-  if (config._class_name !== undefined && config._class_name !== CLASS_NAME) {
+  if (config._class_name !== CLASS_NAME) {
     throw new AppError("MODEL_UNSUPPORTED", `${origin}: scheduler ${config._class_name} is not supported, expected ${CLASS_NAME}`);
   }
   const odd = NOT_BUILT.find((key) => config[key] === true);

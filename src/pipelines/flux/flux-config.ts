@@ -1,22 +1,13 @@
-import { dirname, join } from "node:path";
 import { z } from "zod";
+import type { FileRoleOf, PartOf } from "../../core/family-layout.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
 import type { PictureModel } from "../diffusion/picture-model.ts";
 import type { GraphFile } from "../graph/open-graphs.ts";
-import { fileIdentity, graphFiles, readOptionalJson, readOptions } from "../model-folder.ts";
+import { fileIdentity, fileOf, graphFiles, readOptionalJson, readOptions } from "../model-folder.ts";
 
-/** Files of the Optimum layout by role; a manifest names only those that lie elsewhere. */
-const FILES = { scheduler: "scheduler/scheduler_config.json", tokenizer: "tokenizer", tokenizer_2: "tokenizer_2" } as const;
-const GRAPHS = {
-  text_encoder: "text_encoder/model.onnx",
-  text_encoder_2: "text_encoder_2/model.onnx",
-  transformer: "transformer/model.onnx",
-  vae_decoder: "vae_decoder/model.onnx",
-  vae_encoder: "vae_encoder/model.onnx",
-} as const;
-export type FluxPart = keyof typeof GRAPHS;
+export type FluxPart = PartOf<"flux">;
 
 const optionsSchema = z.strictObject({
   /** Tokens for CLIP. */
@@ -50,12 +41,13 @@ export interface FluxConfig {
 /** Reads what a Flux folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readFluxConfig(manifest: Manifest, modelDir: string): Promise<FluxConfig> {
   const options = readOptions(manifest, optionsSchema);
-  const graphs = graphFiles(manifest, modelDir, GRAPHS);
-  const schedulerPath = join(modelDir, manifest.files["scheduler"] ?? FILES.scheduler);
+  const graphs = await graphFiles(manifest, modelDir, "flux");
+  const pathOf = (role: FileRoleOf<"flux">): string => fileOf<"flux">(manifest, modelDir, role);
+  const schedulerPath = pathOf("scheduler");
   const scheduler = await readOptionalJson(schedulerPath);
   if (scheduler === undefined)
     throw new AppError("MODEL_CORRUPT", `${schedulerPath} does not exist; name it in files.scheduler of the manifest`);
-  const vae = await readVae(manifest, modelDir, graphs.get("vae_decoder")?.path ?? modelDir);
+  const vae = await readVae(pathOf("vae_config"), manifest.files["vae_config"] !== undefined);
   return {
     clipLength: options.clip_length,
     t5Length: options.t5_length,
@@ -66,18 +58,15 @@ export async function readFluxConfig(manifest: Manifest, modelDir: string): Prom
       scale: vae.scaling_factor,
       shift: vae.shift_factor,
     },
-    tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
-    tokenizer2Dir: join(modelDir, manifest.files["tokenizer_2"] ?? FILES.tokenizer_2),
+    tokenizerDir: pathOf("tokenizer"),
+    tokenizer2Dir: pathOf("tokenizer_2"),
     graphs,
   };
 }
 
-async function readVae(manifest: Manifest, modelDir: string, decoderPath: string): Promise<z.infer<typeof vaeSchema>> {
-  const named = manifest.files["vae_config"];
-  const path = named === undefined ? join(dirname(decoderPath), "config.json") : join(modelDir, named);
+async function readVae(path: string, isNamed: boolean): Promise<z.infer<typeof vaeSchema>> {
   const found = await readOptionalJson(path);
-  if (found === undefined && named !== undefined)
-    throw new AppError("MODEL_CORRUPT", `${path} (files.vae_config of the manifest) does not exist`);
+  if (found === undefined && isNamed) throw new AppError("MODEL_CORRUPT", `${path} (files.vae_config of the manifest) does not exist`);
   const parsed = vaeSchema.safeParse(found ?? FLUX_VAE);
   if (!parsed.success)
     throw new AppError("MODEL_UNSUPPORTED", `${path}: not an autoencoder's configuration: ${z.prettifyError(parsed.error)}`);

@@ -1,21 +1,13 @@
-import { join } from "node:path";
 import { z } from "zod";
+import type { PartOf } from "../../core/family-layout.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import { parseFlowMatchConfig, type FlowMatchConfig } from "../diffusion/flow-match-schedule.ts";
 import type { GraphFile } from "../graph/open-graphs.ts";
-import { fileIdentity, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
+import { fileIdentity, fileOf, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import { FRAME_FACTOR } from "./video-latents.ts";
 
-/** Files of scripts/export/ltx_graphs.py by role; a manifest names only those that lie elsewhere. */
-const FILES = { scheduler: "scheduler/scheduler_config.json", tokenizer: "tokenizer" } as const;
-const GRAPHS = {
-  text_encoder: "text_encoder/model.onnx",
-  transformer: "transformer/model.onnx",
-  vae_decoder: "vae_decoder/model.onnx",
-  vae_encoder: "vae_encoder/model.onnx",
-} as const;
-export type LtxPart = keyof typeof GRAPHS;
+export type LtxPart = PartOf<"ltx-video">;
 
 const wholeLatentFrames = z.int().positive().multipleOf(FRAME_FACTOR);
 
@@ -59,7 +51,7 @@ export interface LtxConfig {
 /** Reads what an LTX-Video folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readLtxConfig(manifest: Manifest, modelDir: string): Promise<LtxConfig> {
   const options = readOptions(manifest, optionsSchema);
-  const schedulerPath = join(modelDir, manifest.files["scheduler"] ?? FILES.scheduler);
+  const schedulerPath = fileOf<"ltx-video">(manifest, modelDir, "scheduler");
   const schedule = parseFlowMatchConfig(await readModelJson(schedulerPath, z.unknown(), "a schedule"), schedulerPath);
   if (options.mode === "condition") requireUnshifted(schedule, schedulerPath);
   return {
@@ -71,8 +63,8 @@ export async function readLtxConfig(manifest: Manifest, modelDir: string): Promi
     imageNoiseScale: options.mode === "condition" ? options.image_cond_noise_scale : 0,
     tiling: { size: options.tile_frames, stride: options.tile_stride_frames },
     schedule,
-    tokenizerDir: join(modelDir, manifest.files["tokenizer"] ?? FILES.tokenizer),
-    graphs: graphFiles(manifest, modelDir, GRAPHS),
+    tokenizerDir: fileOf<"ltx-video">(manifest, modelDir, "tokenizer"),
+    graphs: await graphFiles(manifest, modelDir, "ltx-video"),
   };
 }
 

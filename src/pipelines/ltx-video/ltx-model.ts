@@ -5,8 +5,10 @@ import { requireSize } from "../graph/graph-edge.ts";
 import { withGraphs, type OpenGraphs } from "../graph/open-graphs.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
 import { chooseH264, type H264Encoder } from "../media/h264-encoder.ts";
+import { fileOf } from "../model-folder.ts";
 import type { LoadContext } from "../pipeline.ts";
 import { readLtxConfig, textIdentity, type LtxConfig } from "./ltx-config.ts";
+import { requireOwnDecoder, requireOwnTables } from "./ltx-layout.ts";
 import { VideoDecoder } from "./video-decoder.ts";
 import { VideoEncoder } from "./video-encoder.ts";
 import { VideoPrompts, type TextEmbedding } from "./video-prompts.ts";
@@ -34,9 +36,11 @@ export async function openLtxModel(context: LoadContext): Promise<LtxModel> {
   const tokenizer = await openT5Tokenizer(config.tokenizerDir, config.t5Length);
   return withGraphs(context, config.graphs, async (open, graphs) => {
     const decoder = new VideoDecoder(await open("vae_decoder"));
+    await requireOwnDecoder(decoder, fileOf<"ltx-video">(manifest, modelDir, "vae_config"));
     const videoEncoder = manifest.tasks.includes("img2video") ? new VideoEncoder(await open("vae_encoder")) : null;
     const encoder = new TextEncoder(await open("text_encoder"), SEQUENCE, config.t5Length);
     const transformer = new VideoTransformer(await open("transformer"));
+    await requireOwnTables(transformer, fileOf<"ltx-video">(manifest, modelDir, "transformer_config"));
     if (typeof encoder.width === "number")
       requireSize(transformer.graph, transformer.sequence, -1, encoder.width, "the width of part text_encoder");
     const prompts = new VideoPrompts({

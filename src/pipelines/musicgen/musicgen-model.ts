@@ -1,10 +1,9 @@
-import { join } from "node:path";
 import { z } from "zod";
 import { asFloat32, floatTensor } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, outputOf, requireOnly, type Graph } from "../graph/graph-edge.ts";
 import { withGraphs, type OpenGraphs } from "../graph/open-graphs.ts";
 import { findFfmpeg } from "../media/ffmpeg.ts";
-import { graphFiles, readOptions } from "../model-folder.ts";
+import { fileOf, graphFiles, readOptions } from "../model-folder.ts";
 import { SEQUENCE, TextEncoder } from "../diffusion/text-encoder.ts";
 import { openT5Tokenizer } from "../diffusion/tokenize.ts";
 import type { LoadContext } from "../pipeline.ts";
@@ -20,11 +19,6 @@ const optionsSchema = z.strictObject({
   text_length: z.int().min(2).max(512).default(256),
 });
 
-const GRAPHS = {
-  text_encoder: "onnx/text_encoder.onnx",
-  decoder_model_merged: "onnx/decoder_model_merged.onnx",
-  encodec_decode: "onnx/encodec_decode.onnx",
-} as const;
 /** T5's; only ever at the end of a text. */
 const TEXT_PAD = 0;
 
@@ -44,9 +38,9 @@ export async function openMusicgenModel(context: LoadContext): Promise<MusicgenM
   // Without it no file can be written: that shows now, not after the work.
   findFfmpeg();
   const { text_length: textLength, top_k: topK, temperature } = readOptions(manifest, optionsSchema);
-  const config = await readMusicgenConfig(join(modelDir, manifest.files["config"] ?? "config.json"));
-  const tokenizer = await openT5Tokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""), textLength);
-  return withGraphs(context, graphFiles(manifest, modelDir, GRAPHS), async (open, graphs) => {
+  const config = await readMusicgenConfig(fileOf<"musicgen">(manifest, modelDir, "config"));
+  const tokenizer = await openT5Tokenizer(fileOf<"musicgen">(manifest, modelDir, "tokenizer"), textLength);
+  return withGraphs(context, await graphFiles(manifest, modelDir, "musicgen"), async (open, graphs) => {
     const decodeCodes = codecOf(await open("encodec_decode"));
     const text = new TextEncoder(await open("text_encoder"), SEQUENCE, textLength);
     const decoder = new CodeDecoder(await open("decoder_model_merged"), config);

@@ -8,7 +8,7 @@ import { runFor } from "../graph/bound-run.ts";
 import { asFloat32, floatTensor, toFloatData } from "../graph/float-edge.ts";
 import { bindInput, bindOutput, FLOATS, idTensor, requireOnly, type Graph } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
-import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
+import { fileOf, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { findEspeak, phonemize } from "./espeak.ts";
 import { kokoroPhonemes, splitIds } from "./kokoro-phonemes.ts";
@@ -38,9 +38,9 @@ async function openKokoroModel(context: LoadContext): Promise<SpeechModel> {
   const { manifest, modelDir } = context;
   const espeak = findEspeak();
   const options = readOptions(manifest, optionsSchema);
-  const vocabulary = await readVocabulary(join(modelDir, manifest.files["tokenizer"] ?? "tokenizer.json"));
-  const voices = await readVoices(manifest, join(modelDir, manifest.files["voices"] ?? "voices"));
-  return withGraphs(context, graphFiles(manifest, modelDir, { model: "onnx/model.onnx" }), async (open, graphs) => {
+  const vocabulary = await readVocabulary(fileOf<"kokoro">(manifest, modelDir, "tokenizer"));
+  const voices = await readVoices(manifest, fileOf<"kokoro">(manifest, modelDir, "voices"));
+  return withGraphs(context, await graphFiles(manifest, modelDir, "kokoro"), async (open, graphs) => {
     const speak = runnerOf(await open("model"));
     const idsOf = (phonemes: string): readonly number[] => Array.from(phonemes).flatMap((phoneme) => vocabulary.get(phoneme) ?? []);
     return {

@@ -1,11 +1,10 @@
-import { join } from "node:path";
 import { z } from "zod";
 import { splitSentences } from "./sentences.ts";
 import { runFor } from "../graph/bound-run.ts";
 import { asFloat32 } from "../graph/float-edge.ts";
 import { bindInput, bindOptionalInput, bindOutput, FLOATS, idTensor, requireOnly } from "../graph/graph-edge.ts";
 import { withGraphs } from "../graph/open-graphs.ts";
-import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
+import { fileOf, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { LoadContext, PipelineFactory } from "../pipeline.ts";
 import { nothingToSpeak } from "./speech-job.ts";
 import { speechPipeline, type SpeechModel } from "./speech-pipeline.ts";
@@ -27,13 +26,13 @@ export const createVitsPipeline: PipelineFactory = speechPipeline(openVitsModel)
 async function openVitsModel(context: LoadContext): Promise<SpeechModel> {
   const { manifest, modelDir } = context;
   const options = readOptions(manifest, optionsSchema);
-  const tokenizer = await openVitsTokenizer(join(modelDir, manifest.files["tokenizer"] ?? ""));
+  const tokenizer = await openVitsTokenizer(fileOf<"vits">(manifest, modelDir, "tokenizer"));
   const { sampling_rate: sampleRate } = await readModelJson(
-    join(modelDir, manifest.files["config"] ?? "config.json"),
+    fileOf<"vits">(manifest, modelDir, "config"),
     configSchema,
     "a VITS configuration",
   );
-  return withGraphs(context, graphFiles(manifest, modelDir, { model: "model.onnx" }), async (open, graphs) => {
+  return withGraphs(context, await graphFiles(manifest, modelDir, "vits"), async (open, graphs) => {
     const graph = await open("model");
     const ids = bindInput(graph, { role: "input_ids", types: ["int64", "int32"], ranks: [2] });
     const mask = bindOptionalInput(graph, { role: "attention_mask", types: ["int64", "int32"], ranks: [2] });

@@ -33,7 +33,7 @@ test("a tokenizer that needs phonemes or a romanizer is refused, a missing file 
   ] as const) {
     const dir = await mkdtemp(join(root, "model-"));
     await cp(join(MODEL, "vocab.json"), join(dir, "vocab.json"));
-    await writeFile(join(dir, "tokenizer_config.json"), JSON.stringify(change));
+    await writeFile(join(dir, "tokenizer_config.json"), JSON.stringify({ tokenizer_class: "VitsTokenizer", ...change }));
     await assert.rejects(openVitsTokenizer(dir), (error: AppError) => error.code === "MODEL_UNSUPPORTED" && message.test(error.message));
   }
   await assert.rejects(

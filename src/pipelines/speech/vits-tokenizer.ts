@@ -5,6 +5,8 @@ import { readModelJson } from "../model-folder.ts";
 
 const vocabularySchema = z.record(z.string(), z.int().nonnegative());
 const configSchema = z.object({
+  /** Not looked at: without it the file is something else. */
+  tokenizer_class: z.string(),
   add_blank: z.boolean().default(true),
   normalize: z.boolean().default(true),
   phonemize: z.boolean().default(false),

@@ -1,15 +1,12 @@
-import { join } from "node:path";
 import { z } from "zod";
+import type { FileRoleOf, PartOf } from "../../core/family-layout.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { DecoderSizes } from "../graph/merged-decoder.ts";
 import type { GraphFile } from "../graph/open-graphs.ts";
-import { graphFiles, readModelJson, readOptions } from "../model-folder.ts";
+import { fileOf, graphFiles, readModelJson, readOptions } from "../model-folder.ts";
 import type { TokenRules } from "./timestamp-rules.ts";
 
-/** Files of Optimum's and onnx-community's layout; a manifest names only those that lie elsewhere. */
-const GRAPHS = { encoder: "onnx/encoder_model.onnx", decoder: "onnx/decoder_model_merged.onnx" } as const;
-export type WhisperPart = keyof typeof GRAPHS;
-const FILES = { config: "config.json", generation_config: "generation_config.json", tokenizer: "tokenizer.json" } as const;
+export type WhisperPart = PartOf<"whisper">;
 /** For messages about files that are something else. */
 const WHISPER = "what a Whisper model has";
 
@@ -75,7 +72,7 @@ export interface WhisperConfig {
 /** Reads what a Whisper folder says about itself. @throws AppError MANIFEST_INVALID | MODEL_CORRUPT | MODEL_UNSUPPORTED naming the file */
 export async function readWhisperConfig(manifest: Manifest, modelDir: string): Promise<WhisperConfig> {
   const thresholds = readOptions(manifest, optionsSchema);
-  const pathOf = (role: keyof typeof FILES): string => join(modelDir, manifest.files[role] ?? FILES[role]);
+  const pathOf = (role: FileRoleOf<"whisper">): string => fileOf<"whisper">(manifest, modelDir, role);
   const model = await readModelJson(pathOf("config"), configSchema, WHISPER);
   const generation = await readModelJson(pathOf("generation_config"), generationSchema, WHISPER);
   const languages = Object.entries(generation.lang_to_id ?? {}).map(([token, value]) => [token.slice(2, -2), value] as const);
@@ -101,6 +98,6 @@ export async function readWhisperConfig(manifest: Manifest, modelDir: string): P
     },
     thresholds,
     tokenizerPath: pathOf("tokenizer"),
-    graphs: graphFiles(manifest, modelDir, GRAPHS),
+    graphs: await graphFiles(manifest, modelDir, "whisper"),
   };
 }
