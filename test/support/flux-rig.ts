@@ -149,6 +149,7 @@ export interface OpenRigOptions {
   readonly manifest: Manifest;
   readonly modelDir: string;
   readonly embeddingCacheBytes?: number;
+  readonly budgetBytes?: number;
   readonly spoil?: (path: string, results: Record<string, Tensor>) => void;
 }
 
@@ -163,6 +164,7 @@ export async function openFluxRig(options: OpenRigOptions): Promise<FluxRig> {
     backend,
     previews: true,
     embeddingCacheBytes: options.embeddingCacheBytes ?? 0,
+    budgetBytes: options.budgetBytes ?? null,
     stage: (name) => stages.push(name),
   });
   return { pipeline, guard: (signal) => backend.guard(signal), calls, stages, [Symbol.asyncDispose]: () => pipeline.close() };

@@ -31,6 +31,7 @@ export async function loadShipped(slug: string, change: Partial<Manifest> = {}):
     backend: openBackend({ device }),
     previews: true,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => {},
   };
   return { manifest, pipeline: await create(context) };

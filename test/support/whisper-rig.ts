@@ -50,6 +50,7 @@ export async function whisperContext(slug: string, options: Manifest["options"] 
     backend: openBackend({ device: CPU }),
     previews: false,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => undefined,
   };
 }
