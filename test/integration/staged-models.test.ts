@@ -16,12 +16,18 @@ const PARAMS = { prompt: "a red fox", width: 64, height: 64, steps: 2, seed: 7 }
 const ACTIVATIONS = 10_000;
 
 /** The manifest as if the model were as large as its files, and a budget that its largest stage fits into, and nothing beside it. */
-async function tight(slug: string): Promise<{ readonly manifest: Manifest; readonly budgetBytes: number; readonly sizes: Map<string, number> }> {
+async function tight(
+  slug: string,
+): Promise<{ readonly manifest: Manifest; readonly budgetBytes: number; readonly sizes: Map<string, number> }> {
   const manifest = await readManifest(slug);
   const sizes = new Map<string, number>();
   for (const [part, { file }] of Object.entries(manifest.parts)) sizes.set(part, (await stat(new URL(`${slug}/${file}`, MODELS))).size);
   const all = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-  return { manifest: { ...manifest, memoryBytes: { cpu: all + ACTIVATIONS } }, budgetBytes: Math.max(...sizes.values()) + ACTIVATIONS, sizes };
+  return {
+    manifest: { ...manifest, memoryBytes: { cpu: all + ACTIVATIONS } },
+    budgetBytes: Math.max(...sizes.values()) + ACTIVATIONS,
+    sizes,
+  };
 }
 
 /** Files that a job left, by name. */
@@ -68,7 +74,10 @@ test("Flux by stages makes the same files, and never has more open than the budg
     const part = partOf.get(relative(folder, path)) ?? path;
     if (opened) open.add(part);
     else open.delete(part);
-    most = Math.max(most, [...open].reduce((sum, each) => sum + (sizes.get(each) ?? 0), 0));
+    most = Math.max(
+      most,
+      [...open].reduce((sum, each) => sum + (sizes.get(each) ?? 0), 0),
+    );
   }
   assert.ok(most > 0 && most + ACTIVATIONS <= budgetBytes, `${most} bytes were open, the budget is ${budgetBytes}`);
 });
@@ -80,8 +89,14 @@ test("a prompt that was seen opens no text encoder again", async () => {
   await outputs(rig, [await fluxJob("first", PARAMS)]);
   const from = rig.lives.length;
   await outputs(rig, [await fluxJob("second", { ...PARAMS, seed: 9 })]);
-  assert.equal(opened(from).some((path) => path.includes("text_encoder")), false);
-  assert.equal(opened(from).some((path) => path.includes("transformer")), true);
+  assert.equal(
+    opened(from).some((path) => path.includes("text_encoder")),
+    false,
+  );
+  assert.equal(
+    opened(from).some((path) => path.includes("transformer")),
+    true,
+  );
 });
 
 test("a budget that fits all of the model keeps all of it open", async () => {
@@ -114,7 +129,10 @@ test("a cancel ends a job before its next graph is opened, and the model goes on
   const end = context.ends.get("gone");
   assert.ok(end?.ok === false && end.error instanceof AppError && end.error.code === "CANCELLED");
   assert.equal(context.stages.includes("denoise"), false);
-  assert.equal(rig.lives.slice(from).some(({ path, opened }) => opened && path.includes("/transformer/")), false);
+  assert.equal(
+    rig.lives.slice(from).some(({ path, opened }) => opened && path.includes("/transformer/")),
+    false,
+  );
   await outputs(rig, [await fluxJob("next", PARAMS)]);
 });
 
