@@ -16,8 +16,8 @@ export interface ModelFile {
 
 export interface FileProblem {
   readonly file: string;
-  /** `program`: a program that the model needs; `file` is its name. */
-  readonly kind: "missing" | "corrupt" | "program";
+  /** `program`: a program that the model needs; `file` is its name. `memory`: no device of this machine can hold it. */
+  readonly kind: "missing" | "corrupt" | "program" | "memory";
   /** A sentence that names the file, what was found and what was expected. */
   readonly message: string;
   /** What a runner said when it could not load the model; absent where the kind says it all. */

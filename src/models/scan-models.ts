@@ -10,7 +10,7 @@ import { checkModelFile, modelFiles, type FileProblem } from "./model-files.ts";
  *   available   every file is there and its size fits
  *   missing     files are missing (`problems` names each)
  *   corrupt     a file has the wrong size or sha256, is an LFS pointer, or a runner found it damaged
- *   unequipped  its files are whole, and a program that it needs is not on this machine
+ *   unequipped  its files are whole, and this machine lacks a program that it needs, or the memory
  *   invalid     the manifest itself cannot be used
  */
 export type ModelState = "available" | "missing" | "corrupt" | "unequipped" | "invalid";
@@ -25,6 +25,8 @@ export interface ModelEntry {
   /** From the package's own folder, not an operator's. */
   readonly shipped: boolean;
   readonly problems: readonly FileProblem[];
+  /** Bytes of the files of each part that the manifest names: graph and external data. Without a part of which a file is missing. */
+  readonly partBytes: Readonly<Record<string, number>>;
 }
 
 export interface InvalidModel {
@@ -42,6 +44,8 @@ export interface ModelFolders {
   readonly modelDirs: readonly string[];
   /** Asked about each model whose files are whole. Left out where models are only described, not run. */
   readonly missingPrograms?: (manifest: Manifest) => Promise<readonly FileProblem[]>;
+  /** The same for the memory of devices; null when one can hold it. */
+  readonly whyUnfit?: (manifest: Manifest, partBytes: ModelEntry["partBytes"]) => string | null;
 }
 
 export interface ModelScan {
@@ -143,7 +147,7 @@ async function readJson(path: string): Promise<unknown> {
 }
 
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
-async function locate(found: FoundManifest, { modelDirs, missingPrograms }: ModelFolders): Promise<ModelEntry> {
+async function locate(found: FoundManifest, { modelDirs, missingPrograms, whyUnfit }: ModelFolders): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
@@ -157,8 +161,21 @@ async function locate(found: FoundManifest, { modelDirs, missingPrograms }: Mode
   }
   const dir = best?.dir ?? dirname(found.manifestPath);
   const ofFiles = best?.problems ?? [];
-  const problems = ofFiles.length === 0 ? ((await missingPrograms?.(manifest)) ?? []) : ofFiles;
-  return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems) };
+  const partBytes = await sizesOf(dir, manifest);
+  const unfit = ofFiles.length === 0 ? (whyUnfit?.(manifest, partBytes) ?? null) : null;
+  const lacks: readonly FileProblem[] = unfit === null ? [] : [{ file: "memory", kind: "memory", message: unfit, code: "DOES_NOT_FIT" }];
+  const problems = ofFiles.length === 0 ? [...((await missingPrograms?.(manifest)) ?? []), ...lacks] : ofFiles;
+  return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems), partBytes };
+}
+
+async function sizesOf(dir: string, { parts }: Manifest): Promise<Readonly<Record<string, number>>> {
+  const sizes = Object.entries(parts).map(async ([name, part]) => {
+    const files = [part, ...part.externalData].map(({ file }) => stat(join(dir, file)).catch(() => null));
+    const found = await Promise.all(files);
+    const whole = found.every((file) => file !== null);
+    return whole ? [[name, found.reduce((sum, { size }) => sum + size, 0)] as const] : [];
+  });
+  return Object.fromEntries((await Promise.all(sizes)).flat());
 }
 
 async function checkDir(dir: string, manifest: Manifest): Promise<readonly FileProblem[]> {

@@ -74,7 +74,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
   const proofs = beginProofs(used, { log, stack, signal: ending, entry: options.runnerEntry });
   unit.starting("opening spool, store and Redis");
-  const { context, keys, blocking, health, storeHealth } = await openContext({ ...options, config, stack });
+  const { context, keys, blocking, health, storeHealth } = await openContext({ ...options, config, stack, devices: used });
   await Promise.all([health.admit({ signal: ending, onWait: tellRedis(log) }), storeHealth.admit(ending)]);
   await Promise.race([anyProved(proofs), untilAborted(ending)]);
   const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs });

@@ -20,7 +20,17 @@ function entry(slug: string, more: Partial<ModelEntry> = {}, described: object =
     },
     slug,
   );
-  return { slug, state: "available", manifest, manifestPath: "", dir: `/models/${slug}`, shipped: true, problems: [], ...more };
+  return {
+    slug,
+    state: "available",
+    manifest,
+    manifestPath: "",
+    dir: `/models/${slug}`,
+    shipped: true,
+    problems: [],
+    partBytes: {},
+    ...more,
+  };
 }
 
 const ABSENT = entry("Big", { state: "missing", problems: [{ file: "a.onnx", kind: "missing", message: "a.onnx does not exist" }] });
