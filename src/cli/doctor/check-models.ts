@@ -43,7 +43,9 @@ function checkModel(model: ModelEntry, isNamed: boolean): Finding {
   if (!isNamed && isAbsent(model)) return ok(check, `not on this machine (${model.problems.length} file(s) missing)`);
   const files = "fetch the files (`dryapi models verify` checks all of them), or leave the model out of DRYAPI_MODELS";
   const program = "install what is named; a running worker serves the model within 30 s, or at once after SIGHUP";
-  return fail(check, summary(model.problems), model.state === "unequipped" ? program : files);
+  const isUnfit = model.problems.some(({ kind }) => kind === "memory");
+  const memory = "as it says, or leave the model out of DRYAPI_MODELS";
+  return fail(check, summary(model.problems), isUnfit ? memory : model.state === "unequipped" ? program : files);
 }
 
 const SHOWN_PROBLEMS = 2;
