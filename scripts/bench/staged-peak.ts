@@ -67,9 +67,10 @@ const loadMs = performance.now() - startedAt;
 const outDir = await mkdtemp(join(tmpdir(), "staged-peak-"));
 const stages: Record<string, number> = {};
 const jobs: unknown[] = [];
-for (const [index, prompt] of ["a", "b", "b"].entries()) {
+for (const prompt of ["a", "b", "b"]) {
   let end: JobEnd | null = null;
   let stage = "";
+  const opened: string[] = [];
   const note = async (): Promise<void> => {
     const name = stage;
     const { all: now } = await held();
@@ -80,6 +81,7 @@ for (const [index, prompt] of ["a", "b", "b"].entries()) {
     {
       stage: (name) => {
         stage = name;
+        if (name.startsWith("load:")) opened.push(name.slice("load:".length));
         void note();
       },
       cancelled: () => false,
@@ -93,7 +95,14 @@ for (const [index, prompt] of ["a", "b", "b"].entries()) {
   const ended = end as JobEnd | null;
   if (ended?.ok !== true) throw ended?.error ?? new Error("no end");
   const { runMs, sessionMs, wakeMs = 0, parkMs = 0 } = ended.output;
-  jobs.push({ index, runMs: Math.round(runMs), sessionMs: Math.round(sessionMs), wakeMs: Math.round(wakeMs), parkMs: Math.round(parkMs) });
+  jobs.push({
+    prompt,
+    opened,
+    runMs: Math.round(runMs),
+    sessionMs: Math.round(sessionMs),
+    wakeMs: Math.round(wakeMs),
+    parkMs: Math.round(parkMs),
+  });
 }
 const after = await held();
 await pipeline.close();
@@ -101,7 +110,6 @@ const closed = await held();
 await rm(outDir, { recursive: true });
 process.stdout.write(
   `${JSON.stringify({
-    mode,
     loadMs: Math.round(loadMs),
     peakBytes: after.peak - before.all,
     wholeBytes: all,
