@@ -9,7 +9,8 @@ export function statedBytes({ memoryBytes, stagedBytes }: Model, { kind }: Devic
 export function needBytes(state: SchedulerState, model: Model, device: Device, staged = false): number | null {
   const stated = statedBytes(model, device, staged);
   if (stated === null) return null;
-  return state.peaks[peakKey(model.slug, device.id, staged)] ?? stated;
+  // A peak of an earlier life may be below what a newer manifest states.
+  return Math.max(stated, state.peaks[peakKey(model.slug, device.id, staged)] ?? 0);
 }
 
 /** Bytes that a runner may come to hold: what its model needs, or what it was seen with when that is more. */

@@ -248,6 +248,8 @@ export interface SchedulerInit {
   readonly devices: readonly DeviceInit[];
   readonly models: readonly Model[];
   readonly policy?: Partial<SchedulerPolicy>;
+  /** As SchedulerState has them, of an earlier life of this worker. */
+  readonly peaks?: SchedulerState["peaks"];
 }
 
 export function initialState(init: SchedulerInit): SchedulerState {
@@ -269,7 +271,7 @@ export function initialState(init: SchedulerInit): SchedulerState {
     queues: {},
     servedAt: {},
     backoffs: {},
-    peaks: {},
+    peaks: init.peaks ?? {},
     draining: false,
     paused: [],
     runnerCount: 0,

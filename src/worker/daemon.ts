@@ -1,4 +1,4 @@
-import { initialState, type Effect, type Model, type PauseReason } from "../core/scheduler-state.ts";
+import { initialState, type Effect, type Model, type PauseReason, type SchedulerState } from "../core/scheduler-state.ts";
 import { sleep as realSleep, type Sleep } from "../lib/backoff.ts";
 import { steadyNow } from "../lib/steady-clock.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
@@ -37,6 +37,8 @@ export interface DaemonOptions extends PoolOptions {
   readonly onSpoolFull: () => void;
   /** First proofs of devices that are under way, by device; a device without one counts as proved. */
   readonly proofs?: ReadonlyMap<string, Promise<unknown>>;
+  /** Peaks of memory that an earlier daemon has learned here. */
+  readonly peaks?: SchedulerState["peaks"];
 }
 
 /** The parts of the worker and what runs through them from start to end. Single jobs are the carrier's. */
@@ -69,8 +71,9 @@ export class Daemon {
     const budgets = budgetedDevices(devices, config).map(({ id, kind, budgetBytes }) => {
       return { id, kind, memoryBytes: budgetBytes, inService: this.care.isInService(id) };
     });
-    this.loop = new SchedulerLoop(initialState({ devices: budgets, models: this.#models(), policy }), (effect) =>
-      this.#effects.perform(effect),
+    this.loop = new SchedulerLoop(
+      initialState({ devices: budgets, models: this.#models(), policy, ...(options.peaks !== undefined && { peaks: options.peaks }) }),
+      (effect) => this.#effects.perform(effect),
     );
     this.keeper = new ClaimKeeper(context);
     this.#reruns = new Reruns({
