@@ -61,9 +61,13 @@ const scale = at < 0 ? 1 : Number(process.argv[at + 1]) / 1.4;
 assert.ok(scale > 0, "--gib takes the size of the model");
 const dir = await mkdtemp(join(tmpdir(), "verify-stages-"));
 try {
-  const sizes = { text_encoder: 64, text_encoder_2: 512, transformer: 768, vae_decoder: 96 };
-  const [clip, t5, transformer, vae] = Object.values(sizes).map((size) => Math.round(size * scale) * MIB);
-  await writeLargeFlux(dir, { text_encoder: clip!, text_encoder_2: t5!, transformer: transformer!, vae_decoder: vae! });
+  const scaled = (size: number): number => Math.round(size * scale) * MIB;
+  await writeLargeFlux(dir, {
+    text_encoder: scaled(64),
+    text_encoder_2: scaled(512),
+    transformer: scaled(768),
+    vae_decoder: scaled(96),
+  });
   const env = { ...runnerEnv(process.env, { kind: "cpu" }), NODE_NO_WARNINGS: "1" };
   const whole = await measure(dir, "all", env);
   say(`a model of ${mib(whole.wholeBytes)}, whose largest stage needs ${mib(whole.largestStageBytes)}`);

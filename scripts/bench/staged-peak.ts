@@ -93,7 +93,7 @@ for (const prompt of ["a", "b", "b"]) {
     },
   );
   const ended = end as JobEnd | null;
-  if (ended?.ok !== true) throw ended?.error ?? new Error("no end");
+  if (ended?.ok !== true) throw new Error("the job failed", { cause: ended?.error });
   const { runMs, sessionMs, wakeMs = 0, parkMs = 0 } = ended.output;
   jobs.push({
     prompt,

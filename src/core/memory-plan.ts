@@ -72,11 +72,6 @@ export function largestStage(needs: MemoryNeeds): { readonly stage: StageNeed; r
   return all.reduce((largest, each) => (each.bytes > largest.bytes ? each : largest));
 }
 
-/** What the model takes with all of its parts on the device. */
-export function residentBytes({ partBytes, stages }: MemoryNeeds): number {
-  return sum(Object.values(partBytes)) + Math.max(...stages.map(({ activationBytes }) => activationBytes));
-}
-
 /**
  * Parts to release before a stage begins, so that it keeps within the budget: first the one whose next turn is furthest away (the stages
  * of one job follow those of another), and no more than need be. Parts of the stage itself stay: whoever plans sees to it that they fit.
@@ -85,7 +80,7 @@ export function partsToPark({ needs, stage, awake, budgetBytes }: Residency): re
   const at = needs.stages.findIndex((each) => each.stage === stage);
   const current = needs.stages[at];
   if (current === undefined) return [];
-  const turns = needs.stages.map((_, distance) => needs.stages[(at + distance) % needs.stages.length]!);
+  const turns = [...needs.stages.slice(at), ...needs.stages.slice(0, at)];
   const nextTurn = (part: string): number => turns.findIndex(({ parts }) => parts.includes(part));
   const others = [...awake].filter((part) => !current.parts.includes(part));
   let taken = stageBytes(needs, current) + sum(others.map((part) => needs.partBytes[part] ?? 0));

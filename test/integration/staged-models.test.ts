@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { AppError } from "../../src/protocol/error.ts";
 import type { JobOutput, RunnerJob } from "../../src/protocol/ipc.ts";
 import type { Manifest } from "../../src/protocol/manifest.ts";
-import { FLUX_FIXTURES, fluxJob, MODELS, openTinyRig, readManifest, RecordingContext, type FluxRig } from "../support/flux-rig.ts";
+import { FLUX_FIXTURES, fluxJob, MODELS, openTinyRig, present, readManifest, RecordingContext, type FluxRig } from "../support/flux-rig.ts";
 import { ltxJob, openLtxRig, TINY_LTX } from "../support/ltx-rig.ts";
 
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
@@ -33,7 +33,8 @@ async function tight(
 /** Files that a job left, by name. */
 async function filesOf({ outDir }: RunnerJob): Promise<Record<string, string>> {
   const names = (await readdir(outDir)).toSorted();
-  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await readFile(join(outDir, name), "base64")])));
+  const contents = names.map(async (name) => [name, await readFile(join(outDir, name), "base64")] as const);
+  return Object.fromEntries<string>(await Promise.all(contents));
 }
 
 async function outputs(rig: Pick<FluxRig, "pipeline">, jobs: readonly RunnerJob[]): Promise<readonly JobOutput[]> {
@@ -61,7 +62,7 @@ test("Flux by stages makes the same files, and never has more open than the budg
     const [plain, byTurns] = [await Promise.all(make()), await Promise.all(make())];
     const [all] = await outputs(resident, plain);
     const [turns] = await outputs(staged, byTurns);
-    for (const [index, job] of plain.entries()) assert.deepEqual(await filesOf(byTurns[index]!), await filesOf(job), job.id);
+    for (const [index, job] of plain.entries()) assert.deepEqual(await filesOf(present(byTurns[index])), await filesOf(job), job.id);
     assert.deepEqual([all?.wakeMs, all?.parkMs], [undefined, undefined]);
     assert.ok(turns?.wakeMs !== undefined && turns.parkMs !== undefined && turns.wakeMs > 0);
     assert.ok(turns.wakeMs + turns.parkMs + turns.sessionMs <= turns.runMs, JSON.stringify(turns));

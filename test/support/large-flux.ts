@@ -9,12 +9,7 @@ const WIDTH = 2048;
 const MATRIX_BYTES = WIDTH * WIDTH * 4;
 
 /** Bytes of weights that each part is made of, about. */
-export interface LargeFlux {
-  readonly text_encoder: number;
-  readonly text_encoder_2: number;
-  readonly transformer: number;
-  readonly vae_decoder: number;
-}
+export type LargeFlux = Readonly<Record<"text_encoder" | "text_encoder_2" | "transformer" | "vae_decoder", number>>;
 
 /**
  * A model with Flux' edges and weights of nothing: chains of matrices, so that its parts have the sizes that are asked for and its pictures
