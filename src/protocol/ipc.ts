@@ -25,7 +25,7 @@ import type { Task } from "./task.ts";
  *     | <------------------- ack ---- |  outputs of that job are recorded
  *     | -- batch-done ------------->  |  after all of the above: the runner is free again
  */
-export const IPC_VERSION = 3;
+export const IPC_VERSION = 4;
 export const MAX_IPC_BYTES: number = 64 * 1024;
 
 /**
