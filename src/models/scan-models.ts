@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { checkManifest } from "../core/check-manifest.ts";
 import { isMissing } from "../lib/errno.ts";
+import { graphBytes } from "../lib/graph-bytes.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
 import { checkModelFile, modelFiles, type FileProblem } from "./model-files.ts";
@@ -25,7 +26,7 @@ export interface ModelEntry {
   /** From the package's own folder, not an operator's. */
   readonly shipped: boolean;
   readonly problems: readonly FileProblem[];
-  /** Bytes of the files of each part that the manifest names: graph and external data. Without a part of which a file is missing. */
+  /** Bytes of the files of each part that the manifest names (lib/graph-bytes.ts). Without a part of which a file is missing. */
   readonly partBytes: Readonly<Record<string, number>>;
 }
 
@@ -169,13 +170,11 @@ async function locate(found: FoundManifest, { modelDirs, missingPrograms, whyUnf
 }
 
 async function sizesOf(dir: string, { parts }: Manifest): Promise<Readonly<Record<string, number>>> {
-  const sizes = Object.entries(parts).map(async ([name, part]) => {
-    const files = [part, ...part.externalData].map(({ file }) => stat(join(dir, file)).catch(() => null));
-    const found = await Promise.all(files);
-    const whole = found.every((file) => file !== null);
-    return whole ? [[name, found.reduce((sum, { size }) => sum + size, 0)] as const] : [];
+  const sizes = Object.entries(parts).map(async ([name, { file, externalData }]) => {
+    const data = externalData.map((each) => join(dir, each.file));
+    return [name, await graphBytes(join(dir, file), data)] as const;
   });
-  return Object.fromEntries((await Promise.all(sizes)).flat());
+  return Object.fromEntries((await Promise.all(sizes)).flatMap(([name, bytes]) => (bytes === null ? [] : [[name, bytes]])));
 }
 
 async function checkDir(dir: string, manifest: Manifest): Promise<readonly FileProblem[]> {

@@ -1,6 +1,6 @@
-import { readdir, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { join } from "node:path";
 import { memoryNeeds } from "../../core/memory-plan.ts";
+import { graphBytes } from "../../lib/graph-bytes.ts";
 import type { JobOutput } from "../../protocol/ipc.ts";
 import type { LoadContext } from "../pipeline.ts";
 import type { Graph } from "./graph-edge.ts";
@@ -82,27 +82,20 @@ async function planStages(
   files: ReadonlyMap<string, GraphFile>,
 ): Promise<StagingPlan | null> {
   if (budgetBytes === null) return null;
-  const sizes = new Map<string, number>();
+  const sizes = new Map<string, number | null>();
   for (const [part, { path }] of files) {
     const external = manifest.parts[part]?.externalData ?? [];
-    const data = external.length > 0 ? external.map(({ file }) => join(modelDir, file)) : await dataBeside(path);
-    sizes.set(part, await sizeOf([path, ...data]));
+    sizes.set(
+      part,
+      await graphBytes(
+        path,
+        external.map(({ file }) => join(modelDir, file)),
+      ),
+    );
   }
   const needs = memoryNeeds(manifest, device.kind, (part) => sizes.get(part) ?? null);
   if (needs === null) return null;
   const plan = { needs, budgetBytes };
   requireFit(manifest.slug, plan);
   return plan;
-}
-
-/** Files beside a graph that are named after it, which is how exporters call external data. */
-async function dataBeside(path: string): Promise<readonly string[]> {
-  const names = await readdir(dirname(path)).catch(() => []);
-  return names.filter((name) => name !== basename(path) && name.startsWith(basename(path))).map((name) => join(dirname(path), name));
-}
-
-/** What is not there counts nothing: opening the graph says so. */
-async function sizeOf(paths: readonly string[]): Promise<number> {
-  const found = await Promise.all(paths.map((path) => stat(path).catch(() => null)));
-  return found.reduce((sum, file) => sum + (file?.size ?? 0), 0);
 }
