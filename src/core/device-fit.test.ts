@@ -43,10 +43,10 @@ test("a model fits where its largest stage does, on one of the devices", () => {
 
 test("a model that fits nowhere is told with what it needs, what there is and what to set", () => {
   const why = whyUnfit(manifest, FILES, [gpu(12), gpu(8, "cuda:1")]) ?? "";
+  assert.match(why, /DRYAPI_DEVICE_BUDGET.*\. Stages: text 8\.00 GiB/);
   assert.match(why, /needs 20\.00 GiB of cuda, and 13\.00 GiB with its parts there by turns/);
   assert.match(why, /transformer 11\.00 GiB/);
   assert.match(why, /cuda:0 gives models 12\.00 GiB, cuda:1 gives models 8\.00 GiB/);
-  assert.match(why, /DRYAPI_DEVICE_BUDGET/);
   assert.match(whyUnfit(manifest, {}, [gpu(19)]) ?? "", /needs 20\.00 GiB of cuda, but/);
   assert.match(
     whyUnfit(manifest, FILES, [{ id: "cpu:0", kind: "cpu", budgetBytes: 99 * GIB }]) ?? "",

@@ -47,14 +47,23 @@ export function whyUnfit(
     const has = devices.map(({ id }) => id).join(", ");
     return `model ${slug} is for ${Object.keys(memoryBytes).join(" and ")}, and this worker has ${has}: run it on another machine, or state memoryBytes for the device in the manifest`;
   }
-  const needs = known.map((kind) => needOn(manifest, kind, partBytes)).join("; ");
+  const needs = known.map((kind) => needOn(manifest, kind, partBytes));
   const have = devices.map(({ id, budgetBytes }) => `${id} gives models ${gib(budgetBytes)}`).join(", ");
-  return `model ${slug} ${needs}, but ${have}: raise DRYAPI_DEVICE_BUDGET or lower DRYAPI_DEVICE_RESERVE_BYTES, take a larger device, or a smaller export of the model`;
+  const stages = needs.flatMap((need) => need.stages ?? []);
+  // What to do stands before the numbers: an announcement cuts long words.
+  return (
+    `model ${slug} ${needs.map(({ total }) => total).join("; ")}, but ${have}: raise DRYAPI_DEVICE_BUDGET or lower DRYAPI_DEVICE_RESERVE_BYTES, ` +
+    `take a larger device, or a smaller export of the model${stages.length === 0 ? "" : `. Stages: ${stages.join("; ")}`}`
+  );
 }
 
-function needOn(manifest: Manifest, kind: DeviceKind, partBytes: Readonly<Record<string, number>>): string {
+function needOn(
+  manifest: Manifest,
+  kind: DeviceKind,
+  partBytes: Readonly<Record<string, number>>,
+): { readonly total: string; readonly stages: string | null } {
   const whole = `needs ${gib(manifest.memoryBytes[kind] ?? 0)} of ${kind}`;
   const needs = memoryNeeds(manifest, kind, (part) => partBytes[part] ?? null);
-  if (needs === null) return whole;
-  return `${whole}, and ${gib(largestStage(needs).bytes)} with its parts there by turns (${describeNeeds(needs)})`;
+  if (needs === null) return { total: whole, stages: null };
+  return { total: `${whole}, and ${gib(largestStage(needs).bytes)} with its parts there by turns`, stages: describeNeeds(needs) };
 }
