@@ -3,6 +3,7 @@
 Run: pip install onnx numpy && python scripts/make-ort-fixtures.py
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import onnx
 from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "export"))
+from nbits import Scheme, dequantize, quantize
 
 OUT = Path(__file__).resolve().parent.parent / "test/fixtures/ort"
 OUT.mkdir(parents=True, exist_ok=True)
@@ -103,3 +107,18 @@ turns("cosines", [h.make_node("Cos", ["x"], ["y"])], (1, 8000))
 layer = h.make_node("ConstantOfShape", ["side"], ["layer"], value=h.make_tensor("value", T.FLOAT, [1], [1 / 2048]))
 side = h.make_node("Constant", [], ["side"], value=h.make_tensor("value", T.INT64, [2], [2048, 2048]))
 turns("layers", [h.make_node("MatMul", ["x", "layer"], ["m"]), h.make_node("Cos", ["m"], ["y"])], (512, 2048), [side, layer])
+
+# A product with weights of 4 and of 8 bits, each beside that with the same weights in float: y4 is z4, y8 is z8. 72 inputs: the last block is not full.
+nodes, weights = [], []
+for scheme in (Scheme(4, 32, True, True), Scheme(8, 64, False, True)):
+    of = scheme.bits
+    matrix = np.random.default_rng(of).standard_normal((8, 72)).astype(np.float32)
+    codes, scales, zeros = quantize(matrix, scheme, np.dtype(np.float32))
+    parts = {"codes": codes, "scales": scales} | ({} if zeros is None else {"zeros": zeros})
+    weights += [numpy_helper.from_array(part, f"{name}{of}") for name, part in parts.items()]
+    weights.append(numpy_helper.from_array(np.ascontiguousarray(dequantize(codes, scales, zeros, scheme, 72).T), f"matrix{of}"))
+    given = {"K": 72, "N": 8, "bits": of, "block_size": scheme.block}
+    nodes.append(h.make_node("MatMulNBits", ["x", *(f"{name}{of}" for name in parts)], [f"y{of}"], domain="com.microsoft", **given))
+    nodes.append(h.make_node("MatMul", ["x", f"matrix{of}"], [f"z{of}"]))
+outputs = [value(f"{name}{bits}", T.FLOAT, ("rows", 8)) for bits in (4, 8) for name in "yz"]
+save("few-bits", nodes, [value("x", T.FLOAT, ("rows", 72))], outputs, weights, domains=["com.microsoft"])

@@ -234,6 +234,18 @@ describe("the console's page", () => {
       for (const { problems } of [first, second, third]) assert.deepEqual(problems, []);
     });
 
+    test(`${width}: the form for the key is shown once the page's script works it`, async () => {
+      const { page, problems } = await rig.open(options);
+      const gate = Promise.withResolvers<void>();
+      await page.route("**/app.js", (route) => gate.promise.then(() => route.continue()));
+      await page.reload({ waitUntil: "commit" });
+      await page.getByRole("link", { name: "API" }).waitFor();
+      assert.equal(await page.getByLabel(/^Key/).isVisible(), false);
+      gate.resolve();
+      await page.getByLabel(/^Key/).waitFor();
+      assert.deepEqual(problems, []);
+    });
+
     test(`${width}: an engine for accessibility finds no fault, in light and in dark`, async () => {
       for (const colorScheme of ["light", "dark"] as const) {
         const { page } = await rig.open({ ...options, colorScheme, reducedMotion: "reduce" });

@@ -7,13 +7,9 @@ import { createLtxPipeline } from "../../src/pipelines/ltx-video/ltx-pipeline.ts
 import type { Pipeline, PipelineFactory } from "../../src/pipelines/pipeline.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import { AppError } from "../../src/protocol/error.ts";
-import { openBackend } from "../../src/runner/open-backend.ts";
 import { fluxJob, MODELS, readManifest, RecordingContext } from "../support/flux-rig.ts";
 import { ltxJob } from "../support/ltx-rig.ts";
-
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
-
-const DEVICE = { kind: "cpu", index: 0, threads: 2 } as const;
+import { openTestBackend, TEST_DEVICE } from "../support/test-device.ts";
 
 /** The real backend; knows which graphs have bindings that were not disposed of, and may fail a graph's runs. */
 class WatchedBackend implements Backend {
@@ -24,7 +20,7 @@ class WatchedBackend implements Backend {
   onRun: (part: string) => void = () => undefined;
 
   constructor() {
-    const backend = openBackend({ device: DEVICE });
+    const backend = openTestBackend();
     this.guard = (signal) => backend.guard(signal);
     this.open = async (path) => this.#watch(await backend.open(path), path.split("/").at(-2) ?? path);
   }
@@ -68,7 +64,7 @@ async function open(slug: string, create: PipelineFactory, backend: Backend): Pr
   return create({
     manifest: await readManifest(slug),
     modelDir: new URL(slug, MODELS).pathname,
-    device: DEVICE,
+    device: TEST_DEVICE,
     backend,
     previews: false,
     embeddingCacheBytes: 0,
@@ -127,7 +123,7 @@ for (const { slug, create, job, runs } of FAMILIES) {
 }
 
 test("a decoder that gives other pixels than the latents stand for is refused with both sizes, and runs again", async () => {
-  const session = await openBackend({ device: DEVICE }, "c").open(new URL("tiny-flux-dev/vae_decoder/model.onnx", MODELS).pathname);
+  const session = await openTestBackend({}, "c").open(new URL("tiny-flux-dev/vae_decoder/model.onnx", MODELS).pathname);
   const graph = { part: "vae_decoder", session, names: { inputs: {}, outputs: {} } };
   const shape = { channels: 16, height: 4, width: 4 };
   const latents = new Float32Array(16 * 4 * 4);

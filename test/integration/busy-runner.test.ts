@@ -6,13 +6,10 @@ import type { Session } from "../../src/pipelines/backend.ts";
 import type { Pipeline } from "../../src/pipelines/pipeline.ts";
 import type { RunnerMessage } from "../../src/protocol/ipc.ts";
 import { parseManifest } from "../../src/protocol/manifest.ts";
-import { openBackend } from "../../src/runner/open-backend.ts";
 import { RunnerLoop } from "../../src/runner/runner-loop.ts";
-
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
+import { openTestBackend, TEST_DEVICE } from "../support/test-device.ts";
 
 const GRAPH = join(import.meta.dirname, "..", "fixtures", "ort", "cosines.onnx");
-const CPU = { kind: "cpu", index: 0, threads: 1 } as const;
 const MANIFEST = parseManifest(
   {
     version: 1,
@@ -53,7 +50,7 @@ function pipelineOf(session: Session, done: number[]): Pipeline {
 }
 
 test("while a native run goes on the runner sends what is ready and takes commands; what needs the device waits for it", async () => {
-  const backend = openBackend({ device: CPU }, "c");
+  const backend = openTestBackend({}, "c");
   const done: number[] = [];
   const sent: RunnerMessage[] = [];
   const waiters = new Map<RunnerMessage["type"], () => void>();
@@ -76,7 +73,7 @@ test("while a native run goes on the runner sends what is ready and takes comman
   const types = (): readonly string[] => sent.map(({ type }) => type);
 
   const previewed = next("preview");
-  loop.handle({ type: "load", manifest: MANIFEST, modelDir: "", device: CPU, previews: true, embeddingCacheBytes: 0 });
+  loop.handle({ type: "load", manifest: MANIFEST, modelDir: "", device: TEST_DEVICE, previews: true, embeddingCacheBytes: 0 });
   loop.handle({ type: "run", batch: "b", jobs: [{ id: "a", task: "txt2audio", params: {}, inputs: [], outDir: "" }] });
   await previewed;
   const answered = next("pong");

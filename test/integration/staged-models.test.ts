@@ -24,7 +24,7 @@ async function tight(
   for (const [part, { file }] of Object.entries(manifest.parts)) sizes.set(part, (await stat(new URL(`${slug}/${file}`, MODELS))).size);
   const all = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
   return {
-    manifest: { ...manifest, memoryBytes: { cpu: all + ACTIVATIONS } },
+    manifest: { ...manifest, memoryBytes: { cpu: all + ACTIVATIONS, cuda: all + ACTIVATIONS } },
     budgetBytes: Math.max(...sizes.values()) + ACTIVATIONS,
     sizes,
   };

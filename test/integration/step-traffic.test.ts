@@ -5,12 +5,10 @@ import { FluxTransformer } from "../../src/pipelines/flux/transformer.ts";
 import { TransformerRun } from "../../src/pipelines/flux/transformer-run.ts";
 import { ropeTables } from "../../src/pipelines/ltx-video/rope.ts";
 import { LATENT_CHANNELS, VideoTransformer } from "../../src/pipelines/ltx-video/video-transformer.ts";
-import { openOrtBackend } from "../../src/runner/ort/ort-backend.ts";
 import { MODELS, present } from "../support/flux-rig.ts";
+import { openTestBackend } from "../support/test-device.ts";
 
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
-
-const backend = openOrtBackend({ device: { kind: "cpu", index: 0, threads: 2 } });
+const backend = openTestBackend({}, "c");
 const sessions: Session[] = [];
 after(() => Promise.all(sessions.map((session) => session.release())));
 

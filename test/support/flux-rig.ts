@@ -6,15 +6,14 @@ import sharp from "sharp";
 import { isOnDevice, type Backend, type Feed, type Session, type Tensor } from "../../src/pipelines/backend.ts";
 import { createFluxPipeline } from "../../src/pipelines/flux/flux-pipeline.ts";
 import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.ts";
-import type { DeviceSpec, RunnerJob } from "../../src/protocol/ipc.ts";
+import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
-import { openBackend } from "../../src/runner/open-backend.ts";
 import { BatchContext } from "../../src/runner/run-context.ts";
+import { openTestBackend, TEST_DEVICE } from "./test-device.ts";
 
 export const MODELS: URL = new URL("../../models/", import.meta.url);
 export const FLUX_FIXTURES: URL = new URL("../fixtures/flux/", import.meta.url);
-const CPU: DeviceSpec = { kind: "cpu", index: 0, threads: 2 };
 
 /** A golden of the real diffusers pipeline; arrays where the case is a batch. */
 export interface GoldenCase {
@@ -92,7 +91,7 @@ type Spoil = (path: string, results: Record<string, Tensor>) => void;
 
 /** The real onnxruntime backend, recording what is fed. `spoil` may change results, for failures that no small model has. */
 export function recordingBackend(calls: Call[], spoil?: Spoil, lives: Life[] = []): Backend {
-  const backend = openBackend({ device: CPU });
+  const backend = openTestBackend();
   return {
     guard: (signal) => backend.guard(signal),
     open: async (path) => {
@@ -185,7 +184,7 @@ export async function openFluxRig(options: OpenRigOptions): Promise<FluxRig> {
   const pipeline = await createFluxPipeline({
     manifest: options.manifest,
     modelDir: options.modelDir,
-    device: CPU,
+    device: TEST_DEVICE,
     backend,
     previews: true,
     embeddingCacheBytes: options.embeddingCacheBytes ?? 0,

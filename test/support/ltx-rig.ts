@@ -11,6 +11,7 @@ import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import type { JobParams } from "../../src/protocol/job.ts";
 import type { Manifest } from "../../src/protocol/manifest.ts";
 import { MODELS, pixelsOf, readManifest, recordingBackend, type Call } from "./flux-rig.ts";
+import { TEST_DEVICE } from "./test-device.ts";
 
 export const LTX_FIXTURES: URL = new URL("../fixtures/ltx-video/", import.meta.url);
 export const TINY_LTX = "tiny-ltx-video";
@@ -91,7 +92,7 @@ export async function openLtxRig(given: OpenLtxOptions = {}): Promise<LtxRig> {
   const pipeline = await createLtxPipeline({
     manifest,
     modelDir: given.modelDir ?? new URL(TINY_LTX, MODELS).pathname,
-    device: { kind: "cpu", index: 0, threads: 2 },
+    device: TEST_DEVICE,
     backend: recordingBackend(calls, given.spoil),
     previews: true,
     embeddingCacheBytes: given.embeddingCacheBytes ?? 0,

@@ -6,7 +6,7 @@ import type { JobEnd, Pipeline, RunContext } from "../../src/pipelines/pipeline.
 import { FAMILIES } from "../../src/pipelines/registry.ts";
 import type { RunnerJob } from "../../src/protocol/ipc.ts";
 import { parseManifest, type Manifest } from "../../src/protocol/manifest.ts";
-import { openBackend } from "../../src/runner/open-backend.ts";
+import { openTestBackend, TEST_DEVICE } from "./test-device.ts";
 
 const MODELS = join(import.meta.dirname, "..", "..", "models");
 
@@ -15,20 +15,17 @@ export interface LoadedModel {
   readonly pipeline: Pipeline;
 }
 
-/** A shipped model on the CPU, in this process; `change` alters its manifest. */
+/** A shipped model on the tests' device, in this process; `change` alters its manifest. */
 export async function loadShipped(slug: string, change: Partial<Manifest> = {}): Promise<LoadedModel> {
-  // Before the first session is opened, or onnxruntime phones home.
-  process.env["ORT_DISABLE_TELEMETRY"] = "1";
   const modelDir = join(MODELS, slug);
   const path = join(modelDir, "model.json");
   const manifest = { ...parseManifest(JSON.parse(await readFile(path, "utf8")), path), ...change };
-  const device = { kind: "cpu", index: 0, threads: 2 } as const;
   const create = await FAMILIES[manifest.family].open();
   const context = {
     manifest,
     modelDir,
-    device,
-    backend: openBackend({ device }),
+    device: TEST_DEVICE,
+    backend: openTestBackend(),
     previews: true,
     embeddingCacheBytes: 0,
     budgetBytes: null,

@@ -4,10 +4,9 @@ import { AppError, type ErrorCode } from "../../src/protocol/error.ts";
 import type { DeviceSpec } from "../../src/protocol/ipc.ts";
 import { openNodeBackend } from "../../src/runner/node-backend.ts";
 import { openOrtBackend } from "../../src/runner/ort/ort-backend.ts";
+import { TEST_DEVICE } from "./test-device.ts";
 
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
-
-const CPU: DeviceSpec = { kind: "cpu", index: 0, threads: 1 };
+const DEVICE = { ...TEST_DEVICE, threads: 1 };
 export const FIXTURES = new URL("../fixtures/ort/", import.meta.url);
 export const fixture = (name: string): string => new URL(`${name}.onnx`, FIXTURES).pathname;
 
@@ -17,8 +16,8 @@ export interface OpenOptions {
 }
 /** Both ways to onnxruntime; all that a pipeline sees is the same. */
 export const RUNTIMES = {
-  c: (options: OpenOptions = {}): Backend => openOrtBackend({ device: CPU, ...options }),
-  node: (options: OpenOptions = {}): Backend => openNodeBackend({ device: CPU, ...options }),
+  c: (options: OpenOptions = {}): Backend => openOrtBackend({ device: DEVICE, ...options }),
+  node: (options: OpenOptions = {}): Backend => openNodeBackend({ device: DEVICE, ...options }),
 } as const;
 export type RuntimeName = keyof typeof RUNTIMES;
 

@@ -43,7 +43,7 @@ export async function turnsModel(
       parts: { model: { file: "model.onnx" } },
       languages: [{ name: "English", slug: "en-us", voices: [{ name: "Default", slug: "default", gender: "neutral" }] }],
       defaults: { speed: 1, sample_rate: 8000, format: "wav" },
-      memoryBytes: { cpu: 200_000_000 },
+      memoryBytes: { cpu: 200_000_000, cuda: 200_000_000 },
       batch: { max: batch },
       deadlines: { loadMs: 60_000, defaultMs: 60_000, stageMs: { speak: stageMs } },
     },

@@ -1,12 +1,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import type { LoadContext } from "../../src/pipelines/pipeline.ts";
-import type { DeviceSpec } from "../../src/protocol/ipc.ts";
 import type { Manifest } from "../../src/protocol/manifest.ts";
-import { openBackend } from "../../src/runner/open-backend.ts";
 import { MODELS, readManifest } from "./flux-rig.ts";
+import { openTestBackend, TEST_DEVICE } from "./test-device.ts";
 
 export const WHISPER_FIXTURES: URL = new URL("../fixtures/whisper/", import.meta.url);
-const CPU: DeviceSpec = { kind: "cpu", index: 0, threads: 2 };
 
 /** What the real WhisperForConditionalGeneration wrote (scripts/export/goldens_whisper.py). */
 export interface WhisperGolden {
@@ -46,8 +44,8 @@ export async function whisperContext(slug: string, options: Manifest["options"] 
   return {
     manifest: { ...manifest, options: { ...manifest.options, ...options } },
     modelDir: new URL(slug, MODELS).pathname,
-    device: CPU,
-    backend: openBackend({ device: CPU }),
+    device: TEST_DEVICE,
+    backend: openTestBackend(),
     previews: false,
     embeddingCacheBytes: 0,
     budgetBytes: null,

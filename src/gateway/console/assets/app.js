@@ -36,7 +36,6 @@ async function enter() {
 
 /** With the key of before. A server that does not answer now may in a moment; a key that is refused is no key. */
 async function resume() {
-  find("key-form").hidden = true;
   find("leave").hidden = false;
   tell(find("connection"), "Connecting …");
   while (savedKey() !== null) {
@@ -95,6 +94,8 @@ onForgottenElsewhere(() => {
 find("remember").checked = isOwnMachine();
 if (savedKey() !== null) void resume();
 else {
+  // Only now: what is chosen in it before this script has run would be undone, or sent without it.
+  find("key-form").hidden = false;
   try {
     tell(find("key-problem"), sessionStorage.getItem(NOTICE));
     sessionStorage.removeItem(NOTICE);
