@@ -21,7 +21,7 @@ const KEPT_PREFIXES: readonly string[] = ["CUDA_", "NVIDIA_", "VK_"];
 
 /**
  * glibc takes blocks of this size or more from the system and gives them back at once. By default it raises its bound with each block that is
- * freed, to 32 MiB: weights come from its heaps then, which keep what is free between what is not. A model of 1.4 GiB by turns held 1.6 GiB
+ * freed, to 32 MiB: weights come from its heaps then, which keep what is free between what is not. A model of 1.4 GiB by turns held 1.6 to 2.5 GiB
  * so, and 0.8 GiB with a bound that stays (scripts/verify stages); the runs took as long.
  */
 const MMAP_THRESHOLD = String(4 * 1024 ** 2);
