@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { EXIT_CODES } from "../src/cli/exit-codes.ts";
 import { fallbackText } from "../src/config/config.ts";
 import type { Setting } from "../src/config/setting.ts";
+import { stagedBytesOn } from "../src/core/device-fit.ts";
 import { FOREIGN_SETTINGS, SETTINGS } from "../src/config/settings.ts";
 import { ERROR_TABLE, type ErrorRow } from "../src/protocol/error.ts";
 import { parseManifest } from "../src/protocol/manifest.ts";
@@ -46,28 +47,34 @@ function errorTables(): string {
 
 const GB = 1e9;
 const gigabytes = (bytes: number | undefined): string => (bytes === undefined ? "no" : `${(bytes / GB).toFixed(1)} GB`);
-/** Sizes that cards are sold in, GB. A part of the memory is the driver's and the reserve. */
-const CARDS_GB: readonly number[] = [8, 12, 16, 24, 32, 48, 80];
+/** Sizes that cards are sold in, GB. */
+const CARDS_GB: readonly number[] = [8, 12, 16, 24, 48, 80];
+/** Of a card's memory: the driver's, and what DRYAPI_DEVICE_RESERVE_BYTES keeps back. */
+const CARD_RESERVE = GB;
 
-/** What comes with the package and is no test model: what it is for, and what a card needs. */
+/** What comes with the package and is no test model: what it is for, what it needs, and how it runs on which card. */
 async function modelsTable(): Promise<string> {
   const folders = (await readdir(join(ROOT, "models"), { withFileTypes: true })).filter((entry) => entry.isDirectory());
   const paths = folders.map(({ name }) => join(ROOT, "models", name, "model.json"));
   const manifests = await Promise.all(paths.map(async (path) => parseManifest(JSON.parse(await readFile(path, "utf8")), path)));
   const lines = manifests
     .filter(({ status }) => status !== "test_model")
-    .map(({ slug, tasks, memoryBytes, license }) => {
+    .map((manifest) => {
+      const { slug, tasks, memoryBytes, license } = manifest;
       const uses = license.commercial ? license.id : `${license.id} (not for commercial use)`;
-      const cpu = memoryBytes.cpu === undefined ? "no" : gigabytes(memoryBytes.cpu);
+      const staged = stagedBytesOn(manifest, "cuda", {});
+      const need = `${gigabytes(memoryBytes.cuda)}${staged === undefined ? "" : `, by turns ${gigabytes(staged)}`}`;
       const all = tasks.map((task) => `\`${task}\``).join(" ");
-      return `| \`${slug}\` | ${all} | ${gigabytes(memoryBytes.cuda)} | ${cardFor(memoryBytes.cuda)} | ${cpu} | ${uses} |`;
+      const cards = CARDS_GB.map((size) => onCard(size, memoryBytes.cuda, staged));
+      return `| \`${slug}\` | ${all} | ${need} | ${cards.join(" | ")} | ${gigabytes(memoryBytes.cpu)} | ${uses} |`;
     });
-  return ["| model | tasks | GPU memory | smallest card | on the CPU | licence |", "|---|---|---|---|---|---|", ...lines].join("\n");
+  const columns = ["model", "tasks", "GPU memory", ...CARDS_GB.map((size) => `${size} GB`), "on the CPU", "licence"];
+  return [`| ${columns.join(" | ")} |`, `|${columns.map(() => "---|").join("")}`, ...lines].join("\n");
 }
 
-function cardFor(bytes: number | undefined): string {
-  const card = bytes === undefined ? undefined : CARDS_GB.find((size) => size * GB >= bytes + GB);
-  return card === undefined ? "none" : `${card} GB`;
+function onCard(gb: number, bytes: number | undefined, staged: number | undefined): string {
+  const fits = (need: number | undefined): boolean => need !== undefined && need + CARD_RESERVE <= gb * GB;
+  return fits(bytes) ? "yes" : fits(staged) ? "by turns" : "no";
 }
 
 function exitCodeTables(): string {

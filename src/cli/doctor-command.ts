@@ -1,10 +1,14 @@
 import { readConfig, secretValues, type Config } from "../config/config.ts";
+import { whyUnfit } from "../core/device-fit.ts";
 import { redisFailure } from "../core/redis-failure.ts";
 import { createRedactor } from "../protocol/redact.ts";
 import { asAppError } from "../protocol/error.ts";
+import { isAskedFor } from "../models/asked-for.ts";
 import { openHelperPrograms } from "../models/helper-programs.ts";
 import type { ModelEntry } from "../models/scan-models.ts";
 import type { Models } from "../models/open-models.ts";
+import { budgetedDevices } from "../worker/devices/budgeted-devices.ts";
+import { detectDevices, type DetectedDevice } from "../worker/devices/devices.ts";
 import { checkDevices } from "./doctor/check-devices.ts";
 import { checkDisk, checkFfmpeg, checkNode, checkSetpriv, checkSettings } from "./doctor/check-host.ts";
 import { checkLifecycle } from "./doctor/check-lifecycle.ts";
@@ -49,7 +53,11 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   add(await checkRedis(config));
   add(await checkObjectStore(() => openStore(config), AbortSignal.timeout(STORE_TIMEOUT_MS)));
   add(await checkLifecycle(() => openStore(config), config.retentionMs, AbortSignal.timeout(STORE_TIMEOUT_MS)));
-  const models = await openConfiguredModels(config, { missingPrograms: openHelperPrograms({ env, ffmpegDir: config.ffmpegDir }) });
+  const devices = budgetedDevices(await foundDevices(config, env), config);
+  const models = await openConfiguredModels(config, {
+    missingPrograms: openHelperPrograms({ env, ffmpegDir: config.ffmpegDir }),
+    whyUnfit: (manifest, partBytes) => (isAskedFor(manifest, config) ? whyUnfit(manifest, partBytes, devices) : null),
+  });
   add(checkModels(models, config));
   add(await checkOnnxRuntime(env, config));
   add(await checkDevices({ env, config, probe: options.probe ? probeModel(models) : null }));
@@ -58,6 +66,11 @@ export async function runDoctor(env: Env, options: DoctorOptions, terminal: Term
   if (options.json) terminal.out(JSON.stringify({ checks: findings, summary }, null, 2));
   else terminal.out(`\n${summary.ok} ok, ${summary.warn} warnings, ${summary.fail} failures`);
   return summary.fail > 0 ? EXIT.failed : EXIT.ok;
+}
+
+/** None where they cannot be had: the check of the devices says why. */
+async function foundDevices({ device, devices: only }: Config, env: Env): Promise<readonly DetectedDevice[]> {
+  return detectDevices(device, { env, only }).catch(() => []);
 }
 
 async function checkRedis(config: Config): Promise<readonly Finding[]> {

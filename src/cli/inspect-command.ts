@@ -81,7 +81,16 @@ async function judge(
 
 async function place(manifest: Manifest, dir: string, kind: DeviceKind, env: Env): Promise<ModelPlacement | AppError> {
   try {
-    const entry = { slug: manifest.slug, state: "available", manifest, manifestPath: "", dir, shipped: false, problems: [] } as const;
+    const entry = {
+      slug: manifest.slug,
+      state: "available",
+      manifest,
+      manifestPath: "",
+      dir,
+      shipped: false,
+      problems: [],
+      partBytes: {},
+    } as const;
     return await placeModel(entry, await firstDevice(kind, env), env);
   } catch (thrown) {
     return asAppError(thrown);

@@ -16,7 +16,7 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 export async function openConfiguredModels(
   config: Config,
-  options: Pick<ModelsOptions, "onNote" | "missingPrograms"> = {},
+  options: Pick<ModelsOptions, "onNote" | "missingPrograms" | "whyUnfit"> = {},
 ): Promise<Models> {
   return openModels({
     modelDirs: modelFolders(config),

@@ -177,11 +177,15 @@ export function timingsJson(timings: Timings): Readonly<Record<string, number>> 
     run_ms: timings.runMs,
     encode_ms: timings.encodeMs,
     upload_ms: timings.uploadMs,
+    wake_ms: timings.wakeMs ?? 0,
+    park_ms: timings.parkMs ?? 0,
   };
 }
 
+/** Without those of parts by turns where the model is on its device as a whole. */
 export function timingsText(timings: Timings): string {
   return Object.entries(timingsJson(timings))
+    .filter(([stage, ms]) => ms > 0 || (stage !== "wake_ms" && stage !== "park_ms"))
     .map(([stage, ms]) => `${stage.replace("_ms", "")} ${formatMs(ms)}`)
     .join(", ");
 }

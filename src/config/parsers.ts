@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import type { MemoryShare } from "../core/device-fit.ts";
 import type { z } from "zod";
 import { BUILT_IN_PROVIDERS } from "../protocol/runtime-options.ts";
 
@@ -95,6 +96,17 @@ export function bytes(min: number): Parser<number> {
     },
   };
 }
+
+/** `8GiB`, or `80%` of the whole. */
+export const memoryShare: Parser<MemoryShare> = {
+  expected: "a size such as 8GiB or 12GB, or a share of the device such as 80%, above 0 and at most 100%",
+  parse: (raw) => {
+    const percent = /^(\d+(?:\.\d+)?)\s*%$/.exec(raw.trim())?.[1];
+    if (percent === undefined) return { bytes: bytes(1).parse(raw) };
+    const share = Number(percent) / 100;
+    return { share: check(share > 0 && share <= 1 ? share : undefined) };
+  },
+};
 
 function scaled(raw: string, pattern: RegExp, factors: Readonly<Record<string, number>>, bare: string): number {
   const match = pattern.exec(raw.trim());

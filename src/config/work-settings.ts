@@ -1,5 +1,6 @@
+import type { MemoryShare } from "../core/device-fit.ts";
 import { runtimeOptionsSchema, type RuntimeOptions } from "../protocol/runtime-options.ts";
-import { bytes, duration, durationOrNever, flag, integer, json, list, namedPaths, oneOf, path, text, url } from "./parsers.ts";
+import { bytes, duration, durationOrNever, flag, integer, json, list, memoryShare, namedPaths, oneOf, path, text, url } from "./parsers.ts";
 import { ALL, DAEMON, has, may, RUN, SERVE, type Setting } from "./setting.ts";
 
 const slug = text("a model slug", /^[A-Za-z0-9][A-Za-z0-9._-]{1,63}$/);
@@ -100,6 +101,15 @@ export const WORK_SETTINGS = {
     parser: bytes(0),
     fallback: "512MiB",
     meaning: "Memory of each device (of the machine for cpu) that models never get.",
+    programs: RUN,
+  }),
+  deviceBudget: may<MemoryShare>({
+    env: "DRYAPI_DEVICE_BUDGET",
+    group: "Devices",
+    parser: memoryShare,
+    fallbackText: "all of the device but DRYAPI_DEVICE_RESERVE_BYTES",
+    meaning:
+      "Memory that models may use on each device (of the machine for cpu), in all: 8GiB, or 80% of what the device has. A model of stages that does not fit as a whole has its parts on the device by turns; docs/tuning.md says what that costs.",
     programs: RUN,
   }),
   cpuThreads: has<number>({

@@ -1,5 +1,5 @@
-import { foreignBytes, needBytes, provenForeignBytes } from "./scheduler-memory.ts";
-import { backoffKey, type Device, type Runner, type SchedulerEvent } from "./scheduler-state.ts";
+import { foreignBytes, needBytes, provenForeignBytes, statedBytes } from "./scheduler-memory.ts";
+import { backoffKey, peakKey, type Device, type Runner, type SchedulerEvent } from "./scheduler-state.ts";
 import type { Turn } from "./scheduler-turn.ts";
 
 type EventOf<T extends SchedulerEvent["type"]> = Extract<SchedulerEvent, { type: T }>;
@@ -175,18 +175,29 @@ function seen(turn: Turn, runner: Runner, measured: number | undefined): void {
   const bytes = Math.min(measured, device.memoryBytes);
   turn.patchRunner(runner.id, { seenBytes: Math.max(runner.seenBytes, bytes) });
   const model = turn.state.models.find(({ slug }) => slug === runner.model);
-  const need = model === undefined ? null : needBytes(turn.state, model, device);
+  const staged = runner.budgetBytes !== null;
+  const need = model === undefined ? null : needBytes(turn.state, model, device, staged);
   if (need === null || bytes <= need) return;
-  turn.patch({ peaks: { ...turn.state.peaks, [backoffKey(runner.model, runner.device)]: bytes } });
+  turn.patch({ peaks: { ...turn.state.peaks, [peakKey(runner.model, runner.device, staged)]: bytes } });
 }
 
-/** A process that ends after it was seen with less halves what the peak has too much: a wrong peak fades, one after a run of small jobs stays a while. */
+/**
+ * A process that ends after it was seen with less halves what the peak has too much: a wrong peak fades, one after a run of small jobs stays
+ * a while. One whose parts were there by turns says nothing of the whole model; that one's peak fades with it, or it would never come back.
+ */
 function lowerPeak(turn: Turn, runner: Runner): void {
-  const key = backoffKey(runner.model, runner.device);
+  const staged = runner.budgetBytes !== null;
+  if (runner.seenBytes > 0) fadePeak(turn, runner, staged, runner.seenBytes);
+  if (staged) fadePeak(turn, runner, false, 0);
+}
+
+function fadePeak(turn: Turn, runner: Runner, staged: boolean, seenBytes: number): void {
+  const key = peakKey(runner.model, runner.device, staged);
   const { [key]: peak, ...others } = turn.state.peaks;
-  if (peak === undefined || runner.seenBytes === 0 || runner.seenBytes >= peak) return;
-  const lower = Math.floor((peak + runner.seenBytes) / 2);
+  if (peak === undefined || seenBytes >= peak) return;
+  const lower = Math.floor((peak + seenBytes) / 2);
   const model = turn.state.models.find(({ slug }) => slug === runner.model);
-  const stated = model?.memoryBytes[turn.device(runner.device)?.kind ?? "cpu"] ?? 0;
+  const device = turn.device(runner.device);
+  const stated = (model !== undefined && device !== undefined ? statedBytes(model, device, staged) : null) ?? 0;
   turn.patch({ peaks: lower > stated ? { ...others, [key]: lower } : others });
 }

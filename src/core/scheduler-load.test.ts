@@ -13,7 +13,7 @@ test("rule 2: a load in place of another model waits for its exit and for the me
   assert.deepEqual(host.work("a", 1), [], "the device is reserved");
   assert.deepEqual(host.send({ type: "runner-exited", runner, crashed: false }), [{ type: "measure-device", device: "gpu" }]);
   assert.deepEqual(host.send({ type: "device-measured", device: "gpu", freeBytes: 24 }), [
-    { type: "start-runner", runner: "r2", model: "b", device: "gpu" },
+    { type: "start-runner", runner: "r2", model: "b", device: "gpu", budgetBytes: null },
   ]);
 });
 
@@ -56,7 +56,7 @@ test("rule 5: the model with the highest pressure that fits is loaded, on the sm
   host.work("huge", 50, { ageMs: 1_000 });
   assert.deepEqual(host.work("a", 1), [
     { type: "declare-intent", model: "a", device: "small" },
-    { type: "start-runner", runner: "r1", model: "a", device: "small" },
+    { type: "start-runner", runner: "r1", model: "a", device: "small", budgetBytes: null },
   ]);
 });
 

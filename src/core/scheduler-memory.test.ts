@@ -22,7 +22,9 @@ function liar(setup: Setup, pinned: boolean, liesUntilMs: number): Setup {
   const devices = setup.devices.map((device) => Object.assign({}, device, { reportsMemory: true }));
   const models = setup.models.map((each, index) => {
     const isPinned = pinned && index === 0;
-    return Object.assign({}, each, { pinned: isPinned, memoryBytes: { cpu: Math.min(each.memoryBytes.cpu ?? 0, isPinned ? 4 : 12) } });
+    const cpu = Math.min(each.memoryBytes.cpu ?? 0, isPinned ? 4 : 12);
+    const stagedBytes = each.stagedBytes === undefined ? {} : { cpu: Math.min(each.stagedBytes.cpu ?? 0, cpu) };
+    return Object.assign({}, each, { pinned: isPinned, memoryBytes: { cpu }, stagedBytes });
   });
   return { ...setup, devices, models, liesUntilMs };
 }

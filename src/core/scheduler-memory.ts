@@ -1,28 +1,51 @@
-import { backoffKey, type Device, type Model, type Runner, type SchedulerState } from "./scheduler-state.ts";
+import { backoffKey, peakKey, type Device, type Model, type Runner, type SchedulerState } from "./scheduler-state.ts";
 
-/** Bytes that a runner of the model needs on the device, or null where the model does not run on such a device. */
-export function needBytes(state: SchedulerState, model: Model, device: Device): number | null {
-  const stated = model.memoryBytes[device.kind];
-  if (stated === undefined) return null;
-  return state.peaks[backoffKey(model.slug, device.id)] ?? stated;
+/** Bytes that a model is stated to need on a kind of device; null where it does not run on such a device, or not by turns. */
+export function statedBytes({ memoryBytes, stagedBytes }: Model, { kind }: Device, staged: boolean): number | null {
+  return (staged ? stagedBytes : memoryBytes)?.[kind] ?? null;
+}
+
+/** Bytes that a runner of the model needs on the device, or null where the model does not run there so. */
+export function needBytes(state: SchedulerState, model: Model, device: Device, staged = false): number | null {
+  const stated = statedBytes(model, device, staged);
+  if (stated === null) return null;
+  // A peak of an earlier life may be below what a newer manifest states.
+  return Math.max(stated, state.peaks[peakKey(model.slug, device.id, staged)] ?? 0);
 }
 
 /** Bytes that a runner may come to hold: what its model needs, or what it was seen with when that is more. */
 export function heldBytes(state: SchedulerState, runner: Runner): number {
   const device = state.devices.find(({ id }) => id === runner.device);
   const model = state.models.find(({ slug }) => slug === runner.model);
-  const need = device === undefined || model === undefined ? null : needBytes(state, model, device);
+  const need = device === undefined || model === undefined ? null : needBytes(state, model, device, runner.budgetBytes !== null);
   return Math.max(need ?? runner.needBytes, runner.seenBytes);
 }
 
+/** How a model comes onto a device. */
+export interface LoadPlan {
+  /** Runners to stop before. */
+  readonly evict: readonly Runner[];
+  readonly needBytes: number;
+  /** As Runner has it. */
+  readonly budgetBytes: number | null;
+}
+
+/** A load of the whole model where it fits, else one whose parts are there by turns; null where not even that fits. */
+export function planLoad(state: SchedulerState, model: Model, device: Device): LoadPlan | null {
+  for (const staged of [false, true]) {
+    const need = needBytes(state, model, device, staged);
+    const evict = need === null ? null : planEviction(state, need, device);
+    if (need !== null && evict !== null) return { evict, needBytes: need, budgetBytes: staged ? statedBytes(model, device, true) : null };
+  }
+  return null;
+}
+
 /**
- * Runners to stop so that the model fits on the device, least recently used first, those with waiting jobs last; null when it does not
+ * Runners to stop so that as much fits on the device, least recently used first, those with waiting jobs last; null when it does not
  * fit even then. Runners that are stopping already count as gone. Meant for a device on which nothing runs: only ready, unpinned
  * runners are given up.
  */
-export function planEviction(state: SchedulerState, model: Model, device: Device): readonly Runner[] | null {
-  const need = needBytes(state, model, device);
-  if (need === null) return null;
+function planEviction(state: SchedulerState, need: number, device: Device): readonly Runner[] | null {
   const kept = state.runners.filter((runner) => runner.device === device.id && runner.phase !== "stopping");
   let missing = need - (device.memoryBytes - device.foreignBytes);
   for (const runner of kept) missing += heldBytes(state, runner);

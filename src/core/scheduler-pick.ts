@@ -1,4 +1,4 @@
-import { planEviction, withoutMeasurements } from "./scheduler-memory.ts";
+import { planLoad, withoutMeasurements, type LoadPlan } from "./scheduler-memory.ts";
 import { backoffKey, type Device, type Model, type Queue, type Runner, type SchedulerState } from "./scheduler-state.ts";
 
 /** A model with something to do. */
@@ -21,7 +21,7 @@ export type Move =
       readonly kind: "load";
       readonly model: Model;
       readonly device: Device;
-      readonly evict: readonly Runner[];
+      readonly plan: LoadPlan;
       /** It fits only by what the manifests state: what was measured on the device is to be forgotten. */
       readonly distrusts: boolean;
     };
@@ -79,7 +79,8 @@ function claimFor(state: SchedulerState, free: readonly Device[], { model }: Dem
 }
 
 /**
- * The load that costs least: fewest runners given up that have work, then fewest at all, then the smallest device that fits. With
+ * The load that costs least: fewest runners given up that have work, then the whole model before its parts by turns, then fewest runners
+ * given up at all, then the smallest device that fits. With
  * `distrusts` what was measured on a device does not count.
  */
 function loadFor(state: SchedulerState, free: readonly Device[], { model }: Demand, at: number, distrusts = false): Move | null {
@@ -88,18 +89,22 @@ function loadFor(state: SchedulerState, free: readonly Device[], { model }: Dema
     if ((state.backoffs[backoffKey(model.slug, device.id)]?.until ?? 0) > at) return [];
     if (state.runners.some((runner) => runner.device === device.id && runner.model === model.slug && runner.phase !== "stopping"))
       return [];
-    const evict = planEvictionOn(distrusts ? withoutMeasurements(state, device.id) : state, model, device.id);
-    return evict === null ? [] : [{ device, evict, costly: evict.filter(hasWork).length }];
+    const plan = planLoadOn(distrusts ? withoutMeasurements(state, device.id) : state, model, device.id);
+    return plan === null ? [] : [{ device, plan, costly: plan.evict.filter(hasWork).length, staged: plan.budgetBytes === null ? 0 : 1 }];
   });
   const best = options.toSorted(
-    (a, b) => a.costly - b.costly || a.evict.length - b.evict.length || a.device.memoryBytes - b.device.memoryBytes,
+    (a, b) =>
+      a.costly - b.costly ||
+      a.staged - b.staged ||
+      a.plan.evict.length - b.plan.evict.length ||
+      a.device.memoryBytes - b.device.memoryBytes,
   )[0];
-  return best === undefined ? null : { kind: "load", model, device: best.device, evict: best.evict, distrusts };
+  return best === undefined ? null : { kind: "load", model, device: best.device, plan: best.plan, distrusts };
 }
 
-function planEvictionOn(state: SchedulerState, model: Model, id: string): readonly Runner[] | null {
+function planLoadOn(state: SchedulerState, model: Model, id: string): LoadPlan | null {
   const device = state.devices.find((each) => each.id === id);
-  return device === undefined ? null : planEviction(state, model, device);
+  return device === undefined ? null : planLoad(state, model, device);
 }
 
 /** The next move of the decision tree (see `decide`), or null when there is nothing to do. */
@@ -132,11 +137,14 @@ export function pickMove(state: SchedulerState, at: number): Move | null {
 /** A pinned model that is nowhere on this host is loaded before anybody asks for it, where that costs no other model anything. */
 function preload(state: SchedulerState, free: readonly Device[], at: number): Move | null {
   for (const model of state.models.filter(({ pinned, slug }) => pinned && !isPresent(state, slug))) {
-    const device = free
+    const plans = free
       .filter(({ id }) => (state.backoffs[backoffKey(model.slug, id)]?.until ?? 0) <= at)
-      .toSorted((a, b) => a.memoryBytes - b.memoryBytes)
-      .find((each) => planEviction(state, model, each)?.length === 0);
-    if (device !== undefined) return { kind: "load", model, device, evict: [], distrusts: false };
+      .toSorted((one, other) => one.memoryBytes - other.memoryBytes)
+      .map((device) => ({ device, plan: planLoad(state, model, device) }));
+    const found =
+      plans.find(({ plan }) => plan?.evict.length === 0 && plan.budgetBytes === null) ?? plans.find(({ plan }) => plan?.evict.length === 0);
+    if (found !== undefined && found.plan !== null)
+      return { kind: "load", model, device: found.device, plan: found.plan, distrusts: false };
   }
   return null;
 }

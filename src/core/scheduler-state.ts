@@ -52,6 +52,8 @@ export interface Model {
   readonly slug: string;
   /** Peak need per device kind as the manifest states it; a kind that is absent never gets the model. */
   readonly memoryBytes: Readonly<Partial<Record<DeviceKind, number>>>;
+  /** What it needs when its parts are on the device by turns; a kind is absent where that cannot be, or would save nothing. */
+  readonly stagedBytes?: Readonly<Partial<Record<DeviceKind, number>>>;
   /** Most jobs of one claim. */
   readonly batchMax: number;
   /** Never stopped for being idle, never evicted. */
@@ -78,6 +80,8 @@ export interface Runner {
   readonly seenBytes: number;
   /** What its model was reckoned to need when it started. */
   readonly needBytes: number;
+  /** What it may hold at a time: its parts are on the device by turns. Null: all of them stay. */
+  readonly budgetBytes: number | null;
   /** Its load intent is declared and not yet withdrawn. */
   readonly intent: boolean;
   /** `version` of the queue's view that its claim under way was decided on. */
@@ -124,7 +128,7 @@ export interface SchedulerState {
   readonly servedAt: Readonly<Record<string, number>>;
   /** By `backoffKey(model, device)`: failed loads. */
   readonly backoffs: Readonly<Record<string, Backoff>>;
-  /** By `backoffKey(model, device)`: peaks that were measured above the manifest's statement. */
+  /** By `peakKey(model, device, by turns)`: peaks that were measured above the manifest's statement. */
   readonly peaks: Readonly<Record<string, number>>;
   readonly draining: boolean;
   /** Reasons for which nothing is claimed or started. */
@@ -217,6 +221,8 @@ export type Effect =
       readonly runner: string;
       readonly model: string;
       readonly device: string;
+      /** As Runner has it. */
+      readonly budgetBytes: number | null;
     }
   | { readonly type: "stop-runner"; readonly runner: string; readonly reason: StopReason }
   | {
@@ -242,6 +248,8 @@ export interface SchedulerInit {
   readonly devices: readonly DeviceInit[];
   readonly models: readonly Model[];
   readonly policy?: Partial<SchedulerPolicy>;
+  /** As SchedulerState has them, of an earlier life of this worker. */
+  readonly peaks?: SchedulerState["peaks"];
 }
 
 export function initialState(init: SchedulerInit): SchedulerState {
@@ -263,7 +271,7 @@ export function initialState(init: SchedulerInit): SchedulerState {
     queues: {},
     servedAt: {},
     backoffs: {},
-    peaks: {},
+    peaks: init.peaks ?? {},
     draining: false,
     paused: [],
     runnerCount: 0,
@@ -274,4 +282,9 @@ export function initialState(init: SchedulerInit): SchedulerState {
 /** Key of what is known about a model on a device. A slug holds no `@`. */
 export function backoffKey(model: string, device: string): string {
   return `${model}@${device}`;
+}
+
+/** Key of a measured peak. A model whose parts are on the device by turns has another peak than one that is there as a whole. */
+export function peakKey(model: string, device: string, staged: boolean): string {
+  return backoffKey(staged ? `${model}#staged` : model, device);
 }

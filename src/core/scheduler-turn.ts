@@ -1,3 +1,4 @@
+import type { LoadPlan } from "./scheduler-memory.ts";
 import {
   backoffKey,
   type Decision,
@@ -74,7 +75,7 @@ export class Turn {
   }
 
   /** Starts a runner; its intent was declared before. */
-  start(model: string, device: string, needBytes: number): void {
+  start(model: string, device: string, { needBytes, budgetBytes }: Pick<LoadPlan, "needBytes" | "budgetBytes">): void {
     const runnerCount = this.state.runnerCount + 1;
     const id = `r${runnerCount}`;
     const runner: Runner = {
@@ -85,12 +86,13 @@ export class Turn {
       lastUsedAt: this.at,
       seenBytes: 0,
       needBytes,
+      budgetBytes,
       intent: true,
       claimedOn: 0,
     };
     this.patch({ runnerCount, runners: [...this.state.runners, runner] });
     this.patchDevice(device, { reservedFor: null });
-    this.emit({ type: "start-runner", runner: id, model, device });
+    this.emit({ type: "start-runner", runner: id, model, device, budgetBytes });
   }
 
   /** Gives up the load that a device was reserved for. */

@@ -6,7 +6,7 @@ test("a job for a model that is not resident declares an intent, loads it, claim
   const host = new Host([GPU], [model("flux", 20)]);
   assert.deepEqual(host.work("flux", 1), [
     { type: "declare-intent", model: "flux", device: "gpu" },
-    { type: "start-runner", runner: "r1", model: "flux", device: "gpu" },
+    { type: "start-runner", runner: "r1", model: "flux", device: "gpu", budgetBytes: null },
   ]);
   assert.deepEqual(host.send({ type: "runner-ready", runner: "r1" }), [{ type: "claim", runner: "r1", model: "flux", max: 1 }]);
   assert.deepEqual(host.send({ type: "claimed", runner: "r1", count: 1 }), [{ type: "withdraw-intent", model: "flux", device: "gpu" }]);
@@ -128,7 +128,7 @@ test("rule 6: a pinned model is loaded before anybody asks, beside what is there
   const host = new Host([GPU], [model("a", 16), model("pin", 8, { pinned: true })]);
   assert.deepEqual(host.send({ type: "tick" }), [
     { type: "declare-intent", model: "pin", device: "gpu" },
-    { type: "start-runner", runner: "r1", model: "pin", device: "gpu" },
+    { type: "start-runner", runner: "r1", model: "pin", device: "gpu", budgetBytes: null },
   ]);
   assert.deepEqual(host.send({ type: "tick" }), []);
   assert.deepEqual(host.send({ type: "runner-ready", runner: "r1" }), []);

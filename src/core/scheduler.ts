@@ -1,5 +1,5 @@
 import { applyEvent } from "./scheduler-events.ts";
-import { needBytes, planEviction, withoutMeasurements } from "./scheduler-memory.ts";
+import { planLoad, withoutMeasurements } from "./scheduler-memory.ts";
 import { comingSlots, demandOf, pickMove, type Move } from "./scheduler-pick.ts";
 import type { Decision, Device, Model, Runner, SchedulerEvent, SchedulerState } from "./scheduler-state.ts";
 import { Turn } from "./scheduler-turn.ts";
@@ -63,14 +63,14 @@ function settleReservation(turn: Turn, device: Device): void {
     return;
   }
   if (turn.state.paused.length > 0 || !isSettled(turn, device)) return;
-  const evict = planEviction(turn.state, model, device);
-  if (evict === null) {
+  const plan = planLoad(turn.state, model, device);
+  if (plan === null) {
     turn.cancelReservation(device);
     turn.backOff(slug, device.id);
-  } else if (evict.length === 0) {
-    turn.start(slug, device.id, needBytes(turn.state, model, device) ?? 0);
+  } else if (plan.evict.length === 0) {
+    turn.start(slug, device.id, plan);
   } else {
-    for (const runner of evict) turn.stop(runner, "evict");
+    for (const runner of plan.evict) turn.stop(runner, "evict");
   }
 }
 
@@ -95,8 +95,8 @@ function apply(turn: Turn, move: Move): void {
   turn.emit({ type: "declare-intent", model: slug, device: move.device.id });
   if (move.distrusts) turn.patch(withoutMeasurements(turn.state, move.device.id));
   turn.patchDevice(move.device.id, { reservedFor: slug });
-  for (const runner of move.evict) turn.stop(runner, "evict");
-  if (isSettled(turn, move.device)) turn.start(slug, move.device.id, needBytes(turn.state, move.model, move.device) ?? 0);
+  for (const runner of move.plan.evict) turn.stop(runner, "evict");
+  if (isSettled(turn, move.device)) turn.start(slug, move.device.id, move.plan);
 }
 
 /** Takes the jobs of a claim under way out of the picture, so that no second device goes for them. */

@@ -24,9 +24,9 @@ export interface FileProblem {
   readonly file: string;
   /**
    * `missing`: it is not there; `corrupt`: it is not what it should be; `unsupported`: it is whole, and this program cannot use it;
-   * `program`: a program that the model needs, `file` is its name.
+   * `program`: a program that the model needs, `file` is its name; `memory`: no device of this machine can hold it.
    */
-  readonly kind: "missing" | "corrupt" | "unsupported" | "program";
+  readonly kind: "missing" | "corrupt" | "unsupported" | "program" | "memory";
   /** A sentence that names the file, what was found, what was expected and what to do. */
   readonly message: string;
   /** What a runner said when it could not load the model; absent where the kind says it all. */
@@ -100,7 +100,7 @@ export async function checkModelFolder(dir: string, manifest: Manifest, content:
 }
 
 /** Names what is not there of the set of which most is. */
-async function missingProblem(dir: string, { source }: Manifest, wanted: FamilyFile): Promise<FileProblem> {
+async function missingProblem(dir: string, { slug, source, pull }: Manifest, wanted: FamilyFile): Promise<FileProblem> {
   const sets = await Promise.all(
     wanted.sets.map(async (set) => {
       const there = await Promise.all(set.map(({ file }) => isThere(join(dir, file))));
@@ -112,11 +112,12 @@ async function missingProblem(dir: string, { source }: Manifest, wanted: FamilyF
   const file = nearest?.absent[0] ?? "";
   const others = wanted.sets.map((set) => set.map((spec) => spec.file).join(" with "));
   const either = others.length > 1 ? `; expected ${others.join(", or ")}` : "";
+  const how = pull === undefined ? `fetch it from ${source.repository}` : `get it with dryapi models pull ${slug}`;
   const advice = wanted.advice === undefined ? "" : `, or ${wanted.advice}`;
   return {
     file,
     kind: "missing",
-    message: `${join(dir, file)} (${wanted.role}) does not exist${either}: fetch it from ${source.repository}${advice}, or say where it is in ${wanted.key} of model.json`,
+    message: `${join(dir, file)} (${wanted.role}) does not exist${either}: ${how}${advice}, or say where it is in ${wanted.key} of model.json`,
   };
 }
 

@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { checkManifest } from "../core/check-manifest.ts";
 import { isMissing } from "../lib/errno.ts";
+import { graphBytes } from "../lib/graph-bytes.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { parseManifest, type Manifest } from "../protocol/manifest.ts";
 import { ContentChecks } from "./content-checks.ts";
@@ -12,7 +13,7 @@ import { checkModelFolder, missingOfNothing, type FileProblem } from "./model-fi
  *   missing     files are missing (`problems` names each)
  *   corrupt     a file is cut off, of the wrong size, content or sha256, or a runner found it damaged
  *   unsupported its files are whole, and this version cannot use them: a runner said so, or the weights lie where none may
- *   unequipped  its files are whole, and a program that it needs is not on this machine
+ *   unequipped  its files are whole, and this machine lacks a program that it needs, or the memory
  *   invalid     the manifest itself cannot be used
  */
 export const MODEL_STATES = ["available", "missing", "corrupt", "unsupported", "unequipped", "invalid"] as const;
@@ -28,6 +29,8 @@ export interface ModelEntry {
   /** From the package's own folder, not an operator's. */
   readonly shipped: boolean;
   readonly problems: readonly FileProblem[];
+  /** Bytes of the files of each part that the manifest names (lib/graph-bytes.ts). Without a part of which a file is missing. */
+  readonly partBytes: Readonly<Record<string, number>>;
 }
 
 export interface InvalidModel {
@@ -45,6 +48,8 @@ export interface ModelFolders {
   readonly modelDirs: readonly string[];
   /** Asked about each model whose files are whole. Left out where models are only described, not run. */
   readonly missingPrograms?: (manifest: Manifest) => Promise<readonly FileProblem[]>;
+  /** The same for the memory of devices; null when one can hold it. */
+  readonly whyUnfit?: (manifest: Manifest, partBytes: ModelEntry["partBytes"]) => string | null;
 }
 
 export interface ScanOptions extends ModelFolders {
@@ -153,7 +158,7 @@ async function readJson(path: string): Promise<unknown> {
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
 async function locate(
   found: FoundManifest,
-  { modelDirs, missingPrograms, content = new ContentChecks() }: ScanOptions,
+  { modelDirs, missingPrograms, whyUnfit, content = new ContentChecks() }: ScanOptions,
 ): Promise<ModelEntry> {
   const { manifest } = found;
   const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
@@ -168,8 +173,19 @@ async function locate(
   }
   const dir = best?.dir ?? dirname(found.manifestPath);
   const ofFiles = best?.problems ?? [];
-  const problems = ofFiles.length === 0 ? ((await missingPrograms?.(manifest)) ?? []) : ofFiles;
-  return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems) };
+  const partBytes = await sizesOf(dir, manifest);
+  const unfit = ofFiles.length === 0 ? (whyUnfit?.(manifest, partBytes) ?? null) : null;
+  const lacks: readonly FileProblem[] = unfit === null ? [] : [{ file: "memory", kind: "memory", message: unfit, code: "DOES_NOT_FIT" }];
+  const problems = ofFiles.length === 0 ? [...((await missingPrograms?.(manifest)) ?? []), ...lacks] : ofFiles;
+  return { ...found, slug: manifest.slug, dir, problems, state: stateOf(problems), partBytes };
+}
+
+async function sizesOf(dir: string, { parts }: Manifest): Promise<Readonly<Record<string, number>>> {
+  const sizes = Object.entries(parts).map(async ([name, { file, externalData }]) => {
+    const data = externalData.map((each) => join(dir, each.file));
+    return [name, await graphBytes(join(dir, file), data)] as const;
+  });
+  return Object.fromEntries((await Promise.all(sizes)).flatMap(([name, bytes]) => (bytes === null ? [] : [[name, bytes]])));
 }
 
 export function stateOf(problems: readonly FileProblem[]): ModelState {

@@ -89,7 +89,8 @@ export interface Backend {
   open(path: string): Promise<Session>;
   /**
    * From now on runs end with CANCELLED once this signal aborts, between two nodes of the graph, and none begins after it; the session
-   * stays usable. Null: runs go to their end. Where onnxruntime-node runs the graph, a run that has begun goes to its end.
+   * stays usable. So do loads of graphs. Null: runs and loads go to their end. Where onnxruntime-node runs the graph, what has begun goes to
+   * its end.
    */
   guard(signal: AbortSignal | null): void;
 }

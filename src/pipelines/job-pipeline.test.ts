@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { AppError, type ErrorCode } from "../protocol/error.ts";
 import type { RunnerJob } from "../protocol/ipc.ts";
 import { parseManifest } from "../protocol/manifest.ts";
+import type { OpenGraphs } from "./graph/open-graphs.ts";
 import { jobPipeline, type JobFamily } from "./job-pipeline.ts";
 import type { JobEnd, LoadContext, Pipeline, RunContext } from "./pipeline.ts";
 
@@ -43,10 +44,11 @@ function told(): Told {
 const job = (id: string): RunnerJob => ({ id, task: "txt2img", params: {}, inputs: [], outDir: "/nowhere" });
 
 function open(make: JobFamily<Model>["make"], probe: JobFamily<Model>["probe"] = async () => [1]): Promise<Pipeline> {
-  const model = { sessionMs: () => 7, release: async () => undefined };
+  const nothing = async (): Promise<void> => undefined;
+  const model = { sessionMs: () => 7, stagingMs: () => ({ wakeMs: 0, parkMs: 0 }), enter: nothing, release: nothing };
   return jobPipeline({ open: async () => model, probe, make })({ manifest } as LoadContext);
 }
-type Model = { readonly sessionMs: () => number; readonly release: () => Promise<void> };
+type Model = OpenGraphs;
 
 test("jobs run one after the other, each to its own end, whatever became of the one before", async () => {
   const running = new Set<string>();

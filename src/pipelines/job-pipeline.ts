@@ -3,7 +3,7 @@ import type { JobOutput, RunnerJob } from "../protocol/ipc.ts";
 import type { Output } from "../protocol/result.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { isDeviceFailure } from "./device-failure.ts";
-import type { OpenGraphs } from "./graph/open-graphs.ts";
+import { spentMs, spentSince, type OpenGraphs } from "./graph/open-graphs.ts";
 import { JobRun } from "./job-run.ts";
 import type { JobEnd, LoadContext, Pipeline, PipelineFactory, RunContext } from "./pipeline.ts";
 
@@ -56,10 +56,10 @@ class JobPipeline<Model extends OpenGraphs> implements Pipeline {
 
   async #make(job: RunnerJob, context: RunContext): Promise<JobOutput> {
     if (context.cancelled(job.id)) throw new AppError("CANCELLED", `job ${job.id} was cancelled before it ran`);
-    const sessionMsBefore = this.#model.sessionMs();
+    const before = spentMs(this.#model);
     const run = new JobRun(job, this.#manifest, context);
     const made = await this.#family.make(run, this.#model);
-    return { ...made, ...run.times(), sessionMs: this.#model.sessionMs() - sessionMsBefore };
+    return { ...made, ...run.times(), ...spentSince(this.#model, before) };
   }
 }
 

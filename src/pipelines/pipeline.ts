@@ -11,6 +11,8 @@ export interface LoadContext {
   readonly backend: Backend;
   readonly previews: boolean;
   readonly embeddingCacheBytes: number;
+  /** Bytes that the model may hold on its device: graphs that do not fit beside each other are open by turns. Null: all stay open. */
+  readonly budgetBytes: number | null;
   /** Names what is loaded from now on. A manifest may set a deadline for it; else it shares the one of the load. */
   stage(name: string): void;
 }

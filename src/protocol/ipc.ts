@@ -25,7 +25,7 @@ import type { Task } from "./task.ts";
  *     | <------------------- ack ---- |  outputs of that job are recorded
  *     | -- batch-done ------------->  |  after all of the above: the runner is free again
  */
-export const IPC_VERSION = 3;
+export const IPC_VERSION = 4;
 export const MAX_IPC_BYTES: number = 64 * 1024;
 
 /**
@@ -83,6 +83,8 @@ export interface LoadCommand {
   readonly previews: boolean;
   /** Bytes for the prompt-embedding cache. */
   readonly embeddingCacheBytes: number;
+  /** What the model may hold on the device, bytes: where it does not fit as a whole, its graphs are open by turns. Absent: all stay open. */
+  readonly budgetBytes?: number;
   /** The operator's: before those of the manifest. */
   readonly runtime?: RuntimeOptions;
   /** Libraries of plugin providers: name -> absolute path. */
@@ -161,6 +163,10 @@ export interface JobOutput extends Output {
   readonly encodeMs: number;
   /** Sum of the native session runs inside `runMs`: what a bare loop would have cost. */
   readonly sessionMs: number;
+  /** Inside `runMs`: opening graphs again that had been released for others. Absent where all of them stay open. */
+  readonly wakeMs?: number;
+  /** Inside `runMs`: releasing graphs so that others have room. */
+  readonly parkMs?: number;
 }
 
 export interface JobDoneMessage extends JobOutput {
@@ -269,6 +275,8 @@ export const messageSchema: z.ZodType = z.discriminatedUnion("type", [
     runMs: ms,
     encodeMs: ms,
     sessionMs: ms,
+    wakeMs: ms.optional(),
+    parkMs: ms.optional(),
   }),
   z.object({ type: z.literal("job-failed"), id, error: errorData }),
   z.object({ type: z.literal("batch-done"), batch: id, reusable: z.boolean(), rssBytes: ms, deviceBytes: ms.nullable() }),

@@ -29,17 +29,19 @@ const pinnedFile = z.strictObject({
     .optional(),
 });
 
+const sparse = <K extends readonly [string, ...string[]], V extends z.ZodType>(keys: K, value: V) => z.partialRecord(z.enum(keys), value);
+
 /** One ONNX graph. Roles whose tensors are named as in the Optimum layout are left out of `inputs` / `outputs`. */
 const part = pinnedFile.extend({
   externalData: z.array(pinnedFile).default([]),
   /** role -> tensor name in the graph */
   inputs: z.record(z.string(), z.string()).default({}),
   outputs: z.record(z.string(), z.string()).default({}),
+  /** Bytes that its weights take once it is open, per device kind; by default the size of its files. */
+  memoryBytes: sparse(DEVICE_KINDS, z.int().positive()).optional(),
   /** Stands before the model's `runtime`, option by option; what the operator sets stands before both. */
   runtime: runtimeOptionsSchema.optional(),
 });
-
-const sparse = <K extends readonly [string, ...string[]], V extends z.ZodType>(keys: K, value: V) => z.partialRecord(z.enum(keys), value);
 
 const named = {
   name: z.string().min(1),
@@ -82,6 +84,11 @@ export const manifestSchema = z.strictObject({
     .optional(),
   /** Bytes that a loaded runner needs at its peak, per device kind; a device with less never gets the model. */
   memoryBytes: sparse(DEVICE_KINDS, z.int().positive()),
+  /**
+   * Bytes that the runs of a stage take beside the weights, at the model's limits: stage -> device kind -> bytes. By default what is left
+   * of `memoryBytes` without the weights of all parts.
+   */
+  activationBytes: z.record(z.string(), sparse(DEVICE_KINDS, z.int().nonnegative())).default({}),
   batch: z
     .strictObject({
       /** most jobs in one run */

@@ -11,6 +11,10 @@ export interface Timings {
   readonly runMs: number;
   readonly encodeMs: number;
   readonly uploadMs: number;
+  /** Inside `runMs`: opening parts of the model again that had made room for others. Absent where all of them stay. */
+  readonly wakeMs?: number;
+  /** Inside `runMs`: releasing parts so that others have room. */
+  readonly parkMs?: number;
 }
 
 /** `main` is what `result_url` names; `alt` are the same content in other formats (`results_alt_formats`). */
@@ -96,6 +100,8 @@ export const resultSchema: z.ZodType<JobResult> = z.object({
     runMs: milliseconds,
     encodeMs: milliseconds,
     uploadMs: milliseconds,
+    wakeMs: milliseconds.exactOptional(),
+    parkMs: milliseconds.exactOptional(),
   }),
   info: z.record(z.string(), z.union([z.string(), z.number(), z.boolean()])),
   text: z.string().exactOptional(),

@@ -1,10 +1,10 @@
 import { mebibytes, nvidiaSmi, type NvidiaSmi } from "../nvidia/nvidia-smi.ts";
 import type { DeviceKind } from "../protocol/manifest.ts";
 
-/** A query costs tens of milliseconds: batches closer together than this share one measurement. */
+/** A query costs tens of milliseconds: by default, batches closer together than this share one measurement. */
 const REFRESH_MS = 10_000;
 
-/** What the device reports as used by this process. onnxruntime's arena never shrinks, so the value after a batch is its peak. */
+/** What the device reports as used by this process. */
 export class DeviceMemory {
   readonly #query: NvidiaSmi;
   readonly #now: () => number;
@@ -19,9 +19,9 @@ export class DeviceMemory {
   }
 
   /** Bytes; null on cpu and webgpu, and in a container whose processes the driver cannot tell apart. */
-  async read(): Promise<number | null> {
+  async read(maxAgeMs: number = REFRESH_MS): Promise<number | null> {
     if (!this.#readable) return null;
-    if (this.#last !== null && this.#now() - this.#last.at < REFRESH_MS) return this.#last.bytes;
+    if (this.#last !== null && this.#now() - this.#last.at < maxAgeMs) return this.#last.bytes;
     const rows = await this.#query(["--query-compute-apps=pid,used_memory"]);
     const own = rows?.filter(([pid]) => pid === String(process.pid)).map(([, used]) => mebibytes(used) ?? 0) ?? [];
     const bytes = own.length === 0 ? null : own.reduce((sum, used) => sum + used, 0);

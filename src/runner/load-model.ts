@@ -35,7 +35,7 @@ export async function loadModel(
   stage: (name: string) => void,
   open: () => Promise<OpenBackend> = importBackend,
 ): Promise<LoadedModel> {
-  const { manifest, modelDir, device, previews, embeddingCacheBytes } = command;
+  const { manifest, modelDir, device, previews, embeddingCacheBytes, budgetBytes = null } = command;
   if (
     !(await stat(modelDir).then(
       (found) => found.isDirectory(),
@@ -54,7 +54,7 @@ export async function loadModel(
   const { backend, providers } = family.native ? await openNative(device, options, open) : { backend: NO_BACKEND, providers: {} };
   stage("load:model");
   const create = await family.open();
-  const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, stage });
+  const pipeline = await create({ manifest, modelDir, device, backend, previews, embeddingCacheBytes, budgetBytes, stage });
   const placement = [...placed].map(([path, operators]) => ({ path, operators }));
   const guard: Backend["guard"] = (signal) => backend.guard(signal);
   return { pipeline, providers, reports: reports(), guard, ...(placement.length > 0 && { placement }) };

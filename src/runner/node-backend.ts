@@ -42,6 +42,10 @@ async function openSession(path: string, options: NodeBackendOptions, guard: Run
   const { device } = options;
   const name = `${device.kind}:${device.index}`;
   const ort = await loadRuntime();
+  // As before a run: the load blocks this thread.
+  await turn();
+  await turn();
+  using _ = guard.begin(() => undefined, `the load of ${path}`);
   let native: Ort.InferenceSession;
   try {
     native = await ort.InferenceSession.create(path, { ...sessionOptions(options), ...options.override });

@@ -7,6 +7,7 @@ import type { DeviceSpec, LoadCommand, RunnerCommand, RunnerJob, RunnerMessage, 
 import { DeviceMemory } from "./device-memory.ts";
 import { fitMessage } from "./fit-message.ts";
 import type { LoadedModel } from "./load-model.ts";
+import { MemoryPeak, type HeldMemory } from "./memory-peak.ts";
 import { BatchContext } from "./run-context.ts";
 
 /** The daemon acks as soon as an end is on its disk; a lost ack must not keep the runner for ever. */
@@ -39,7 +40,7 @@ export class RunnerLoop {
   #guard: Backend["guard"] = () => undefined;
   /** Of the batch under way, or of the last one. */
   #context: BatchContext | null = null;
-  #memory: DeviceMemory | null = null;
+  #memory: MemoryPeak | null = null;
   #previews = false;
 
   constructor(options: LoopOptions) {
@@ -83,7 +84,7 @@ export class RunnerLoop {
     this.#pipeline = pipeline;
     this.#guard = guard;
     this.#previews = command.previews;
-    this.#memory = new DeviceMemory(command.device.kind);
+    this.#memory = new MemoryPeak(new DeviceMemory(command.device.kind), command.budgetBytes !== undefined);
     const facts = { ...(await this.#readRuntime()), ...(await this.#readMemory()) };
     this.#send({ type: "ready", loadMs, ...loaded, ...facts });
   }
@@ -97,7 +98,10 @@ export class RunnerLoop {
 
   async #run(batch: string, jobs: readonly RunnerJob[]): Promise<void> {
     const { say } = this.#options;
-    const send = (message: RunnerMessage): void => this.#send(message);
+    const send = (message: RunnerMessage): void => {
+      this.#memory?.look();
+      this.#send(message);
+    };
     const open = new Set(jobs.map((job) => job.id));
     const isOpen = (id: string): boolean => open.has(id);
     const acks: Promise<void>[] = [];
@@ -159,8 +163,8 @@ export class RunnerLoop {
     return runtime === null ? {} : { runtime };
   }
 
-  async #readMemory(): Promise<{ readonly rssBytes: number; readonly deviceBytes: number | null }> {
-    return { rssBytes: process.memoryUsage.rss(), deviceBytes: (await this.#memory?.read()) ?? null };
+  async #readMemory(): Promise<HeldMemory> {
+    return (await this.#memory?.take()) ?? { rssBytes: process.memoryUsage.rss(), deviceBytes: null };
   }
 
   #acked(id: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { initialState, type Effect, type Model, type PauseReason } from "../core/scheduler-state.ts";
+import { initialState, type Effect, type Model, type PauseReason, type SchedulerState } from "../core/scheduler-state.ts";
 import { sleep as realSleep, type Sleep } from "../lib/backoff.ts";
 import { steadyNow } from "../lib/steady-clock.ts";
 import { AppError, asAppError, type ErrorCode } from "../protocol/error.ts";
@@ -9,6 +9,7 @@ import { handedBack } from "./claims/held-job.ts";
 import { recoverClaims } from "./claims/recover-claims.ts";
 import { Settler } from "./claims/settler.ts";
 import { StageClock } from "./claims/stage-clock.ts";
+import { budgetedDevices } from "./devices/budgeted-devices.ts";
 import { DeviceCare } from "./devices/device-care.ts";
 import { DeviceWatch, quarantineText, type QuarantineNote } from "./devices/device-watch.ts";
 import type { DetectedDevice } from "./devices/devices.ts";
@@ -19,6 +20,7 @@ import { Effects } from "./scheduling/effects.ts";
 import { QueueWatch } from "./scheduling/queue-watch.ts";
 import { Reruns } from "./scheduling/reruns.ts";
 import { SchedulerLoop } from "./scheduling/scheduler-loop.ts";
+import { scheduledModels } from "./scheduling/scheduled-models.ts";
 import { servedModels } from "./served-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
 
@@ -35,6 +37,8 @@ export interface DaemonOptions extends PoolOptions {
   readonly onSpoolFull: () => void;
   /** First proofs of devices that are under way, by device; a device without one counts as proved. */
   readonly proofs?: ReadonlyMap<string, Promise<unknown>>;
+  /** Peaks of memory that an earlier daemon has learned here. */
+  readonly peaks?: SchedulerState["peaks"];
 }
 
 /** The parts of the worker and what runs through them from start to end. Single jobs are the carrier's. */
@@ -64,11 +68,12 @@ export class Daemon {
     const policy = { starvationMs: config.starvationMs, idleUnloadMs: config.idleUnloadMs };
     this.#watch = new DeviceWatch((note) => this.#quarantine(note));
     this.care = this.#careFor(options);
-    const budgets = devices.map(({ id, kind, memoryBytes }) => {
-      return { id, kind, memoryBytes: memoryBytes - config.deviceReserveBytes, inService: this.care.isInService(id) };
+    const budgets = budgetedDevices(devices, config).map(({ id, kind, budgetBytes }) => {
+      return { id, kind, memoryBytes: budgetBytes, inService: this.care.isInService(id) };
     });
-    this.loop = new SchedulerLoop(initialState({ devices: budgets, models: this.#models(), policy }), (effect) =>
-      this.#effects.perform(effect),
+    this.loop = new SchedulerLoop(
+      initialState({ devices: budgets, models: this.#models(), policy, ...(options.peaks !== undefined && { peaks: options.peaks }) }),
+      (effect) => this.#effects.perform(effect),
     );
     this.keeper = new ClaimKeeper(context);
     this.#reruns = new Reruns({
@@ -287,14 +292,7 @@ export class Daemon {
   }
 
   #models(): readonly Model[] {
-    const pinned = this.#context.config.pinnedModels ?? [];
-    return this.served.flatMap((slug): Model[] => {
-      const manifest = this.#context.models.get(slug)?.manifest;
-      if (manifest === undefined) return [];
-      const { cuda, webgpu, cpu } = manifest.memoryBytes;
-      const memoryBytes = { ...(cuda && { cuda }), ...(webgpu && { webgpu }), ...(cpu && { cpu }) };
-      return [{ slug, memoryBytes, batchMax: manifest.batch.max, pinned: pinned.includes(slug) }];
-    });
+    return scheduledModels(this.#context, this.served);
   }
 }
 

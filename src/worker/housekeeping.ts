@@ -3,6 +3,7 @@ import { asAppError } from "../protocol/error.ts";
 import type { Announcer } from "./announcer.ts";
 import type { Daemon } from "./daemon.ts";
 import { endUnservableJobs, lookEveryMs } from "./end-unservable-jobs.ts";
+import type { LearnedPeaks } from "./scheduling/learned-peaks.ts";
 import type { SpoolGuard } from "./spool/spool-guard.ts";
 import { unservedModels } from "./unusable-models.ts";
 import type { WorkerContext } from "./worker-context.ts";
@@ -10,15 +11,23 @@ import type { WorkerContext } from "./worker-context.ts";
 /** What changed is announced within this. */
 const ANNOUNCE_CHECK_MS = 1_000;
 const SPOOL_CHECK_MS = 2_000;
+const PEAKS_EVERY_MS = 10_000;
 const RESCAN_EVERY_MS = 30_000;
 const SWEEP_EVERY_MS = 600_000;
 /** A spool folder without an owner is left alone for so long before it is removed. */
 const SPOOL_SWEEP_AGE_MS = 3_600_000;
 
+export interface Housekeepers {
+  readonly daemon: Daemon;
+  readonly spool: SpoolGuard;
+  readonly announcer: Announcer;
+  readonly learned: LearnedPeaks;
+}
+
 /** What must be done again and again, each at its own pace. A failure is logged and the next turn comes. Runs until the signal aborts. */
 export async function keepHouse(
   context: WorkerContext,
-  { daemon, spool, announcer }: { readonly daemon: Daemon; readonly spool: SpoolGuard; readonly announcer: Announcer },
+  { daemon, spool, announcer, learned }: Housekeepers,
   signal: AbortSignal,
 ): Promise<void> {
   const { config } = context;
@@ -26,6 +35,7 @@ export async function keepHouse(
     every("announcing the worker", ANNOUNCE_CHECK_MS, () => announcer.check()),
     every("the end of jobs that no worker can run", lookEveryMs(config), () => endUnservableJobs(context, daemon, announcer.unusable)),
     every("the check for stalled jobs", config.stalledIntervalMs, () => context.queues.recoverStalled()),
+    every("the keeping of learned peaks", PEAKS_EVERY_MS, () => learned.save(daemon.loop.state.peaks)),
     every("the check of the spool", SPOOL_CHECK_MS, () => spool.check()),
     every("the look for new models", RESCAN_EVERY_MS, () => rescan(context, daemon)),
     every("the sweep of ended jobs", SWEEP_EVERY_MS, () => sweep(context, daemon)),

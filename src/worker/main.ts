@@ -18,6 +18,7 @@ import { anyProved, beginProofs } from "./devices/first-proofs.ts";
 import { exportGauges } from "./export-gauges.ts";
 import { keepHouse, rescan, tellUnserved } from "./housekeeping.ts";
 import { openContext } from "./open-context.ts";
+import { LearnedPeaks } from "./scheduling/learned-peaks.ts";
 import { SpoolGuard } from "./spool/spool-guard.ts";
 import { pauseWithoutStore } from "./store-guard.ts";
 import { liveness, readiness, STARTING } from "./worker-health.ts";
@@ -74,10 +75,11 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const used = await detectDevices(config.device, { only: config.devices, onNote: (note, level) => log[level]({ note }, "devices") });
   const proofs = beginProofs(used, { log, stack, signal: ending, entry: options.runnerEntry });
   unit.starting("opening spool, store and Redis");
-  const { context, keys, blocking, health, storeHealth } = await openContext({ ...options, config, stack });
+  const { context, keys, blocking, health, storeHealth } = await openContext({ ...options, config, stack, devices: used });
   await Promise.all([health.admit({ signal: ending, onWait: tellRedis(log) }), storeHealth.admit(ending)]);
   await Promise.race([anyProved(proofs), untilAborted(ending)]);
-  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs });
+  const learned = await LearnedPeaks.open(config.stateDir, used);
+  const daemon = new Daemon(context, used, { onSpoolFull: () => spool.metFull(), proofs, peaks: learned.peaks });
   const spool = new SpoolGuard({ context, onFull: (full) => (full ? daemon.pause("spool") : daemon.resume("spool")) });
   const announcer = await openAnnouncer(context, daemon);
   await announcer.start({ signal: ending, onWait: tellWait(log, unit) });
@@ -94,7 +96,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   const running = [
     pauseWithoutStore(storeHealth, { daemon, log }, stop.signal),
     daemon.run(stop.signal),
-    keepHouse(context, { daemon, spool, announcer }, stop.signal),
+    keepHouse(context, { daemon, spool, announcer, learned }, stop.signal),
     watchQueues({
       redis: blocking,
       keys,
@@ -123,7 +125,7 @@ export async function runWorker(config: Config, options: WorkerOptions): Promise
   stop.abort();
   blocking.disconnect();
   // What still waits for a Redis that is away has nothing to add; the entry that says we are here expires.
-  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, announcer.withdraw()]));
+  await endedWithin(GOODBYE_MS, Promise.allSettled([...running, announcer.withdraw(), learned.save(daemon.loop.state.peaks)]));
   log.info("worker ended");
   return failure.signal.aborted ? 1 : 0;
 }

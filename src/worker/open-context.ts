@@ -1,6 +1,7 @@
 import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
 import { modelFolders } from "../config/model-folders.ts";
+import { whyUnfit } from "../core/device-fit.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { isAskedFor } from "../models/asked-for.ts";
 import { checkNamedModels } from "../models/check-named-models.ts";
@@ -18,6 +19,8 @@ import { openObjectStore } from "../storage/object-store.ts";
 import { openStoreHealth, type StoreHealth } from "../storage/store-health.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { budgetedDevices } from "./devices/budgeted-devices.ts";
+import type { DetectedDevice } from "./devices/devices.ts";
 import { openSpool } from "./spool/spool.ts";
 import { createUploader } from "./claims/uploader.ts";
 import type { WorkerContext } from "./worker-context.ts";
@@ -43,15 +46,18 @@ export async function openContext(options: {
   readonly log: Logger;
   readonly metrics: Metrics<"worker">;
   readonly stack: AsyncDisposableStack;
+  readonly devices: readonly DetectedDevice[];
   readonly runnerEntry?: string;
 }): Promise<OpenedContext> {
   const { config, log, metrics, stack, runnerEntry } = options;
+  const devices = budgetedDevices(options.devices, config);
   const models = await openModels({
     shippedDir: SHIPPED_MODELS_DIR,
     modelDirs: modelFolders(config),
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
     missingPrograms: programsOfAskedFor(config),
+    whyUnfit: (manifest, partBytes) => (isAskedFor(manifest, config) ? whyUnfit(manifest, partBytes, devices) : null),
   });
   checkNamedModels(config, models);
   const spool = stack.use(

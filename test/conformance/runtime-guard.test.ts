@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { setImmediate as turn } from "node:timers/promises";
 import { suite, test } from "node:test";
-import { failsWith, count, floats, RUNTIMES, withSession } from "../support/runtimes.ts";
+import { openEnvironment } from "../../src/runner/ort/environment.ts";
+import { openSession } from "../../src/runner/ort/ort-session.ts";
+import { RunGuard, type GuardedRun } from "../../src/runner/ort/run-guard.ts";
+import { failsWith, count, fixture, floats, RUNTIMES, withSession } from "../support/runtimes.ts";
 import { FOREVER } from "../support/runtime-fuzz.ts";
 
 for (const [runtime, open] of Object.entries(RUNTIMES)) {
@@ -21,10 +24,37 @@ for (const [runtime, open] of Object.entries(RUNTIMES)) {
         assert.deepEqual((await run())["y"], floats([3]));
       });
     });
+
+    test("no load begins after the abort, and under no guard the graph opens", async () => {
+      const backend = open();
+      backend.guard(AbortSignal.abort());
+      await assert.rejects(backend.open(fixture("loop")), failsWith("CANCELLED", /the load of .*loop\.onnx was not begun/));
+      backend.guard(null);
+      await withSession(backend, "loop", async (session) => assert.equal(session.inputs.length, 2));
+    });
   });
 }
 
+/** Aborts as soon as something has begun under it. */
+class AtOnce extends RunGuard {
+  override begin(...given: Parameters<RunGuard["begin"]>): GuardedRun {
+    const abort = new AbortController();
+    this.watch(abort.signal);
+    const run = super.begin(...given);
+    abort.abort();
+    return run;
+  }
+}
+
 suite("runtime c: guards", () => {
+  test("a load under way is ended, and the graph can be opened by others", async () => {
+    const path = fixture("loop");
+    const device = { kind: "cpu", index: 0, threads: 1 } as const;
+    const env = await openEnvironment();
+    await assert.rejects(openSession(env, path, { device }, new AtOnce()), failsWith("CANCELLED", /the load of .* was ended/));
+    await withSession(RUNTIMES.c(), "loop", async (session) => assert.equal(session.inputs.length, 2));
+  });
+
   const forever = { times: count(FOREVER), x: floats([0]) };
 
   test("a run is ended between two nodes, by the signal that it began under; other sessions go on", async () => {

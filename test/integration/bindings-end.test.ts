@@ -68,6 +68,7 @@ async function open(slug: string, create: PipelineFactory, backend: Backend): Pr
     backend,
     previews: false,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => undefined,
   });
 }

@@ -193,6 +193,22 @@ test("two models that do not fit at once take turns: a stream of one does not st
   for (const pid of children) await gone(pid);
 });
 
+test("a model that does not fit as a whole runs by turns, and its result says what that cost", async () => {
+  // Between the largest stage and all of it, by the manifest and the files.
+  await using flux = await startFlux({ DRYAPI_DEVICE_BUDGET: "1299600000" });
+  const { system } = flux;
+  const worker = await system.startWorker();
+  const golden = goldenNamed("schnell-192x128-6");
+  const id = await flux.submitGolden(golden);
+  await flux.assertGolden(golden, id);
+  const { result } = await flux.completed(SCHNELL, id);
+  const { wakeMs, parkMs, runMs } = present(result?.timings);
+  assert.ok(wakeMs !== undefined && parkMs !== undefined && wakeMs <= runMs, JSON.stringify(result?.timings));
+  assert.ok(worker.lines.some(({ msg, byTurnsIn }) => msg === "model loaded" && byTurnsIn === "1.21 GiB"));
+  assert.ok(system.events.some((event) => event.id === id && event.stage === "denoise"));
+  assert.equal(await worker.stop(), 0);
+});
+
 function machineBytes(): number {
   // As the worker reckons (src/worker/devices/devices.ts).
   const limit = process.constrainedMemory();

@@ -13,7 +13,7 @@ import { startSystem, type TestSystem, type WorkerProcess } from "../support/sys
 const run = promisify(execFile);
 const CLI = join(import.meta.dirname, "../../src/cli.ts");
 const SOURCE = new URL("tiny-flux-schnell", MODELS).pathname;
-const SLUGS = ["fake", "no-file", "wrong-graph", "odd-options", "repaired", "half-good"];
+const SLUGS = ["fake", "no-file", "wrong-graph", "odd-options", "repaired", "half-good", "too-large"];
 const PICTURE = { prompt: "a fox", width: 64, height: 64, steps: 1, seed: 1 };
 /** No job of a test ends by its bound, and every one does. */
 const NEVER = { DRYAPI_UNSERVABLE_MS: "1h" };
@@ -88,6 +88,22 @@ describe("a model that no live worker can load", () => {
     await endsWith(id, "odd-options", "MANIFEST_INVALID", /odd-options.*t5_length/s);
   });
 
+  test("a model that no device can hold is refused, in the words of the worker with what it needs", async () => {
+    const id = await submitted("too-large");
+    const small = { DRYAPI_DEVICE_BUDGET: "1GiB", DRYAPI_MODELS: "too-large" };
+    const worker = await system.startWorker({ ...NEVER, ...small });
+    await waitsFor(id, "DOES_NOT_FIT");
+    isRefused(await submit("too-large"), "DOES_NOT_FIT");
+    await worker.stop();
+    await endsWith(
+      id,
+      "too-large",
+      "DOES_NOT_FIT",
+      /needs 1\.21 GiB of cpu, but cpu:0 gives models 1\.00 GiB.*DRYAPI_DEVICE_BUDGET/,
+      small,
+    );
+  });
+
   test("repairing the files lets waiting jobs go on, and new ones in", async () => {
     const worker = await system.startWorker(NEVER);
     const id = await submitted("repaired");
@@ -159,8 +175,8 @@ describe("a model that no live worker can load", () => {
   }
 
   /** With a worker whose bound is short. It is the one that ends the request. */
-  async function endsWith(id: string, model: string, code: string, words: RegExp): Promise<void> {
-    const worker: WorkerProcess = await system.startWorker(AT_ONCE);
+  async function endsWith(id: string, model: string, code: string, words: RegExp, env: Record<string, string> = {}): Promise<void> {
+    const worker: WorkerProcess = await system.startWorker({ ...AT_ONCE, ...env });
     const status = await endOf(system, api, id);
     assert.deepEqual([status["status"], status["error_reason"], status["waiting_reason"]], ["error", code, null]);
     const view = await system.ended(model, id);

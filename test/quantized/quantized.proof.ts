@@ -12,7 +12,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { checkModelFile, modelFiles } from "../../src/models/model-files.ts";
+import { ContentChecks } from "../../src/models/content-checks.ts";
+import { checkModelFolder } from "../../src/models/model-files.ts";
 import type { Operators } from "../../src/protocol/ipc.ts";
 import { MODELS, present } from "../support/flux-rig.ts";
 import { clip, cosine, manifestOf, pictures, psnr, sameSteps, SEEDS, transcripts } from "./results.ts";
@@ -84,9 +85,9 @@ for (const variant of VARIANTS) {
       const folder = folderOf(slug, variant);
       const manifest = await manifestOf(folder);
       assert.equal(manifest.slug, `${slug}-${variant.name}`);
-      const files = modelFiles(manifest);
+      const { files, problems } = await checkModelFolder(folder, manifest, new ContentChecks());
       assert.ok(files.length > 3);
-      for (const file of files) assert.equal(await checkModelFile(folder, file), null);
+      assert.deepEqual(problems, []);
     }
   });
 

@@ -9,7 +9,16 @@ export class FakeModels {
   constructor(manifests: readonly Manifest[]) {
     for (const manifest of manifests) {
       const { slug } = manifest;
-      this.#entries.set(slug, { slug, state: "available", manifest, manifestPath: "", dir: "", shipped: false, problems: [] });
+      this.#entries.set(slug, {
+        slug,
+        state: "available",
+        manifest,
+        manifestPath: "",
+        dir: "",
+        shipped: false,
+        problems: [],
+        partBytes: {},
+      });
     }
   }
 

@@ -81,14 +81,37 @@ export interface Call {
   readonly feeds: Readonly<Record<string, Tensor>>;
 }
 
+/** A graph that was opened, or released. */
+export interface Life {
+  readonly path: string;
+  readonly opened: boolean;
+}
+
 type Spoil = (path: string, results: Record<string, Tensor>) => void;
 
 /** The real onnxruntime backend, recording what is fed. `spoil` may change results, for failures that no small model has. */
-export function recordingBackend(calls: Call[], spoil?: Spoil): Backend {
+export function recordingBackend(calls: Call[], spoil?: Spoil, lives: Life[] = []): Backend {
   const backend = openTestBackend();
   return {
     guard: (signal) => backend.guard(signal),
-    open: async (path) => recordingSession(await backend.open(path), path, calls, spoil),
+    open: async (path) => {
+      const session = recordingSession(await backend.open(path), path, calls, spoil);
+      lives.push({ path, opened: true });
+      const release = async (): Promise<void> => {
+        await session.release();
+        lives.push({ path, opened: false });
+      };
+      return {
+        ...session,
+        get runMs() {
+          return session.runMs;
+        },
+        get traffic() {
+          return session.traffic;
+        },
+        release,
+      };
+    },
   };
 }
 
@@ -141,6 +164,7 @@ export interface FluxRig extends AsyncDisposable {
   readonly pipeline: Pipeline;
   readonly guard: Backend["guard"];
   readonly calls: Call[];
+  readonly lives: Life[];
   readonly stages: string[];
 }
 
@@ -148,13 +172,15 @@ export interface OpenRigOptions {
   readonly manifest: Manifest;
   readonly modelDir: string;
   readonly embeddingCacheBytes?: number;
+  readonly budgetBytes?: number;
   readonly spoil?: (path: string, results: Record<string, Tensor>) => void;
 }
 
 export async function openFluxRig(options: OpenRigOptions): Promise<FluxRig> {
   const calls: Call[] = [];
   const stages: string[] = [];
-  const backend = recordingBackend(calls, options.spoil);
+  const lives: Life[] = [];
+  const backend = recordingBackend(calls, options.spoil, lives);
   const pipeline = await createFluxPipeline({
     manifest: options.manifest,
     modelDir: options.modelDir,
@@ -162,9 +188,10 @@ export async function openFluxRig(options: OpenRigOptions): Promise<FluxRig> {
     backend,
     previews: true,
     embeddingCacheBytes: options.embeddingCacheBytes ?? 0,
+    budgetBytes: options.budgetBytes ?? null,
     stage: (name) => stages.push(name),
   });
-  return { pipeline, guard: (signal) => backend.guard(signal), calls, stages, [Symbol.asyncDispose]: () => pipeline.close() };
+  return { pipeline, guard: (signal) => backend.guard(signal), calls, lives, stages, [Symbol.asyncDispose]: () => pipeline.close() };
 }
 
 export async function openTinyRig(slug: string, options: Partial<OpenRigOptions> = {}): Promise<FluxRig> {

@@ -79,6 +79,7 @@ export interface OpenLtxOptions {
   readonly manifest?: Partial<Manifest>;
   readonly modelDir?: string;
   readonly embeddingCacheBytes?: number;
+  readonly budgetBytes?: number;
   readonly spoil?: (path: string, results: Record<string, Tensor>) => void;
 }
 
@@ -95,6 +96,7 @@ export async function openLtxRig(given: OpenLtxOptions = {}): Promise<LtxRig> {
     backend: recordingBackend(calls, given.spoil),
     previews: true,
     embeddingCacheBytes: given.embeddingCacheBytes ?? 0,
+    budgetBytes: given.budgetBytes ?? null,
     stage: (name) => stages.push(name),
   });
   return { pipeline, manifest, calls, stages, [Symbol.asyncDispose]: () => pipeline.close() };

@@ -32,6 +32,7 @@ export async function loadFrom(modelDir: string, change: Partial<Manifest> = {})
     backend: openTestBackend(),
     previews: true,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => {},
   };
   return { manifest, pipeline: await create(context) };

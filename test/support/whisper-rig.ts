@@ -48,6 +48,7 @@ export async function whisperContext(slug: string, options: Manifest["options"] 
     backend: openTestBackend(),
     previews: false,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => undefined,
   };
 }

@@ -76,6 +76,7 @@ async function measureJobs(
     previews: true,
     // Each job has its own text: none is remembered.
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => undefined,
   });
   const loadMs = performance.now() - startedAt;

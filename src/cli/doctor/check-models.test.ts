@@ -19,7 +19,17 @@ function entry(slug: string, more: Partial<ModelEntry> = {}, described: object =
     },
     slug,
   );
-  return { slug, state: "available", manifest, manifestPath: "", dir: `/models/${slug}`, shipped: true, problems: [], ...more };
+  return {
+    slug,
+    state: "available",
+    manifest,
+    manifestPath: "",
+    dir: `/models/${slug}`,
+    shipped: true,
+    problems: [],
+    partBytes: {},
+    ...more,
+  };
 }
 
 const ABSENT = entry("Big", {
@@ -60,6 +70,20 @@ test("a model without its helper program fails with what to install", () => {
     entry("Other"),
   ]);
   assert.equal(said[0], `fail model Mms: unequipped: ${message}`);
+});
+
+test("a model that no device can hold fails with what it needs, and its advice is not to install something", () => {
+  const message = "model Big needs 46.00 GiB of cuda, but cuda:0 gives models 23.00 GiB: raise DRYAPI_DEVICE_BUDGET";
+  const [found] = checkModels(
+    {
+      list: () => [entry("Big", { state: "unequipped", problems: [{ file: "memory", kind: "memory", message, code: "DOES_NOT_FIT" }] })],
+      get: () => undefined,
+      invalid: () => [],
+      idleDirs: () => new Map(),
+    },
+    NOTHING,
+  );
+  assert.deepEqual([found?.level, found?.message, found?.fix], ["fail", message, "as it says, or leave the model out of DRYAPI_MODELS"]);
 });
 
 test("a misspelt name fails with the nearest one, a named model without its files with each file", () => {

@@ -41,7 +41,8 @@ function checkModel(model: ModelEntry, isNamed: boolean): Finding {
   if (model.state === "available") return ok(check, `${model.manifest.tasks.join(", ")} from ${model.dir}`);
   // A manifest that came with the package, whose big files nobody brought here.
   if (!isNamed && isAbsent(model)) return ok(check, `not on this machine (${model.problems.length} file(s) missing)`);
-  return fail(check, `${model.state}: ${summary(model.problems)}`, FIXES[model.state]);
+  const isUnfit = model.problems.some(({ kind }) => kind === "memory");
+  return fail(check, `${model.state}: ${summary(model.problems)}`, isUnfit ? `as it says, ${LEAVE_OUT}` : FIXES[model.state]);
 }
 
 const LEAVE_OUT = "or leave the model out of DRYAPI_MODELS";

@@ -43,11 +43,12 @@ const asked: Readonly<Record<string, Schema>> = {
   params_truncated: { type: "boolean", description: "Long texts in `params` are cut." },
 };
 
-const timings = object(
-  Object.fromEntries(
-    ["queue_ms", "load_ms", "input_ms", "run_ms", "encode_ms", "upload_ms"].map((name) => [name, { type: "number", minimum: 0 }]),
-  ),
-);
+const ms: Schema = { type: "number", minimum: 0 };
+const timings = object({
+  ...Object.fromEntries(["queue_ms", "load_ms", "input_ms", "run_ms", "encode_ms", "upload_ms"].map((name) => [name, ms])),
+  wake_ms: { ...ms, description: "Of run_ms: opening parts of the model again that had made room for others." },
+  park_ms: { ...ms, description: "Of run_ms: releasing parts of the model so that others have room." },
+});
 
 const request = object({
   request_id: uuid,

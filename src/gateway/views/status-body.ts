@@ -141,8 +141,17 @@ function altFormats({ result }: JobState, linkOf: StatusFacts["linkOf"]): Readon
 }
 
 function timingsBody(timings: Timings): Readonly<Record<string, number>> {
-  const { queueMs, loadMs, inputMs, runMs, encodeMs, uploadMs } = timings;
-  return { queue_ms: queueMs, load_ms: loadMs, input_ms: inputMs, run_ms: runMs, encode_ms: encodeMs, upload_ms: uploadMs };
+  const { queueMs, loadMs, inputMs, runMs, encodeMs, uploadMs, wakeMs = 0, parkMs = 0 } = timings;
+  return {
+    queue_ms: queueMs,
+    load_ms: loadMs,
+    input_ms: inputMs,
+    run_ms: runMs,
+    encode_ms: encodeMs,
+    upload_ms: uploadMs,
+    wake_ms: wakeMs,
+    park_ms: parkMs,
+  };
 }
 
 function numberOrNull(value: unknown): number | null {

@@ -1,6 +1,7 @@
 import { AppError, asAppError } from "../../protocol/error.ts";
 import { resizeLanczos } from "../media/resize-lanczos.ts";
 import type { RgbImage } from "../media/rgb-image.ts";
+import { spentMs, spentSince, type SpentMs } from "../graph/open-graphs.ts";
 import type { JobEnd, RunContext } from "../pipeline.ts";
 import { flowMatchSchedule, type FlowMatchSchedule } from "./flow-match-schedule.ts";
 import { packedShape, unpackLatents, type LatentShape } from "./latents.ts";
@@ -42,7 +43,7 @@ export class PictureBatch<Text> {
   readonly #shape: LatentShape;
   readonly #schedule: FlowMatchSchedule;
   readonly #startedAt = performance.now();
-  readonly #sessionMsBefore: number;
+  readonly #spentBefore: Required<SpentMs>;
   #preview: LatentPreview | null = null;
 
   constructor(options: {
@@ -60,7 +61,7 @@ export class PictureBatch<Text> {
     this.#end = options.end;
     this.#shape = { channels, height: first.height / factor, width: first.width / factor };
     this.#schedule = flowMatchSchedule(model.schedule, first.steps, packedShape(this.#shape).tokens);
-    this.#sessionMsBefore = model.sessionMs();
+    this.#spentBefore = spentMs(model);
   }
 
   /** Throws what concerns all members that have not ended. */
@@ -86,7 +87,7 @@ export class PictureBatch<Text> {
   }
 
   async #encodeTextsOf(job: PictureJob): Promise<Omit<Conditioned<Text>, keyof Member>> {
-    const announce = (): void => this.#context.stage("text", [job.id]);
+    const announce = (): Promise<void> => this.#enter("text", [job.id]);
     const { embedding, cached } = await this.#model.encodeText(job.prompt, announce);
     const negative = job.trueCfgScale > 1 ? (await this.#model.encodeText(job.negativePrompt, announce)).embedding : null;
     return { text: embedding, negative, cached };
@@ -108,7 +109,6 @@ export class PictureBatch<Text> {
         startFromNoise(random, this.#shape, row);
       } else {
         if (this.#dropCancelled(member)) continue;
-        this.#context.stage("encode_input", [job.id]);
         const parameters = await this.#unlessCancelled([member], () => this.#encodeImage(image, job));
         if (parameters === null) continue;
         const { scale, shift } = this.#model.latents;
@@ -119,10 +119,11 @@ export class PictureBatch<Text> {
     return { members: going, latents: latents.subarray(0, going.length * rowSize) };
   }
 
-  async #encodeImage(image: RgbImage, { width, height }: PictureJob): Promise<Float32Array> {
+  async #encodeImage(image: RgbImage, { id, width, height }: PictureJob): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null)
       throw new AppError("INTERNAL", `model ${this.#slug} has no image-to-image and was given a picture; this is a bug`);
+    await this.#enter("encode_input", [id]);
     return encoder.encode(resizeLanczos(image, width, height));
   }
 
@@ -137,8 +138,10 @@ export class PictureBatch<Text> {
       const startedAt = performance.now();
       this.#leave(going, denoising);
       if (going.length === 0) break;
-      this.#context.stage("denoise", idsOf(going));
-      const velocity = await this.#unlessCancelled(going, () => denoising.velocity(index));
+      const velocity = await this.#unlessCancelled(going, async () => {
+        await this.#enter("denoise", idsOf(going));
+        return denoising.velocity(index);
+      });
       if (velocity === null) return { members: [], denoising };
       const paintedAt = index + 1 - start;
       this.#showPreviews(going, denoising, velocity, index, paintedAt);
@@ -191,8 +194,7 @@ export class PictureBatch<Text> {
     try {
       for (const [row, member] of members.entries()) {
         if (this.#dropCancelled(member)) continue;
-        this.#context.stage("decode", [member.job.id]);
-        const image = await this.#unlessCancelled([member], () => this.#decode(denoising.row(row)));
+        const image = await this.#unlessCancelled([member], () => this.#decode(member.job, denoising.row(row)));
         if (image === null) continue;
         this.#progress(member.job, "decode", { fraction: AFTER_DECODE, step: this.#stepsOf(member.job), stepMs: 0 });
         writing.push(this.#write(member, image));
@@ -205,7 +207,8 @@ export class PictureBatch<Text> {
   }
 
   /** An error when the output holds values that are not finite. */
-  async #decode(latents: Float32Array): Promise<RgbImage | AppError> {
+  async #decode({ id }: PictureJob, latents: Float32Array): Promise<RgbImage | AppError> {
+    await this.#enter("decode", [id]);
     const { scale, shift } = this.#model.latents;
     const planes = new Float32Array(latents.length);
     unpackLatents(latents, this.#shape, planes, scale, shift);
@@ -216,15 +219,21 @@ export class PictureBatch<Text> {
   async #write(member: Conditioned<Text>, image: RgbImage | AppError): Promise<void> {
     const { job, inputMs, cached } = member;
     const runMs = performance.now() - this.#startedAt;
-    const sessionMs = this.#model.sessionMs() - this.#sessionMsBefore;
+    const spent = spentSince(this.#model, this.#spentBefore);
     try {
       if (image instanceof AppError) throw image;
       const { files, encodeMs } = await writePicture(job, this.#slug, image);
       const info = { width: job.width, height: job.height, steps: job.steps, model: this.#slug, text_cached: cached };
-      this.#end(job.id, { ok: true, output: { files, seed: job.seed, info, inputMs, runMs, encodeMs, sessionMs } });
+      this.#end(job.id, { ok: true, output: { files, seed: job.seed, info, inputMs, runMs, encodeMs, ...spent } });
     } catch (thrown) {
       this.#end(job.id, { ok: false, error: asAppError(thrown) });
     }
+  }
+
+  /** Begins a stage for these jobs, once its graphs are open. @throws AppError CANCELLED, and as OpenGraphs.enter */
+  async #enter(stage: string, ids: readonly string[]): Promise<void> {
+    await this.#model.enter(stage, (load) => this.#context.stage(load, ids));
+    this.#context.stage(stage, ids);
   }
 
   /** What runs for these members give; null, and their end, when it was ended because all of them are cancelled. */

@@ -27,8 +27,8 @@ export interface PictureModel<Text = unknown> extends OpenGraphs {
   readonly decoder: VaeDecoder;
   /** Null where the manifest has no img2img. */
   readonly encoder: VaeEncoder | null;
-  /** `beforeRun` is called before each native run (a stage to announce). */
-  encodeText(text: string, beforeRun: () => void): Promise<{ readonly embedding: Text; readonly cached: boolean }>;
+  /** `beforeRun` is awaited before each native run: it readies stage `text` and announces it. A text that is held runs nothing. */
+  encodeText(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: Text; readonly cached: boolean }>;
   /** Readies the transformer for a batch, a row per text. */
   openRun(shape: LatentShape, texts: readonly Text[], guidance: number): RowVelocity;
 }

@@ -42,6 +42,7 @@ class PicturePipeline<Text> implements Pipeline {
   /** Decodes a black latent of the smallest size: one real run on the device, whatever its provider. */
   async probe(): Promise<void> {
     const { decoder, latents } = this.#model;
+    await this.#model.enter("decode", () => undefined);
     const side = sizeStepOf(this.#model) / latents.factor;
     const shape = { channels: latents.channels, height: side, width: side };
     requireFinite((await decoder.decode(new Float32Array(shape.channels * side * side), shape)).data, this.#manifest);

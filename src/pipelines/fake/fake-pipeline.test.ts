@@ -36,6 +36,7 @@ function loadContext(manifest: Manifest): LoadContext {
     backend,
     previews: true,
     embeddingCacheBytes: 0,
+    budgetBytes: null,
     stage: () => undefined,
   };
 }

@@ -41,13 +41,13 @@ export class PromptEncoder {
     this.#sequenceType = transformer.sequence.type;
   }
 
-  /** `beforeRun` is called before each native run (a stage to announce). @throws AppError of the runs */
-  async encode(text: string, beforeRun: () => void): Promise<{ readonly embedding: PromptEmbedding; readonly cached: boolean }> {
+  /** `beforeRun` is awaited before each native run (PictureModel). @throws AppError of the runs */
+  async encode(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: PromptEmbedding; readonly cached: boolean }> {
     const { clip, clipTokenizer, t5, t5Tokenizer, cache, identity } = this.#parts;
     return cache.through(`${identity}\n${text}`, async () => {
-      beforeRun();
+      await beforeRun();
       const pooled = await clip.encode(clipTokenizer.encode(text), this.#pooledType);
-      beforeRun();
+      await beforeRun();
       const sequence = await t5.encode(t5Tokenizer.encode(text), this.#sequenceType);
       return { sequence: sequence.data, sequenceShape: [t5Tokenizer.length, sequence.width], pooled: pooled.data };
     });

@@ -71,7 +71,7 @@ export class LtxClip {
   /** Negative prompt first, as in the pipelines. */
   async #encodeTexts(): Promise<{ readonly texts: readonly TextEmbedding[]; readonly cached: boolean }> {
     const { prompt, negativePrompt, guidance } = this.#job;
-    const announce = (): void => this.#run.begin("text");
+    const announce = (): Promise<void> => this.#enter("text");
     const { embedding, cached } = await this.#model.prompts.encode(prompt, announce);
     const texts = guidance > 1 ? [(await this.#model.prompts.encode(negativePrompt, announce)).embedding, embedding] : [embedding];
     this.#progress("text", AFTER_TEXT);
@@ -92,7 +92,7 @@ export class LtxClip {
   async #encodePicture(image: RgbImage): Promise<Float32Array> {
     const { encoder } = this.#model;
     if (encoder === null) throw new RangeError("a picture for a model that takes none: this is a bug");
-    this.#run.begin("encode_input");
+    await this.#enter("encode_input");
     return encoder.encode(resizeLanczos(image, this.#job.width, this.#job.height));
   }
 
@@ -108,6 +108,7 @@ export class LtxClip {
       width: transformer.width,
       extraFrames: last === null ? [] : [frames - 1],
     });
+    await this.#ready("denoise");
     using run = transformer.open({ texts, rope });
     const denoising = new VideoDenoising({
       schedule: this.#schedule,
@@ -143,6 +144,7 @@ export class LtxClip {
     const comment = JSON.stringify(clipTexts(this.#job, this.#run.manifest.slug));
     await using video = openVideo({ outDir, width, height, fps, frames, encoder: h264, comment });
     let done = 0;
+    await this.#ready("decode");
     for await (const ready of decodeTiles(tiles, config.tiling, this.#tileDecoder(packed, tiles))) {
       await this.#write(video, ready);
       done += ready.keep;
@@ -186,6 +188,16 @@ export class LtxClip {
       await video.write(rgb);
     }
     this.#run.spend("run");
+  }
+
+  /** Begins a stage, once its graphs are open. @throws AppError CANCELLED, and as OpenGraphs.enter */
+  async #enter(stage: string): Promise<void> {
+    await this.#ready(stage);
+    this.#run.begin(stage);
+  }
+
+  #ready(stage: string): Promise<void> {
+    return this.#model.enter(stage, (load) => this.#run.begin(load));
   }
 
   #progress(stage: string, fraction: number, step = 0, stepMs = 0): void {

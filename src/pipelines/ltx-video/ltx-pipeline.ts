@@ -20,7 +20,8 @@ import { LATENT_CHANNELS } from "./video-transformer.ts";
 export const createLtxPipeline: PipelineFactory = jobPipeline({
   open: openLtxModel,
   /** Decodes the smallest black clip. */
-  probe: async ({ decoder }) => {
+  probe: async ({ decoder, enter }) => {
+    await enter("decode", () => undefined);
     const shape = { channels: LATENT_CHANNELS, frames: 1, height: 1, width: 1 };
     const zeros = new Float32Array(sizeOf(shape));
     return (await decoder.decode(zeros, shape, decoder.conditioned ? { noise: zeros, scale: 0, timestep: 0 } : null)).data;

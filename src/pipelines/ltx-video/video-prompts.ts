@@ -39,13 +39,13 @@ export class VideoPrompts {
     this.#options = options;
   }
 
-  /** `beforeRun` is called before the native run (a stage to announce). */
-  async encode(text: string, beforeRun: () => void): Promise<{ readonly embedding: TextEmbedding; readonly cached: boolean }> {
+  /** `beforeRun` is awaited before the native run: it readies stage `text` and announces it. A text that is held runs nothing. */
+  async encode(text: string, beforeRun: () => Promise<void>): Promise<{ readonly embedding: TextEmbedding; readonly cached: boolean }> {
     const { encoder, tokenizer, cache, type, masked, identity } = this.#options;
     return cache.through(`${identity}\n${text}`, async () => {
       const { ids, used } = tokenizer.encodeCounted(text);
       const mask = Uint8Array.from(ids, (_, i) => (i < used ? 1 : 0));
-      beforeRun();
+      await beforeRun();
       const { data, width } = await encoder.encode(ids, type, masked ? [...mask] : undefined);
       return { sequence: data, width, mask };
     });

@@ -54,6 +54,7 @@ export const API = {
   SetIntraOpNumThreads: entry(24, ["SessionOptions*", "int"]),
   SetInterOpNumThreads: entry(25, ["SessionOptions*", "int"]),
   AddSessionConfigEntry: entry(130, ["SessionOptions*", "text", "text"]),
+  SessionOptionsSetLoadCancellationFlag: entry(293, ["SessionOptions*", "int"]),
   GetSessionConfigEntry: entry(238, ["SessionOptions*", "text", "memory", "memory"]),
 
   CreateCUDAProviderOptions: entry(205, [], ["CUDAProviderOptions*"]),

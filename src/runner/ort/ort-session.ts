@@ -25,8 +25,7 @@ export async function openSession(env: Environment, path: string, settings: OrtS
         settings.onProvider?.(report);
       },
     });
-    const pointer = await env.library.callAsync.CreateSession(env.pointer, path, options.pointer);
-    handle = owned(env, "Session", `session of ${path}`, pointer);
+    handle = await createSession(env, path, options.pointer, guard);
   } catch (thrown) {
     // What is missing the loader says on stderr; the daemon puts it into the message, with what to install.
     throw thrown instanceof AppError ? thrown : openError(thrown, path, device);
@@ -39,6 +38,22 @@ export async function openSession(env: Environment, path: string, settings: OrtS
   } catch (thrown) {
     handle[Symbol.dispose]();
     throw thrown;
+  }
+}
+
+/** What a signal ends is looked at between the library's own steps: nodes that are placed, weights that are read. @throws AppError CANCELLED; OrtFailure */
+async function createSession(
+  env: Environment,
+  path: string,
+  options: Pointer<"SessionOptions">,
+  guard: RunGuard,
+): Promise<Handle<"Session">> {
+  const { call, callAsync } = env.library;
+  using guarded = guard.begin(() => call.SessionOptionsSetLoadCancellationFlag(options, 1), `the load of ${path}`);
+  try {
+    return owned(env, "Session", `session of ${path}`, await callAsync.CreateSession(env.pointer, path, options));
+  } catch (thrown) {
+    throw guarded.cancelled() ?? thrown;
   }
 }
 

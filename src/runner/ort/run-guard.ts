@@ -6,7 +6,7 @@ export interface GuardedRun extends Disposable {
   cancelled(): AppError | null;
 }
 
-/** Ends native runs when a signal aborts: it is asked before each run, and called during it. */
+/** Ends native runs, and loads of graphs, when a signal aborts: it is asked before each of them, and called during it. */
 export class RunGuard {
   #signal: AbortSignal | null = null;
 
@@ -14,14 +14,14 @@ export class RunGuard {
     this.#signal = signal;
   }
 
-  /** For the time of one run. @throws AppError CANCELLED */
-  begin(terminate: () => void): GuardedRun {
+  /** For the time of one run or load. @throws AppError CANCELLED */
+  begin(terminate: () => void, what = "the run"): GuardedRun {
     const signal = this.#signal;
-    if (signal?.aborted === true) throw new AppError("CANCELLED", "the run was not begun: it was cancelled before");
+    if (signal?.aborted === true) throw new AppError("CANCELLED", `${what} was not begun: it was cancelled before`);
     signal?.addEventListener("abort", terminate, { once: true });
     return {
       cancelled: () =>
-        signal?.aborted === true ? new AppError("CANCELLED", "the run was ended in the middle of the graph, as asked") : null,
+        signal?.aborted === true ? new AppError("CANCELLED", `${what} was ended in the middle of the graph, as asked`) : null,
       [Symbol.dispose]: () => signal?.removeEventListener("abort", terminate),
     };
   }

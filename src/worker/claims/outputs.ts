@@ -48,6 +48,8 @@ export function completeRecord(done: JobDoneMessage, notes: RunNotes): CompleteR
       inputMs: Math.round(notes.inputMs + done.inputMs),
       runMs: Math.round(done.runMs),
       encodeMs: Math.round(done.encodeMs),
+      ...(done.wakeMs !== undefined && { wakeMs: Math.round(done.wakeMs) }),
+      ...(done.parkMs !== undefined && { parkMs: Math.round(done.parkMs) }),
     },
     device: notes.device,
     completedAt: Date.now(),

@@ -13,10 +13,18 @@ const KEPT: readonly string[] = [
   "TZ",
   "XDG_RUNTIME_DIR",
   "MALLOC_ARENA_MAX",
+  "MALLOC_MMAP_THRESHOLD_",
   "DRYAPI_FFMPEG_DIR",
   "DRYAPI_RUNTIME",
 ];
 const KEPT_PREFIXES: readonly string[] = ["CUDA_", "NVIDIA_", "VK_"];
+
+/**
+ * glibc takes blocks of this size or more from the system and gives them back at once. By default it raises its bound with each block that is
+ * freed, to 32 MiB: weights come from its heaps then, which keep what is free between what is not. A model of 1.4 GiB by turns held 1.6 to 2.5 GiB
+ * so, and 0.8 GiB with a bound that stays (scripts/verify stages); the runs took as long.
+ */
+const MMAP_THRESHOLD = String(4 * 1024 ** 2);
 
 /** Where `dryapi fetch-cuda` puts onnxruntime's GPU libraries unless told otherwise. */
 const DEFAULT_ORT_DIR: string = join(import.meta.dirname, "..", "..", "..", ".dryapi", "cuda");
@@ -61,6 +69,7 @@ export function runnerEnv(env: Env, device: { readonly kind: string }): Record<s
   return {
     // nvidia-smi counts in this order, CUDA's own default is by speed: without it `cuda:1` may be another card than the one measured.
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+    MALLOC_MMAP_THRESHOLD_: MMAP_THRESHOLD,
     ...Object.fromEntries(kept),
     ...(libraries === "" ? {} : { LD_LIBRARY_PATH: libraries }),
     ...(dir === null ? {} : { DRYAPI_ORT_DIR: dir }),

@@ -1,3 +1,4 @@
+import { gib } from "../../core/memory-plan.ts";
 import { steadyNow } from "../../lib/steady-clock.ts";
 import { sleep as realSleep, type Sleep } from "../../lib/backoff.ts";
 import { asAppError, type AppError } from "../../protocol/error.ts";
@@ -46,6 +47,13 @@ type Slot =
   | { readonly phase: "loading"; readonly device: string; readonly abort: AbortController; process: RunnerLink | null }
   | { readonly phase: "up"; readonly runner: PooledRunner };
 
+interface Wanted {
+  readonly id: string;
+  readonly model: string;
+  readonly device: DetectedDevice;
+  readonly budgetBytes: number | null;
+}
+
 export interface PoolOptions {
   readonly startRunner?: (options: RunnerOptions) => Promise<RunnerLink>;
   readonly sleep?: Sleep;
@@ -84,14 +92,14 @@ export class RunnerPool {
     return [...this.#slots.values()].some((slot) => (slot.phase === "up" ? slot.runner.device.id : slot.device) === device);
   }
 
-  /** Loads a model in a new process; ends in exactly one of `ready` and `exited`. */
-  start(id: string, model: string, device: DetectedDevice): void {
+  /** Loads a model in a new process; ends in exactly one of `ready` and `exited`. @param budgetBytes as the scheduler's Runner has it */
+  start(id: string, model: string, device: DetectedDevice, budgetBytes: number | null = null): void {
     const slot: Slot = { phase: "loading", device: device.id, abort: new AbortController(), process: null };
     this.#slots.set(id, slot);
-    void this.#load(id, model, device, slot);
+    void this.#load({ id, model, device, budgetBytes }, slot);
   }
 
-  async #load(id: string, model: string, device: DetectedDevice, slot: Extract<Slot, { phase: "loading" }>): Promise<void> {
+  async #load({ id, model, device, budgetBytes }: Wanted, slot: Extract<Slot, { phase: "loading" }>): Promise<void> {
     const { metrics, log } = this.#context;
     metrics.modelLoadSeconds.begin({ model, device: device.id });
     const startedAt = performance.now();
@@ -105,6 +113,7 @@ export class RunnerPool {
         device,
         previews: config.previews,
         embeddingCacheBytes: config.embeddingCacheBytes,
+        ...(budgetBytes !== null && { budgetBytes }),
         ...onnxruntimeSettings(config),
         cancelGraceMs: config.cancelGraceMs,
         log: log.child({ model, runner: id }),
@@ -127,6 +136,7 @@ export class RunnerPool {
           loadMs: Math.round(loadMs),
           providers,
           ...onnxruntime,
+          ...(budgetBytes !== null && { byTurnsIn: gib(budgetBytes) }),
           reports: ready.reports ?? [],
           ...(Object.keys(left).length > 0 && { offDevice: left }),
         },

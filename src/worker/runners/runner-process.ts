@@ -199,7 +199,7 @@ export class RunnerProcess implements AsyncDisposable {
       this.#end("protocol", new AppError("IPC_MISMATCH", text));
       return;
     }
-    const { manifest, modelDir, device, previews, embeddingCacheBytes, runtime, epLibraries, placement } = this.#options;
+    const { manifest, modelDir, device, previews, embeddingCacheBytes, budgetBytes, runtime, epLibraries, placement } = this.#options;
     const { kind, index, threads } = device;
     this.#child.send({
       type: "load",
@@ -208,6 +208,7 @@ export class RunnerProcess implements AsyncDisposable {
       device: { kind, index, threads },
       previews,
       embeddingCacheBytes,
+      ...(budgetBytes !== undefined && { budgetBytes }),
       ...(runtime !== undefined && { runtime }),
       ...(epLibraries !== undefined && { epLibraries }),
       ...(placement !== undefined && { placement }),
@@ -267,8 +268,9 @@ export class RunnerProcess implements AsyncDisposable {
   #armStage(stage: string): void {
     // A word too late must not put an idle runner under a deadline.
     if (this.#ending !== null || (this.#batch === null && this.#state !== "starting")) return;
-    const { stageMs, defaultMs } = this.#options.manifest.deadlines;
-    const named = stageMs[stage];
+    const { stageMs, defaultMs, loadMs } = this.#options.manifest.deadlines;
+    // A graph that is opened again within a batch has the time of a load.
+    const named = stageMs[stage] ?? (this.#batch !== null && stage.startsWith("load:") ? loadMs : undefined);
     // A load's stages share the load's own limit unless they have one each.
     if (named === undefined && this.#state === "starting") this.#stageDeadline.clear();
     else this.#stageDeadline.arm(stage, named ?? defaultMs);

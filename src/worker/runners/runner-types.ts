@@ -20,6 +20,8 @@ export interface RunnerOptions {
   readonly device: DeviceSpec & { readonly id: string };
   readonly previews: boolean;
   readonly embeddingCacheBytes: number;
+  /** See LoadCommand. */
+  readonly budgetBytes?: number;
   /** The operator's options of onnxruntime; see LoadCommand. */
   readonly runtime?: RuntimeOptions;
   readonly epLibraries?: Readonly<Record<string, string>>;

@@ -43,7 +43,7 @@ function open(rig: WorkerRig, options: { readonly declare?: Intents["declare"]; 
   return { effects, loop, did, declared };
 }
 
-const START: Effect = { type: "start-runner", runner: "r1", ...LOAD };
+const START: Effect = { type: "start-runner", runner: "r1", budgetBytes: null, ...LOAD };
 
 test("a load waits for its intent, and starts when it is declared", async () => {
   await using rig = await openWorkerRig();

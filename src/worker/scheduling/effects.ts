@@ -73,14 +73,14 @@ export class Effects {
   }
 
   async #start(effect: EffectOf<"start-runner">): Promise<void> {
-    const { runner, model, device } = effect;
+    const { runner, model, device, budgetBytes } = effect;
     const found = this.#parts.devices.find((each) => each.id === device);
     this.#starting.add(runner);
     const allowed = (await this.#intents.get(intentKey(effect))) ?? true;
     const loop = this.#parts.loop;
     const wanted = this.#starting.delete(runner);
     if (found !== undefined && allowed && wanted && !loop.state.draining) {
-      this.#parts.pool.start(runner, model, found);
+      this.#parts.pool.start(runner, model, found, budgetBytes);
       return;
     }
     if (!allowed) loop.tell({ type: "intent-refused", model, device });

@@ -40,6 +40,8 @@ export const completeSchema: z.ZodType = z.object({
     inputMs: z.number(),
     runMs: z.number(),
     encodeMs: z.number(),
+    wakeMs: z.number().optional(),
+    parkMs: z.number().optional(),
   }),
   device: z.string(),
   completedAt: z.number(),
