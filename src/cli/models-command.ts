@@ -55,9 +55,10 @@ export async function runModelsList(config: Config, options: { readonly json: bo
     return [model.slug, state, model.manifest.tasks.join(","), needs.join(", "), model.dir];
   });
   terminal.out(formatTable([["MODEL", "STATE", "TASKS", "NEEDS", "FOLDER"], ...rows]));
-  for (const { slug, state, problems } of models.list()) {
+  for (const { slug, state, problems, manifest } of models.list()) {
     // Missing files are what a manifest without its weights looks like: `verify` names them.
-    if (state === "missing") terminal.err(`note  ${slug}: ${problems.length} file(s) missing; dryapi models verify ${slug} names them`);
+    const how = manifest.pull === undefined ? `verify ${slug} names them` : `pull ${slug} gets them`;
+    if (state === "missing") terminal.err(`note  ${slug}: ${problems.length} file(s) missing; dryapi models ${how}`);
     else for (const problem of problems) terminal.err(`fail  ${slug}: ${problem.message}`);
   }
   for (const { error } of models.invalid()) terminal.err(`invalid  ${error.message}`);

@@ -179,6 +179,44 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
       if (options.available) setExitCode(await (await import("./pull-command.ts")).runModelsAvailable(config, options, terminal));
       else setExitCode(await (await import("./models-command.ts")).runModelsList(config, options, terminal));
     });
+  addStoreCommands(models, { env, terminal, setExitCode });
+  models
+    .command("verify")
+    .description(
+      "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
+    )
+    .argument("[slugs...]", "models")
+    .option("--load", "load them on the first device and run the smallest request that their limits allow", false)
+    .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
+    .option("--json", "print one JSON object", false)
+    .addHelpText(
+      "after",
+      after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda", "dryapi models verify Kokoro --load"),
+    )
+    .action(async (slugs: string[], options: VerifyOptions) => {
+      setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
+    });
+  models
+    .command("inspect")
+    .description(
+      "Show what is in ONNX files: inputs, outputs, types, operator sets, operators. Guess the family and propose a model.json. With --device also load them there.",
+    )
+    .argument("<path>", "a folder of a model, or an .onnx file")
+    .addOption(new Option("--device <kind>", "load the proposed model on it and say which provider has which nodes").choices(DEVICE_KINDS))
+    .option("--json", "print one JSON object", false)
+    .addHelpText("after", after("models", "dryapi models inspect ./my-export", "dryapi models inspect ./my-export --device cuda"))
+    .action(async (path: string, options: InspectOptions) => {
+      setExitCode(await (await import("./inspect-command.ts")).runModelsInspect(env, path, options, terminal));
+    });
+  models
+    .command("schema")
+    .description("Print the JSON Schema of model.json.")
+    .addHelpText("after", examples("dryapi models schema > models/schema.json"))
+    .action(async () => setExitCode((await import("./models-command.ts")).runModelsSchema(terminal)));
+}
+
+/** What is pulled, and what becomes of it. */
+function addStoreCommands(models: Command, { env, terminal, setExitCode }: ProgramContext): void {
   models
     .command("pull")
     .description("Get a model's files, whole or not at all. One that was interrupted goes on where it ended.")
@@ -216,39 +254,6 @@ function addModelCommands(program: Command, { env, terminal, setExitCode }: Prog
       setExitCode(await (await import("./pull-command.ts")).runModelsRemove(readConfig(env), slugs, options, terminal));
     });
   }
-  models
-    .command("verify")
-    .description(
-      "Hash every pinned file of the named models (of all without a name). With --device also load them there and say which nodes run where.",
-    )
-    .argument("[slugs...]", "models")
-    .option("--load", "load them on the first device and run the smallest request that their limits allow", false)
-    .addOption(new Option("--device <kind>", "load them on it; nodes that it cannot run are on the CPU").choices(DEVICE_KINDS))
-    .option("--json", "print one JSON object", false)
-    .addHelpText(
-      "after",
-      after("models", "dryapi models verify", "dryapi models verify Flux1schnell --device cuda", "dryapi models verify Kokoro --load"),
-    )
-    .action(async (slugs: string[], options: VerifyOptions) => {
-      setExitCode(await (await import("./models-command.ts")).runModelsVerify(env, slugs, options, terminal));
-    });
-  models
-    .command("inspect")
-    .description(
-      "Show what is in ONNX files: inputs, outputs, types, operator sets, operators. Guess the family and propose a model.json. With --device also load them there.",
-    )
-    .argument("<path>", "a folder of a model, or an .onnx file")
-    .addOption(new Option("--device <kind>", "load the proposed model on it and say which provider has which nodes").choices(DEVICE_KINDS))
-    .option("--json", "print one JSON object", false)
-    .addHelpText("after", after("models", "dryapi models inspect ./my-export", "dryapi models inspect ./my-export --device cuda"))
-    .action(async (path: string, options: InspectOptions) => {
-      setExitCode(await (await import("./inspect-command.ts")).runModelsInspect(env, path, options, terminal));
-    });
-  models
-    .command("schema")
-    .description("Print the JSON Schema of model.json.")
-    .addHelpText("after", examples("dryapi models schema > models/schema.json"))
-    .action(async () => setExitCode((await import("./models-command.ts")).runModelsSchema(terminal)));
 }
 
 function addOperatorCommands(program: Command, { env, terminal, setExitCode }: ProgramContext): void {

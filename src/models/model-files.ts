@@ -6,6 +6,7 @@ import { firstWhole, isThere } from "../lib/first-whole.ts";
 import type { ErrorCode } from "../protocol/error.ts";
 import type { Manifest } from "../protocol/manifest.ts";
 import { disguiseOf } from "./check-content.ts";
+import { readPullRecord } from "./pull/pull-record.ts";
 import type { ContentChecks } from "./content-checks.ts";
 
 /** A file (or folder, for `files` of a manifest) that a model needs. */
@@ -61,6 +62,13 @@ function namedFiles(manifest: Manifest): ReadonlyMap<string, ModelFile> {
   return found;
 }
 
+/** What a pull found holds for files that the manifest does not pin. */
+async function withPulledPins(dir: string, named: ReadonlyMap<string, ModelFile>): Promise<ReadonlyMap<string, Partial<ModelFile>>> {
+  const record = await readPullRecord(dir);
+  const pulled = (record?.files ?? []).map(({ file, sizeBytes, sha256 }) => [file, { sizeBytes, sha256, ...named.get(file) }] as const);
+  return new Map<string, Partial<ModelFile>>([...named, ...pulled]);
+}
+
 /** Named by the manifest alone: the family's own table does not say what is in it. */
 function otherFiles(manifest: Manifest, ofFamily: readonly FamilyFile[]): readonly ModelFile[] {
   const covered = new Set(ofFamily.flatMap(({ sets }) => sets.flatMap((set) => set.map(({ file }) => file))));
@@ -79,16 +87,17 @@ export function missingOfNothing(manifest: Manifest): number {
  */
 export async function checkModelFolder(dir: string, manifest: Manifest, content: ContentChecks): Promise<FolderCheck> {
   const ofFamily = familyFiles(manifest);
-  const named = namedFiles(manifest);
+  const named = await withPulledPins(dir, namedFiles(manifest));
   const files: ModelFile[] = [];
   const problems: FileProblem[] = [];
   for (const wanted of ofFamily) {
     const set = await firstWhole(dir, wanted.sets);
-    if (set !== null) for (const spec of set) files.push({ file: spec.file, role: wanted.role, ...named.get(spec.file), spec });
+    if (set !== null) for (const spec of set) files.push({ file: spec.file, role: wanted.role, spec });
     else if (wanted.required) problems.push(await missingProblem(dir, manifest, wanted));
   }
   const sound: ModelFile[] = [];
-  for (const file of [...files, ...otherFiles(manifest, ofFamily)]) {
+  for (const found of [...files, ...otherFiles(manifest, ofFamily)]) {
+    const file: ModelFile = { ...named.get(found.file), ...found };
     const problem = await checkModelFile(dir, file, content).catch((thrown: unknown): FileProblem => {
       const text = thrown instanceof Error ? thrown.message : String(thrown);
       return { file: file.file, kind: "corrupt", message: `${join(dir, file.file)} (${file.role}) cannot be read: ${text}` };

@@ -100,6 +100,7 @@ test("a pull that is killed at any point goes on, and the model appears only who
     assert.match(usage.out, /tiny +all +100 MiB +in use under its name/);
     const verified = await end(start("verify", "tiny"));
     assert.equal(verified.code, 0, verified.out);
+    assert.match(verified.out, /tiny: 2 files as pinned \(/);
     assert.equal((await end(start("rm", "tiny"))).code, 0);
     await assert.rejects(lstat(join(models, "tiny")), { code: "ENOENT" });
     assert.equal((await end(start("rm", "tiny"))).code, 3);

@@ -83,7 +83,10 @@ test("a model that no device can hold fails with what it needs, and its advice i
     },
     NOTHING,
   );
-  assert.deepEqual([found?.level, found?.message, found?.fix], ["fail", message, "as it says, or leave the model out of DRYAPI_MODELS"]);
+  assert.deepEqual(
+    [found?.level, found?.message, found?.fix],
+    ["fail", `unequipped: ${message}`, "as it says, or leave the model out of DRYAPI_MODELS"],
+  );
 });
 
 test("a misspelt name fails with the nearest one, a named model without its files with each file", () => {

@@ -81,8 +81,10 @@ export class StagedGraphs {
   async #makeRoom(stage: string): Promise<void> {
     if (this.#plan === null) return;
     const awake = new Set([...this.#sessions].filter(([, session]) => session.awake).map(([part]) => part));
+    const parts = partsToPark({ ...this.#plan, stage, awake });
+    if (parts.length === 0) return;
     const startedAt = performance.now();
-    for (const part of partsToPark({ ...this.#plan, stage, awake })) await this.#sessions.get(part)?.park();
+    for (const part of parts) await this.#sessions.get(part)?.park();
     this.#parkMs += performance.now() - startedAt;
   }
 }
