@@ -8,6 +8,7 @@ import { sha256File, type FileDigest } from "../../lib/sha256-file.ts";
 import { AppError, asAppError } from "../../protocol/error.ts";
 import { httpGet, type Answer, type GetOptions } from "./http-get.ts";
 import { PartialFile, removePartial } from "./partial-file.ts";
+import { PrefixDigest } from "./prefix-digest.ts";
 import { parseContentRange, type Range } from "./ranges.ts";
 import { refusal, type RemoteFile } from "./remote-files.ts";
 
@@ -28,6 +29,10 @@ export interface FetchOptions {
 }
 
 const RETRY: BackoffPolicy = { firstMs: 500, maxMs: 30_000, factor: 2, jitter: 0.3 };
+/** From this size on a thread of its own takes the digest. */
+const BESIDE_BYTES = 64 * 2 ** 20;
+/** So many are written at a time. */
+const WRITE_BYTES = 2 ** 20;
 /** A try that brought so many got further. */
 const PROGRESS_BYTES = 16 * 1024;
 /** As often a piece under way is noted: so much is fetched again after a kill, by each lane. */
@@ -69,9 +74,14 @@ async function download(file: RemoteFile, path: string, options: FetchOptions): 
   const facts = await tried(file, options, () => ask(file, options));
   if (file.sizeBytes !== null && file.sizeBytes !== facts.size) return `has ${facts.size} bytes, expected ${file.sizeBytes}`;
   await using partial = await PartialFile.open(path, facts.identity, facts.size);
-  if (facts.ranges) await fetchPieces(file, facts, partial, options);
+  // Of a large file beside the download, of a small one afterwards.
+  await using beside = facts.size >= BESIDE_BYTES && facts.ranges ? new PrefixDigest(partial.path) : null;
+  if (facts.ranges) await fetchPieces(file, facts, partial, options, () => beside?.grown(partial.prefixBytes));
   else await fetchWhole(file, partial, options);
-  const digest = await sha256File(partial.path, options.signal === undefined ? {} : { signal: options.signal });
+  const digest =
+    beside === null
+      ? await sha256File(partial.path, options.signal === undefined ? {} : { signal: options.signal })
+      : { sha256: await beside.finish(facts.size), sizeBytes: facts.size };
   const expected = file.sha256 ?? facts.sha256;
   if (digest.sizeBytes !== facts.size) return `came as ${digest.sizeBytes} bytes of ${facts.size}`;
   if (expected !== null && digest.sha256 !== expected) return `has the sha256 ${digest.sha256}, expected ${expected}`;
@@ -107,7 +117,13 @@ async function ask(file: RemoteFile, options: FetchOptions): Promise<Facts> {
   return { size, identity: file.sha256 ?? sha256 ?? etag ?? `size ${size}`, etag, sha256, ranges: answer.status === 206 };
 }
 
-async function fetchPieces(file: RemoteFile, facts: Facts, partial: PartialFile, options: FetchOptions): Promise<void> {
+async function fetchPieces(
+  file: RemoteFile,
+  facts: Facts,
+  partial: PartialFile,
+  options: FetchOptions,
+  onGrown: () => void,
+): Promise<void> {
   const pieces = partial.missing(options.pieceBytes).values();
   let done = partial.doneBytes;
   options.onBytes?.(done, partial.size);
@@ -118,7 +134,10 @@ async function fetchPieces(file: RemoteFile, facts: Facts, partial: PartialFile,
       if (failed) return;
       await fetchPiece(file, facts, piece, partial, {
         ...options,
-        onBytes: (more) => options.onBytes?.((done += more), partial.size),
+        onBytes: (more) => {
+          options.onBytes?.((done += more), partial.size);
+          onGrown();
+        },
       }).catch((thrown: unknown) => {
         failed = true;
         throw thrown;
@@ -154,11 +173,10 @@ async function fetchPiece(
       const from = at;
       let noted = at;
       try {
-        for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-          const bytes = chunk.subarray(0, piece.end - at);
-          await partial.write(bytes, at);
-          at += bytes.length;
-          options.onBytes(bytes.length);
+        for await (const { chunks, bytes } of blocks(answer.body, piece.end - at)) {
+          await partial.write(chunks, at);
+          at += bytes;
+          options.onBytes(bytes);
           if (at - noted < NOTE_BYTES) continue;
           await partial.note({ start: noted, end: at });
           noted = at;
@@ -182,16 +200,40 @@ async function fetchWhole(file: RemoteFile, partial: PartialFile, options: Fetch
     const answer = await get(file, options, null);
     if (answer.status !== 200) throw failed(file, answer);
     let at = 0;
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
-      if (at + chunk.length > partial.size)
+    for await (const { chunks, bytes } of blocks(answer.body, Infinity)) {
+      if (at + bytes > partial.size)
         throw new AppError("MODEL_CORRUPT", `${file.url.href} gives more than the ${partial.size} bytes that it says`);
-      await partial.write(chunk, at);
-      at += chunk.length;
+      await partial.write(chunks, at);
+      at += bytes;
       options.onBytes?.(at, partial.size);
     }
     if (at < partial.size)
       throw new AppError("STORAGE_UNAVAILABLE", `${file.url.href}: the connection ended after ${at} of ${partial.size} bytes`);
   });
+}
+
+/** A body's chunks, some of them together, up to `most` bytes in all: each write is a trip to the thread pool. A body that breaks gives what came. */
+async function* blocks(
+  body: AsyncIterable<Buffer>,
+  most: number,
+): AsyncGenerator<{ readonly chunks: readonly Buffer[]; readonly bytes: number }> {
+  let [chunks, bytes, left]: [Buffer[], number, number] = [[], 0, most];
+  let broken: { readonly thrown: unknown } | null = null;
+  try {
+    for await (const chunk of body) {
+      const part = chunk.subarray(0, left);
+      chunks.push(part);
+      bytes += part.length;
+      left -= part.length;
+      if (bytes < WRITE_BYTES) continue;
+      yield { chunks, bytes };
+      [chunks, bytes] = [[], 0];
+    }
+  } catch (thrown) {
+    broken = { thrown };
+  }
+  if (bytes > 0) yield { chunks, bytes };
+  if (broken !== null) throw broken.thrown;
 }
 
 function get(

@@ -52,8 +52,21 @@ export class PartialFile implements AsyncDisposable {
     return missingRanges(this.#done, this.size, pieceBytes);
   }
 
-  async write(bytes: Uint8Array, at: number): Promise<void> {
-    for (let from = 0; from < bytes.length;) from += (await this.#handle.write(bytes, from, bytes.length - from, at + from)).bytesWritten;
+  /** Behind each other, from `at` on. */
+  async write(chunks: readonly Uint8Array[], at: number): Promise<void> {
+    const bytes = chunks.reduce((sum, { length }) => sum + length, 0);
+    const { bytesWritten } = await this.#handle.writev(chunks, at);
+    if (bytesWritten === bytes) return;
+    // A full disk takes a part, and says why at the next write.
+    const left = Buffer.concat(chunks).subarray(bytesWritten);
+    for (let from = 0; from < left.length;)
+      from += (await this.#handle.write(left, from, left.length - from, at + bytesWritten + from)).bytesWritten;
+  }
+
+  /** Bytes from the beginning on that are there. */
+  get prefixBytes(): number {
+    const [first] = this.#done;
+    return first?.start === 0 ? first.end : 0;
   }
 
   /** These bytes are written. */
