@@ -28,6 +28,9 @@ export const FLEET: Dashboard = {
     }),
     lines("Ready programs", "Workers that drain are not.", { "{{program}}": "sum by (program) (dryapi_ready)" }),
     lines("Workers by model", "Live ones that serve it.", { "{{model}}": `max by (model) (dryapi_model_workers${OF_MODEL})` }),
+    lines("Models by state", "What workers are meant to serve, by what is known of their files; whoever is not available needs somebody.", {
+      "{{state}}": "sum by (state) (dryapi_models)",
+    }),
     lines("Waiting jobs by model", "", { "{{model}}": `max by (model) (dryapi_queue_waiting${OF_MODEL})` }),
     lines(
       "Work that waits by model",
