@@ -21,7 +21,7 @@ import { createProgress, type Progress } from "./progress.ts";
 import { saveFiles, shownText } from "./save-files.ts";
 import { parseSubmitFields, type SubmitFields } from "./submit-fields.ts";
 import { submitRemotely } from "./submit-remote.ts";
-import { noteIgnored, reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
+import { noteIgnored, reportOf, type Outcome, type SubmitOptions, spentText } from "./submit-report.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -182,12 +182,8 @@ export function timingsJson(timings: Timings): Readonly<Record<string, number>> 
   };
 }
 
-/** Without those of parts by turns where the model is on its device as a whole. */
 export function timingsText(timings: Timings): string {
-  return Object.entries(timingsJson(timings))
-    .filter(([stage, ms]) => ms > 0 || (stage !== "wake_ms" && stage !== "park_ms"))
-    .map(([stage, ms]) => `${stage.replace("_ms", "")} ${formatMs(ms)}`)
-    .join(", ");
+  return spentText(timingsJson(timings));
 }
 
 function checkTask(task: string): Task {

@@ -11,7 +11,7 @@ import { processSignals } from "./process-signals.ts";
 import { createProgress, type Progress } from "./progress.ts";
 import { RemoteApi, type RemoteStatus } from "./remote-api.ts";
 import type { SubmitFields } from "./submit-fields.ts";
-import { noteIgnored, reportOf, type Outcome, type SubmitOptions } from "./submit-report.ts";
+import { noteIgnored, reportOf, type Outcome, type SubmitOptions, spentText } from "./submit-report.ts";
 import { shownText } from "./save-files.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
@@ -108,8 +108,7 @@ async function finish(
   for (const file of files) terminal.out(`${file.path}  (${formatBytes(file.size_bytes)})`);
   if (status.result_url !== null) terminal.out(`url      ${status.result_url}`);
   if (seed !== null) terminal.out(`seed     ${seed}`);
-  const timings = Object.entries(status.timings ?? {}).map(([stage, ms]) => `${stage.replace("_ms", "")} ${formatMs(ms)}`);
-  terminal.out(`timings  ${timings.join(", ")}`);
+  terminal.out(`timings  ${spentText(status.timings ?? {})}`);
   return { exitCode: EXIT.ok, report };
 }
 

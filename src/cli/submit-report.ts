@@ -1,6 +1,7 @@
 import type { Progress } from "./progress.ts";
 import type { ErrorData } from "../protocol/error.ts";
 import type { SavedFile } from "./save-files.ts";
+import { formatMs } from "./terminal.ts";
 
 /** As commander hands them over. */
 export interface SubmitOptions {
@@ -32,6 +33,14 @@ export interface Outcome {
 
 export function reportOf(id: string | null, status: SubmitReport["status"], rest: Partial<SubmitReport>): SubmitReport {
   return { request_id: id, status, result_url: null, files: [], seed: null, timings: null, error: null, ...rest };
+}
+
+/** Of timings as the API gives them; without those of parts by turns where the model is on its device as a whole. */
+export function spentText(timings: Readonly<Record<string, number>>): string {
+  return Object.entries(timings)
+    .filter(([stage, ms]) => ms > 0 || (stage !== "wake_ms" && stage !== "park_ms"))
+    .map(([stage, ms]) => `${stage.replace("_ms", "")} ${formatMs(ms)}`)
+    .join(", ");
 }
 
 /** Tells of what was given and changes nothing. */
