@@ -11,6 +11,7 @@ import { gatewayRows } from "./gateway-rows.ts";
 import { idleRows } from "./idle-rows.ts";
 import { latencyRows } from "./latency-rows.ts";
 import { memoryRows } from "./memory-rows.ts";
+import { pullRows } from "./pull-rows.ts";
 import { queueRows } from "./queue-rows.ts";
 import { runnerRows } from "./runner-rows.ts";
 import { formatTable, type Row } from "./row.ts";
@@ -37,10 +38,11 @@ const groups: Readonly<Record<string, () => Promise<readonly Row[]>>> = {
   sound: soundRows,
   video: videoRows,
   cancel: cancelRows,
+  pull: pullRows,
   "submit-memory": submitMemoryRows,
 };
 /** Minutes each: run by name alone. */
-const SLOW: ReadonlySet<string> = new Set(["submit-memory", "cancel"]);
+const SLOW: ReadonlySet<string> = new Set(["submit-memory", "cancel", "pull"]);
 const chosen = Object.entries(groups).filter(([name]) => (values.only === undefined ? !SLOW.has(name) : values.only === name));
 if (chosen.length === 0) {
   process.stderr.write(`bench: no rows named ${values.only}; expected one of ${Object.keys(groups).join(", ")}\n`);
