@@ -22,6 +22,9 @@ export class PartialFile implements AsyncDisposable {
   readonly #handle: FileHandle;
   #done: readonly Range[];
   #noted: Promise<void> = Promise.resolve();
+  /** A sync under way, beside what comes meanwhile: at the end little is left to wait for. */
+  #synced: Promise<void> | null = null;
+  #lost: { readonly thrown: unknown } | null = null;
 
   private constructor(target: string, identity: string, size: number, handle: FileHandle, done: readonly Range[]) {
     this.#target = target;
@@ -72,6 +75,13 @@ export class PartialFile implements AsyncDisposable {
   /** These bytes are written. */
   note(range: Range): Promise<void> {
     this.#done = joinRanges([...this.#done, range]);
+    this.#synced ??= this.#handle
+      .datasync()
+      .catch((thrown: unknown) => {
+        // The system says it once: a later sync would know nothing of it.
+        this.#lost ??= { thrown };
+      })
+      .finally(() => (this.#synced = null));
     const text = JSON.stringify({ identity: this.#identity, size: this.size, done: this.#done });
     const journal = journalOf(this.#target);
     this.#noted = this.#noted.then(async () => {
@@ -84,6 +94,8 @@ export class PartialFile implements AsyncDisposable {
   /** The whole file under its own name, on the disk for sure. */
   async finish(): Promise<void> {
     await this.#noted;
+    await this.#synced;
+    if (this.#lost !== null) throw this.#lost.thrown;
     await this.#handle.truncate(this.size);
     await this.#handle.sync();
     await rename(this.path, this.#target);
@@ -93,6 +105,7 @@ export class PartialFile implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#noted.catch(() => undefined);
+    await this.#synced;
     await this.#handle.close();
   }
 }
