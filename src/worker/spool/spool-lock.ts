@@ -1,7 +1,8 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { link, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { sleep } from "../../lib/backoff.ts";
 import { errnoOf, isMissing } from "../../lib/errno.ts";
 import { judgeProcess, ownIdentity, type ProcessIdentity } from "../../lib/process-identity.ts";
 import { AppError } from "../../protocol/error.ts";
@@ -14,6 +15,8 @@ interface Holder extends ProcessIdentity {
 /** A holder in another container cannot be looked at; it shows its life by the lock file's time. */
 const HEARTBEAT_MS = 5_000;
 const FOREIGN_STALE_MS = 15_000;
+/** Between looks at a lock that another process is replacing. */
+const RETRY_MS = 50;
 
 /**
  * Takes `<dir>/lock` for this process; one daemon per spool folder. A lock whose holder is gone (killed, rebooted) is replaced.
@@ -28,7 +31,8 @@ export async function lockSpool(dir: string): Promise<AsyncDisposable> {
     const held = await readHolder(path);
     if (held === null) continue;
     if (await isAlive(held.holder, path)) throw refused(dir, held.holder);
-    await removeStale(path, held.text);
+    if (await replaceStale(path, held.text, own)) return keep(path, own);
+    await sleep(RETRY_MS);
   }
   throw new AppError(
     "CONFIG_INVALID",
@@ -92,16 +96,28 @@ async function isAlive(holder: Partial<Holder>, path: string): Promise<boolean> 
   return Date.now() - mtimeMs < FOREIGN_STALE_MS;
 }
 
-/** Moves the lock aside first, so that only one of several starters removes it, and puts back one that changed in between. */
-async function removeStale(path: string, staleText: string): Promise<void> {
-  const aside = `${path}.${randomBytes(6).toString("hex")}`;
+/**
+ * Puts this process' lock in the place of one whose holder is gone. Only who has made a file that is named after that very lock may do so, and
+ * looks once more before: a lock that somebody else has taken meanwhile is never touched, and there is no moment without one.
+ * False when another process was first, or is at it.
+ */
+async function replaceStale(path: string, staleText: string, own: string): Promise<boolean> {
+  const turn = `${path}.${createHash("sha256").update(staleText).digest("hex").slice(0, 12)}`;
+  if (!(await tryTake(turn, own))) {
+    const other = await readHolder(turn);
+    if (other === null || (await isAlive(other.holder, turn))) return false;
+    // Its maker died in the middle of this.
+    if (!(await replaceStale(turn, other.text, own))) return false;
+  }
+  const fresh = `${path}.${randomBytes(6).toString("hex")}`;
   try {
-    await rename(path, aside);
-    if ((await readFile(aside, "utf8")) !== staleText) await link(aside, path);
-  } catch (thrown) {
-    if (!isMissing(thrown) && errnoOf(thrown) !== "EEXIST") throw thrown;
+    if ((await readHolder(path))?.text !== staleText) return false;
+    await writeFile(fresh, own, { flag: "wx" });
+    await rename(fresh, path);
+    return true;
   } finally {
-    await rm(aside, { force: true });
+    await rm(fresh, { force: true });
+    await rm(turn, { force: true });
   }
 }
 
