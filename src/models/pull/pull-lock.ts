@@ -1,5 +1,6 @@
-import { rmSync, statSync } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { linkSync, renameSync, rmSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { createConnection, createServer, type Socket } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
@@ -33,8 +34,6 @@ export async function lockPulls(
       if (server !== null) {
         return {
           [Symbol.asyncDispose]: async () => {
-            // First the name: whoever waited finds no socket, or one of a new owner.
-            await rm(path, { force: true });
             server.close();
             await folder.close();
           },
@@ -48,7 +47,10 @@ export async function lockPulls(
   }
 }
 
-/** Null where somebody has it, alive or not. */
+/**
+ * Null where somebody has it, alive or not. The socket gets the lock's name only once it is listened on: between the two steps of a bind and a
+ * listen it would look as if its owner were dead.
+ */
 async function listen(path: string, own: Puller): Promise<{ readonly close: () => void } | null> {
   const waiting = new Set<Socket>();
   const server = createServer((socket) => {
@@ -57,25 +59,36 @@ async function listen(path: string, own: Puller): Promise<{ readonly close: () =
     socket.unref();
     socket.write(`${JSON.stringify(own)}\n`);
   });
-  server.listen(path);
+  const unnamed = besideOf(path);
+  server.listen(unnamed);
+  await once(server, "listening");
+  server.unref();
+  const owned = identityOf(unnamed);
+  const end = (): void => {
+    server.close();
+    for (const socket of waiting) socket.destroy();
+  };
   try {
-    await once(server, "listening");
-    server.unref();
-    return {
-      close: () => {
-        server.close();
-        for (const socket of waiting) socket.destroy();
-      },
-    };
+    linkSync(unnamed, path);
   } catch (thrown) {
-    if (errnoOf(thrown) === "EADDRINUSE") return null;
+    end();
+    if (errnoOf(thrown) === "EEXIST") return null;
     throw thrown;
+  } finally {
+    rmSync(unnamed, { force: true });
   }
+  return {
+    close: () => {
+      // First the name: whoever waited finds no socket, or one of a new owner.
+      if (identityOf(path) === owned) rmSync(path, { force: true });
+      end();
+    },
+  };
 }
 
 /** Until its owner has ended. What a killed one has left is removed. */
 async function waitFor(path: string, onWait: (other: Puller | null) => void, signal?: AbortSignal): Promise<void> {
-  const socketFile = statSync(path, { throwIfNoEntry: false })?.ino;
+  const seen = identityOf(path);
   const socket = createConnection(path);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const abort = (): void => reject(signal?.reason as Error);
@@ -84,9 +97,8 @@ async function waitFor(path: string, onWait: (other: Puller | null) => void, sig
   socket.on("close", () => resolve());
   socket.on("error", (error) => {
     const errno = errnoOf(error);
-    // Nobody listens: what a killed one has left. A socket of a new owner is another file.
-    if (errno === "ECONNREFUSED" && statSync(path, { throwIfNoEntry: false })?.ino === socketFile) rmSync(path, { force: true });
-    if (errno !== "ECONNREFUSED" && errno !== "ENOENT" && errno !== "ECONNRESET") reject(error);
+    if (errno === "ECONNREFUSED" && seen !== null) removeDead(path, seen);
+    else if (errno !== "ECONNREFUSED" && errno !== "ENOENT" && errno !== "ECONNRESET") reject(error);
   });
   try {
     await promise;
@@ -94,6 +106,31 @@ async function waitFor(path: string, onWait: (other: Puller | null) => void, sig
     signal?.removeEventListener("abort", abort);
     socket.destroy();
   }
+}
+
+/** Removes the socket that nobody listens on, and no other: a new owner's may have come under its name meanwhile, and is put back. */
+function removeDead(path: string, dead: string): void {
+  if (identityOf(path) !== dead) return;
+  const aside = besideOf(path);
+  try {
+    renameSync(path, aside);
+    if (identityOf(aside) !== dead) linkSync(aside, path);
+  } catch (thrown) {
+    const errno = errnoOf(thrown);
+    if (errno !== "ENOENT" && errno !== "EEXIST") throw thrown;
+  } finally {
+    rmSync(aside, { force: true });
+  }
+}
+
+/** File systems give the number of a removed file to the next one at once: the time at which the socket was made tells them apart. */
+function identityOf(path: string): string | null {
+  const found = statSync(path, { throwIfNoEntry: false, bigint: true });
+  return found === undefined ? null : `${found.ino}/${found.mtimeNs}`;
+}
+
+function besideOf(path: string): string {
+  return `${path}.${randomBytes(6).toString("hex")}`;
 }
 
 function parsePuller(text: string): Puller | null {
