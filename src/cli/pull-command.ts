@@ -4,11 +4,13 @@ import { mkdir, readdir, readlink, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { pulledModelsDir } from "../config/model-folders.ts";
+import { lockPulls, type Puller } from "../models/pull/pull-lock.ts";
 import { PULLED, pullModel } from "../models/pull/pull-model.ts";
 import { readPullRecord } from "../models/pull/pull-record.ts";
 import { listRemote, type SourceOptions } from "../models/pull/remote-files.ts";
 import { AppError, asAppError } from "../protocol/error.ts";
 import { EXIT } from "./exit-codes.ts";
+import { isFolder } from "../lib/make-folders.ts";
 import { openConfiguredModels, requireManifest } from "./models-command.ts";
 import { showPull } from "./pull-progress.ts";
 import { formatBytes, formatTable, type Terminal } from "./terminal.ts";
@@ -152,6 +154,8 @@ export async function runModelsRemove(
   terminal: Terminal,
 ): Promise<number> {
   const root = rootOf(config, into);
+  // A pull that is under way looks like one that was given up.
+  await using _lock = (await isFolder(root)) ? await lockPulls(root, { pid: process.pid, slug: "none" }, tellWho(terminal)) : null;
   const pulled = await listPulled(root);
   const chosen =
     slugs === "unused" ? pulled.filter(({ linked, whole }) => !linked || !whole) : pulled.filter(({ slug }) => slugs.includes(slug));
@@ -166,6 +170,11 @@ export async function runModelsRemove(
   }
   if (chosen.length === 0) terminal.out("nothing to remove");
   return EXIT.ok;
+}
+
+function tellWho(terminal: Terminal): (other: Puller | null) => void {
+  return (other) =>
+    terminal.err(`waiting for a pull${other === null ? "" : ` of ${other.slug} by process ${other.pid}`} into the same folder`);
 }
 
 async function listPulled(root: string): Promise<readonly Pulled[]> {

@@ -80,6 +80,15 @@ test("a pull that is killed at any point goes on, and the model appears only who
       await hub.held();
       while ((await journaled(join(models, ".pulled", "tiny", "all"))) < seen + pieces * PIECE) await wait(10);
       seen += pieces * PIECE;
+      if (pieces === 3) {
+        const prune = start("prune");
+        const pruned = end(prune);
+        // It waits, and says for whom, before it looks at what a pull has brought so far.
+        const told = await Promise.race([once(prune.stderr ?? prune, "data").then(String), pruned.then(({ out }) => `ended: ${out}`)]);
+        assert.match(told, new RegExp(`waiting for a pull of tiny by process ${child.pid} into the same folder`));
+        prune.kill("SIGKILL");
+        await pruned;
+      }
       child.kill("SIGKILL");
       assert.equal((await ended).code, null);
       await assert.rejects(lstat(join(models, "tiny")), { code: "ENOENT" });

@@ -37,7 +37,7 @@ export class PartialFile implements AsyncDisposable {
 
   /** Goes on with what is there where it is of the same content (`identity`, such as an ETag, and size), else begins anew. */
   static async open(target: string, identity: string, size: number): Promise<PartialFile> {
-    const journal = journalSchema.safeParse(JSON.parse(await readFile(journalOf(target), "utf8").catch(() => "null")));
+    const journal = journalSchema.safeParse(parseJson(await readFile(journalOf(target), "utf8").catch(() => "")));
     const goesOn = journal.success && journal.data.identity === identity && journal.data.size === size;
     if (!goesOn) await removePartial(target);
     const handle = await open(partOf(target), goesOn ? "r+" : "w+").catch(async () => open(partOf(target), "w+"));
@@ -107,6 +107,15 @@ export class PartialFile implements AsyncDisposable {
     await this.#noted.catch(() => undefined);
     await this.#synced;
     await this.#handle.close();
+  }
+}
+
+/** Journals are not synced, since the digest is the judge: what a power cut leaves of one may be empty. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -238,6 +239,56 @@ describe("a pull from a server that behaves as the hub does", () => {
     );
     assert.ok(hub.sentBytes <= 700_007 + 2, `${hub.sentBytes} bytes were sent`);
     await writeFile(join(root, ".pull.sock"), "");
+  });
+
+  test("a journal that a power cut emptied costs what it counted, and nothing else", async () => {
+    await using _ = await fresh();
+    const dir = join(root, ".pulled", "some-model", "float32", "onnx");
+    await mkdir(dir, { recursive: true });
+    await writeFile(join(dir, "model.onnx.part"), "x");
+    await writeFile(join(dir, "model.onnx.part.json"), "");
+    await pull();
+    assert.deepEqual(await made("onnx/model.onnx"), FILES["onnx/model.onnx"]);
+  });
+
+  test("another repository's files are never seen beside those of a whole pull, and what was pinned holds after it", async () => {
+    await using _ = await fresh();
+    await using next = await startHub({
+      repo: "next/one",
+      files: { ...FILES, "onnx/model.onnx": randomBytes(9_000), "config.json": Buffer.from("{}") },
+    });
+    const from = (source: string): Partial<PullOptions> => ({
+      manifest: {
+        ...MANIFEST,
+        pull: { default: "a", variants: { a: { source, files: [{ from: "onnx/model.onnx" }, { from: "config.json" }] } } },
+      },
+    });
+    await pull(from(`hf:${REPO}`));
+    const seen: string[] = [];
+    const second = await pull({
+      ...from("hf:next/one"),
+      source: { hub: { endpoint: next.url, token: null } },
+      onNews: ({ type }) => type === "file" && seen.push(sha256(readFileSync(join(root, "some-model", "onnx/model.onnx")))),
+    });
+    assert.deepEqual(seen, [sha256(FILES["onnx/model.onnx"]), sha256(FILES["onnx/model.onnx"])]);
+    assert.deepEqual([second.source, await made("config.json")], [`hf:next/one@${next.commit}`, Buffer.from("{}")]);
+    const sent = hub.sentBytes;
+    assert.equal((await pull(from(`hf:${REPO}`))).source, `hf:${REPO}@${hub.commit}`);
+    assert.ok(hub.sentBytes - sent <= 2, "what is whole is not fetched again");
+    assert.deepEqual(await made("config.json"), FILES["config.json"]);
+  });
+
+  test("a commit that the manifest names is what is asked for, whatever was pinned", async () => {
+    await using _ = await fresh();
+    const from = (revision: string): Partial<PullOptions> => ({
+      manifest: {
+        ...MANIFEST,
+        pull: { default: "a", variants: { a: { source: `hf:${REPO}@${revision}`, files: [{ from: "config.json" }] } } },
+      },
+    });
+    await pull(from("main"));
+    await pull(from(hub.commit));
+    await assert.rejects(pull(from("f".repeat(40))), /f{40}/);
   });
 
   test("a local folder is copied and pinned", async () => {

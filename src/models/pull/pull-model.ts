@@ -1,5 +1,6 @@
-import { lstat, mkdir, readFile, rename, stat, statfs, symlink } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { createHash } from "node:crypto";
+import { lstat, mkdir, readdir, readFile, readlink, rename, rm, stat, statfs, symlink } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
 import { isMissing } from "../../lib/errno.ts";
 import { syncDir, writeAtomic } from "../../lib/write-atomic.ts";
 import { AppError } from "../../protocol/error.ts";
@@ -12,6 +13,7 @@ import { listRemote, type RemoteFile, type RemoteModel, type SourceOptions } fro
 
 /** Where pulled files lie, below the folder of models: `<this>/<slug>/<variant>`. Its name hides it from the scan of models. */
 export const PULLED = ".pulled";
+const COMMIT = /^[0-9a-f]{40}$/;
 const LICENCES = ".licences.json";
 /** Left free on the disk, bytes. */
 const RESERVE_BYTES = 2 ** 30;
@@ -57,14 +59,15 @@ export async function pullModel(options: PullOptions): Promise<PullRecord> {
     (other) => onNews({ type: "waiting", other }),
     options.fetch.signal,
   );
-  const dir = join(root, PULLED, manifest.slug, name);
-  await mkdir(dir, { recursive: true });
-  const earlier = await readPullRecord(dir);
+  const pulls = await listPulls(root, manifest.slug, name);
+  const [latest] = pulls;
   const remote = await listRemote(
-    earlier === null ? variant : { ...variant, source: pinned(variant.source, earlier.source) },
+    latest === undefined ? variant : { ...variant, source: pinned(variant.source, latest.record.source) },
     options.source,
   );
-  const record = await fetchAll(options, dir, name, remote, earlier);
+  const dir = join(root, PULLED, manifest.slug, folderFor(name, remote.source, pulls));
+  await mkdir(dir, { recursive: true });
+  const record = await fetchAll(options, dir, name, remote, await readPullRecord(dir));
   await link(root, manifest.slug, dir);
   return record;
 }
@@ -83,9 +86,32 @@ export function chooseVariant(manifest: Manifest, asked: string | undefined): { 
   return { name, variant };
 }
 
-/** The commit of the first pull, while the manifest names the same repository. */
+/** The commit of the first pull, while the manifest names the same repository and no commit of its own. */
 function pinned(source: string, earlier: string): string {
-  return earlier.split("@")[0] === source.split("@")[0] ? earlier : source;
+  const [repository, revision = ""] = source.split("@");
+  return earlier.split("@")[0] === repository && !COMMIT.test(revision) ? earlier : source;
+}
+
+interface EarlierPull {
+  readonly folder: string;
+  readonly record: PullRecord;
+}
+
+/** Earlier pulls of the variant, first the one that the model's name stands for. */
+async function listPulls(root: string, slug: string, variant: string): Promise<readonly EarlierPull[]> {
+  const store = join(root, PULLED, slug);
+  const linked = basename(await readlink(join(root, slug)).catch(() => ""));
+  const folders = (await readdir(store).catch(() => [])).toSorted((a, b) => Number(b === linked) - Number(a === linked));
+  const pulls = await Promise.all(folders.map(async (folder) => ({ folder, record: await readPullRecord(join(store, folder)) })));
+  return pulls.flatMap(({ folder, record }) => (record?.variant === variant ? [{ folder, record }] : []));
+}
+
+/** Files of another source never go beside those of a whole pull: workers may open them. It has a folder of its own, and the name changes at the end. */
+function folderFor(variant: string, source: string, pulls: readonly EarlierPull[]): string {
+  const same = pulls.find(({ record }) => record.source === source);
+  if (same !== undefined) return same.folder;
+  const isTaken = pulls.some(({ folder, record }) => folder === variant && record.completedAt !== null);
+  return isTaken ? `${variant}@${createHash("sha256").update(source).digest("hex").slice(0, 8)}` : variant;
 }
 
 /** Terms that bind are accepted once a folder of models. */
@@ -194,7 +220,9 @@ async function requireRoom(dir: string, missing: readonly RemoteFile[]): Promise
 /** In one step, so that whoever opens the model meanwhile has the one or the other. */
 async function link(root: string, slug: string, dir: string): Promise<void> {
   const path = join(root, slug);
-  const fresh = join(root, `.${slug}.${process.pid}.link`);
+  const fresh = join(root, `.${slug}.link`);
+  // There is one puller: what lies here is of one that was killed.
+  await rm(fresh, { force: true });
   await symlink(relative(root, dir), fresh);
   await rename(fresh, path);
   await syncDir(root);
