@@ -1,5 +1,5 @@
 import { readConfig, type Config } from "../config/config.ts";
-import { modelFolders } from "../config/model-folders.ts";
+import { pulledModelsDir } from "../config/model-folders.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import { isAskedFor } from "../models/asked-for.ts";
 import { openHelperPrograms } from "../models/helper-programs.ts";
@@ -19,7 +19,8 @@ export async function openConfiguredModels(
   options: Pick<ModelsOptions, "onNote" | "missingPrograms" | "whyUnfit"> = {},
 ): Promise<Models> {
   return openModels({
-    modelDirs: modelFolders(config),
+    modelDirs: config.modelsDirs,
+    pulledDir: pulledModelsDir(config),
     shippedDir: SHIPPED_MODELS_DIR,
     stateDir: config.stateDir,
     ...options,

@@ -1,5 +1,6 @@
 import { steadyNow } from "../lib/steady-clock.ts";
 import type { JobEvent } from "../protocol/event.ts";
+import { bar, LiveLine } from "./live-line.ts";
 import { formatMs, type Terminal } from "./terminal.ts";
 
 /** Shows how a job goes on: a bar that redraws itself on a screen, plain lines elsewhere, nothing with --json. */
@@ -8,7 +9,6 @@ export interface Progress extends Disposable {
   event(event: JobEvent): void;
 }
 
-const BAR_WIDTH = 28;
 /** Without a screen: a line for each new stage and each such part of the way. */
 const LINE_STEP_PERCENT = 20;
 
@@ -37,23 +37,15 @@ function liveProgress(terminal: Terminal, now: () => number): Progress {
   const startedAt = now();
   let label = "waiting";
   let percent = 0;
-  let drawn = false;
+  const live = new LiveLine(terminal);
   const draw = (): void => {
-    const filled = Math.round((percent / 100) * BAR_WIDTH);
-    const bar = `${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}`;
-    const text = `${bar} ${String(Math.round(percent)).padStart(3)} %  ${label}  ${formatMs(now() - startedAt)}`;
-    process.stderr.write(`\r\u001B[K${text.slice(0, Math.max(20, terminal.columns - 1))}`);
-    drawn = true;
-  };
-  const clear = (): void => {
-    if (drawn) process.stderr.write("\r\u001B[K");
-    drawn = false;
+    live.draw(`${bar(percent / 100)} ${String(Math.round(percent)).padStart(3)} %  ${label}  ${formatMs(now() - startedAt)}`);
   };
   const timer = setInterval(draw, 200);
   timer.unref();
   return {
     note: (text) => {
-      clear();
+      live.clear();
       terminal.err(text);
     },
     event: (event) => {
@@ -63,7 +55,7 @@ function liveProgress(terminal: Terminal, now: () => number): Progress {
     },
     [Symbol.dispose]: () => {
       clearInterval(timer);
-      clear();
+      live.clear();
     },
   };
 }

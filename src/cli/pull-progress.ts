@@ -1,8 +1,9 @@
+import type { LockHolder } from "../lib/process-lock.ts";
 import { steadyNow } from "../lib/steady-clock.ts";
 import type { PullNews } from "../models/pull/pull-model.ts";
+import { bar, LiveLine } from "./live-line.ts";
 import { formatBytes, formatMs, type Terminal } from "./terminal.ts";
 
-const BAR_WIDTH = 28;
 /** The rate is that of the last so many ms. */
 const WINDOW_MS = 5_000;
 /** Without a screen: a line as often. */
@@ -56,14 +57,14 @@ export class PullMeter {
   text(): string {
     const { done, total } = this;
     const rate = this.rate();
-    const percent = total === 0 ? 100 : Math.floor((done / total) * 100);
+    const percent = Math.floor(this.share * 100);
     const left = rate > 0 && total > done ? `  ${formatMs(((total - done) / rate) * 1000)} left` : "";
     return `${String(percent).padStart(3)} %  ${formatBytes(done)} of ${formatBytes(total)}${rate > 0 ? `  ${formatBytes(rate)}/s` : ""}${left}`;
   }
 
-  bar(): string {
-    const filled = this.total === 0 ? BAR_WIDTH : Math.min(BAR_WIDTH, Math.floor((this.done / this.total) * BAR_WIDTH));
-    return `${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}`;
+  /** 0 to 1. */
+  get share(): number {
+    return this.total === 0 ? 1 : this.done / this.total;
   }
 }
 
@@ -78,22 +79,13 @@ export function showPull(
 ): PullProgress {
   const meter = new PullMeter();
   let saidAt = -Infinity;
-  let drawn = false;
-  const clear = (): void => {
-    if (drawn) process.stderr.write("\r\u001B[K");
-    drawn = false;
-  };
-  const line = (text: string): void => {
-    clear();
-    terminal.err(text);
-  };
+  const live = new LiveLine(terminal);
   const draw = (): void => {
     const at = now();
     if (at - saidAt < (terminal.isLive ? 100 : LINE_EVERY_MS)) return;
     saidAt = at;
     if (!terminal.isLive) return terminal.err(meter.text());
-    process.stderr.write(`\r\u001B[K${`${meter.bar()} ${meter.text()}`.slice(0, Math.max(20, terminal.columns - 1))}`);
-    drawn = true;
+    live.draw(`${bar(meter.share)} ${meter.text()}`);
   };
   const news = (each: PullNews): void => {
     if (each.type === "planned") meter.planned(each.totalBytes, each.presentBytes);
@@ -107,15 +99,18 @@ export function showPull(
       return;
     }
     if (each.type === "bytes") draw();
-    else line(describe(each));
+    else {
+      live.clear();
+      terminal.err(describe(each));
+    }
   };
-  return { news, [Symbol.dispose]: clear };
+  return { news, [Symbol.dispose]: () => live.clear() };
 }
 
 function describe(news: Exclude<PullNews, { readonly type: "bytes" }>): string {
   switch (news.type) {
     case "waiting":
-      return news.other === null ? "waiting for another pull" : `waiting for process ${news.other.pid}, which pulls ${news.other.slug}`;
+      return waitingFor(news.other);
     case "planned": {
       const size = news.totalBytes === null ? "" : `, ${formatBytes(news.totalBytes)}`;
       return `${news.source}: ${news.files} files${size}${news.presentBytes > 0 ? `, ${formatBytes(news.presentBytes)} of them are here` : ""}`;
@@ -125,4 +120,9 @@ function describe(news: Exclude<PullNews, { readonly type: "bytes" }>): string {
     case "trouble":
       return `note  ${news.text}`;
   }
+}
+
+/** Of a lock of pulls. */
+export function waitingFor({ pid, does }: LockHolder): string {
+  return `waiting for process ${pid ?? "of unknown number"}, which ${does ?? "changes the same folder"}`;
 }

@@ -1,5 +1,5 @@
 import type { Config } from "../config/config.ts";
-import { modelFolders } from "../config/model-folders.ts";
+import { pulledModelsDir } from "../config/model-folders.ts";
 import { SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { unknownNames } from "../models/check-named-models.ts";
@@ -37,7 +37,8 @@ export async function openGateway(options: OpenGatewayOptions): Promise<GatewayC
   });
   const models = await openModels({
     shippedDir: SHIPPED_MODELS_DIR,
-    modelDirs: modelFolders(config),
+    modelDirs: config.modelsDirs,
+    pulledDir: pulledModelsDir(config),
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
   });

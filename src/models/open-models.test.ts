@@ -320,3 +320,20 @@ test("what a runner said of a model keeps its code until the manifest changes", 
   await models.rescan();
   assert.equal(models.require("tiny").manifest.name, "repaired");
 });
+
+test("the folder of pulls need not be there, and what comes into it is seen at the next look", async () => {
+  const pulledDir = join(base, "state", "models");
+  await write(join(shippedDir, "pulled", "model.json"), JSON.stringify(manifest("pulled")));
+  const models = await openModels({
+    shippedDir,
+    modelDirs: [],
+    pulledDir,
+    stateDir: join(base, "state"),
+    onNote: (note) => notes.push(note),
+  });
+  assert.equal(models.get("pulled")?.state, "missing");
+  await writeFiles(join(pulledDir, "pulled"));
+  assert.deepEqual((await models.rescan()).changed, ["pulled"]);
+  assert.deepEqual([models.get("pulled")?.state, models.get("pulled")?.dir], ["available", join(pulledDir, "pulled")]);
+  assert.deepEqual(notes, []);
+});

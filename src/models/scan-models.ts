@@ -46,6 +46,8 @@ export interface ModelFolders {
   readonly shippedDir: string;
   /** DRYAPI_MODELS_DIR, in order of precedence. */
   readonly modelDirs: readonly string[];
+  /** Files of models whose manifests lie elsewhere may be here, behind all others; it need not be there. */
+  readonly pulledDir?: string;
   /** Asked about each model whose files are whole. Left out where models are only described, not run. */
   readonly missingPrograms?: (manifest: Manifest) => Promise<readonly FileProblem[]>;
   /** The same for the memory of devices; null when one can hold it. */
@@ -158,10 +160,15 @@ async function readJson(path: string): Promise<unknown> {
 /** The weights lie beside the manifest or in `<model dir>/<slug>`: the first folder with nothing wrong, else the one with least missing. */
 async function locate(
   found: FoundManifest,
-  { modelDirs, missingPrograms, whyUnfit, content = new ContentChecks() }: ScanOptions,
+  { modelDirs, pulledDir, missingPrograms, whyUnfit, content = new ContentChecks() }: ScanOptions,
 ): Promise<ModelEntry> {
   const { manifest } = found;
-  const candidates = [...new Set([dirname(found.manifestPath), ...modelDirs.map((dir) => join(dir, manifest.slug))])];
+  const candidates = [
+    ...new Set([
+      dirname(found.manifestPath),
+      ...[...modelDirs, ...(pulledDir === undefined ? [] : [pulledDir])].map((dir) => join(dir, manifest.slug)),
+    ]),
+  ];
   let best: { dir: string; problems: readonly FileProblem[]; missing: number } | null = null;
   for (const dir of candidates) {
     const { problems } = await checkModelFolder(dir, manifest, content);

@@ -4,7 +4,7 @@ import { codingsOf, decodeBody } from "./decode-body.ts";
 import { asFetchFailure, FetchFailure } from "./fetch-failure.ts";
 import type { Getter } from "./get-answer.ts";
 import { isRedirect, nextUrl, type CheckUrl } from "./redirect.ts";
-import { parseRetryAfter } from "./retry-after.ts";
+import { parseRetryAfter } from "../lib/retry-after.ts";
 import { startWatch, type Watch } from "./transfer-watch.ts";
 
 export interface DownloadRequest {

@@ -3,7 +3,7 @@ import { request as requestHttps } from "node:https";
 import type { Socket } from "node:net";
 import { asFetchFailure, FetchFailure } from "./fetch-failure.ts";
 import type { KeptAgents } from "./kept-agents.ts";
-import { parseRetryAfter } from "./retry-after.ts";
+import { parseRetryAfter } from "../lib/retry-after.ts";
 
 export interface SendRequest {
   readonly url: string;

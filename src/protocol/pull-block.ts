@@ -5,14 +5,12 @@ const relativeFile = z
   .min(1)
   .refine((path) => !path.startsWith("/") && !path.split("/").includes(".."), "must be a path below the model's folder");
 
-const SOURCE =
-  /^(?:hf:(?<repo>[\w.-]+\/[\w.-]+)(?:@(?<revision>[\w./-]+))?|(?<url>https?:\/\/[^\s?#]+\/)|s3:\/\/(?<bucket>[\w.-]+)\/(?<prefix>[^\s]*)|(?<dir>\/[^\0]+))$/;
+const SOURCE = /^(?:hf:(?<repo>[\w.-]+\/[\w.-]+)(?:@(?<revision>[\w./-]+))?|(?<url>https?:\/\/[^\s?#]+\/)|(?<dir>\/[^\0]+))$/;
 
 /** Where a model's files come from. */
 export type PullSource =
   | { readonly kind: "hf"; readonly repo: string; readonly revision: string }
   | { readonly kind: "http"; readonly base: string }
-  | { readonly kind: "s3"; readonly bucket: string; readonly prefix: string }
   | { readonly kind: "folder"; readonly dir: string };
 
 const pulledFile = z.strictObject({
@@ -35,8 +33,8 @@ export const pullSchema = z
     variants: z.record(
       z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$/),
       z.strictObject({
-        /** `hf:owner/repository@revision`, a folder on the web that ends in a slash, `s3://bucket/prefix`, or an absolute folder. */
-        source: z.string().regex(SOURCE, "must be hf:owner/repository@revision, https://.../, s3://bucket/prefix or an absolute folder"),
+        /** `hf:owner/repository@revision`, a folder on the web that ends in a slash, or an absolute folder of this machine. */
+        source: z.string().regex(SOURCE, "must be hf:owner/repository@revision, https://.../ or an absolute folder"),
         files: z.array(pulledFile).min(1),
         /** What it is for, for people. */
         note: z.string().optional(),
@@ -53,7 +51,6 @@ export function parsePullSource(text: string): PullSource {
   const found = SOURCE.exec(text)?.groups;
   if (found?.["repo"] !== undefined) return { kind: "hf", repo: found["repo"], revision: found["revision"] ?? "main" };
   if (found?.["url"] !== undefined) return { kind: "http", base: found["url"] };
-  if (found?.["bucket"] !== undefined) return { kind: "s3", bucket: found["bucket"], prefix: found["prefix"] ?? "" };
   if (found?.["dir"] !== undefined) return { kind: "folder", dir: found["dir"] };
   throw new RangeError(`${text} is no source of a model`);
 }

@@ -1,6 +1,6 @@
 import { packageVersion, SHIPPED_MODELS_DIR } from "../config/package-info.ts";
 import type { Config } from "../config/config.ts";
-import { modelFolders } from "../config/model-folders.ts";
+import { pulledModelsDir } from "../config/model-folders.ts";
 import { whyUnfit } from "../core/device-fit.ts";
 import { storeOptions } from "../config/store-options.ts";
 import { isAskedFor } from "../models/asked-for.ts";
@@ -53,7 +53,8 @@ export async function openContext(options: {
   const devices = budgetedDevices(options.devices, config);
   const models = await openModels({
     shippedDir: SHIPPED_MODELS_DIR,
-    modelDirs: modelFolders(config),
+    modelDirs: config.modelsDirs,
+    pulledDir: pulledModelsDir(config),
     stateDir: config.stateDir,
     onNote: (note) => log.warn({ note }, "models"),
     missingPrograms: programsOfAskedFor(config),

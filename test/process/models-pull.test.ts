@@ -85,7 +85,7 @@ test("a pull that is killed at any point goes on, and the model appears only who
         const pruned = end(prune);
         // It waits, and says for whom, before it looks at what a pull has brought so far.
         const told = await Promise.race([once(prune.stderr ?? prune, "data").then(String), pruned.then(({ out }) => `ended: ${out}`)]);
-        assert.match(told, new RegExp(`waiting for a pull of tiny by process ${child.pid} into the same folder`));
+        assert.match(told, new RegExp(`waiting for process ${child.pid}, which pulls tiny`));
         prune.kill("SIGKILL");
         await pruned;
       }
@@ -113,6 +113,11 @@ test("a pull that is killed at any point goes on, and the model appears only who
     assert.equal((await end(start("rm", "tiny"))).code, 0);
     await assert.rejects(lstat(join(models, "tiny")), { code: "ENOENT" });
     assert.equal((await end(start("rm", "tiny"))).code, 3);
+
+    // A folder that somebody has made by hand is left alone: the next one takes the model.
+    await mkdir(join(models, "tiny"));
+    const elsewhere = await end(start("pull", "tiny"));
+    assert.match(elsewhere.out, /^tiny \(all\) is in .*state\/models\/tiny; a running worker serves it/, elsewhere.err);
 
     const available = await end(start("list", "--available"));
     assert.match(available.out, /tiny +all \* +100 MiB +MIT +hf:someone\/tiny/);

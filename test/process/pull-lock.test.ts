@@ -28,7 +28,7 @@ test("one process at a time has the lock of pulls, whatever dies with it", async
     }
     // What the last one gave back, or the last one to die left.
     assert.deepEqual(
-      (await readdir(root)).filter((name) => name !== ".pull.sock"),
+      (await readdir(root)).filter((name) => name !== ".pull.lock"),
       [],
     );
   } finally {

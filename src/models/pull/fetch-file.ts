@@ -2,42 +2,30 @@ import { copyFile, mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { allDone } from "../../lib/all-done.ts";
-import { backoffDelayMs, sleep, type BackoffPolicy, type Sleep } from "../../lib/backoff.ts";
-import { parseHttpDate } from "../../lib/http-date.ts";
 import { sha256File, type FileDigest } from "../../lib/sha256-file.ts";
-import { AppError, asAppError } from "../../protocol/error.ts";
+import { AppError } from "../../protocol/error.ts";
+import { blocks } from "./body-blocks.ts";
 import { httpGet, type Answer, type GetOptions } from "./http-get.ts";
 import { PartialFile, removePartial } from "./partial-file.ts";
 import { PrefixDigest } from "./prefix-digest.ts";
 import { parseContentRange, type Range } from "./ranges.ts";
-import { refusal, type RemoteFile } from "./remote-files.ts";
+import type { RemoteFile } from "./remote-files.ts";
+import { failed, tried, type RetryOptions } from "./retry.ts";
 
-export interface FetchOptions {
+export interface FetchOptions extends RetryOptions {
   readonly lanes: number;
   readonly pieceBytes: number;
   /** No byte for so long ends a connection, ms. */
   readonly stallMs: number;
-  /** Tries of a piece in a row that bring nothing. */
-  readonly tries: number;
   readonly agent?: GetOptions["agent"];
-  readonly signal?: AbortSignal;
-  readonly sleep?: Sleep;
   /** Bytes that are there now of the file, and all of them. */
   readonly onBytes?: (done: number, size: number) => void;
-  /** A try that failed and is repeated. */
-  readonly onTrouble?: (text: string) => void;
 }
 
-const RETRY: BackoffPolicy = { firstMs: 500, maxMs: 30_000, factor: 2, jitter: 0.3 };
 /** From this size on a thread of its own takes the digest. */
 const BESIDE_BYTES = 64 * 2 ** 20;
-/** So many are written at a time. */
-const WRITE_BYTES = 2 ** 20;
-/** A try that brought so many got further. */
-const PROGRESS_BYTES = 16 * 1024;
 /** As often a piece under way is noted: so much is fetched again after a kill, by each lane. */
 const NOTE_BYTES = 4 * 2 ** 20;
-const MAX_RETRY_AFTER_MS = 300_000;
 
 /** What a server says of a file before it is fetched. */
 interface Facts {
@@ -212,30 +200,6 @@ async function fetchWhole(file: RemoteFile, partial: PartialFile, options: Fetch
   });
 }
 
-/** A body's chunks, some of them together, up to `most` bytes in all: each write is a trip to the thread pool. A body that breaks gives what came. */
-async function* blocks(
-  body: AsyncIterable<Buffer>,
-  most: number,
-): AsyncGenerator<{ readonly chunks: readonly Buffer[]; readonly bytes: number }> {
-  let [chunks, bytes, left]: [Buffer[], number, number] = [[], 0, most];
-  let broken: { readonly thrown: unknown } | null = null;
-  try {
-    for await (const chunk of body) {
-      const part = chunk.subarray(0, left);
-      chunks.push(part);
-      bytes += part.length;
-      left -= part.length;
-      if (bytes < WRITE_BYTES) continue;
-      yield { chunks, bytes };
-      [chunks, bytes] = [[], 0];
-    }
-  } catch (thrown) {
-    broken = { thrown };
-  }
-  if (bytes > 0) yield { chunks, bytes };
-  if (broken !== null) throw broken.thrown;
-}
-
 function get(
   file: RemoteFile,
   { stallMs, agent, signal }: FetchOptions | Omit<FetchOptions, "onBytes">,
@@ -252,55 +216,4 @@ function get(
       ...(file.authorization !== undefined && { authorization: file.authorization }),
     },
   });
-}
-
-/** An answer that is no file, as an error; what may pass has `retryAfterMs`. */
-function failed(file: RemoteFile, { status, headers, url, body }: Answer): AppError {
-  body.destroy();
-  const page = new URL(file.url.pathname.split("/resolve/")[0] ?? "/", file.url).href;
-  const refused = url.origin === file.url.origin ? refusal(status, file.url.href, page, file.authorization ?? null) : null;
-  if (refused !== null) return refused;
-  if (status === 200)
-    return new AppError("MODEL_CORRUPT", `${file.url.href} changed while it was fetched, or gives no ranges any more; pull again`);
-  const seconds = /^\d+$/.test(headers["retry-after"] ?? "") ? Number(headers["retry-after"]) * 1000 : null;
-  const until = parseHttpDate(headers["retry-after"] ?? "");
-  const retryAfterMs = seconds ?? (until === null ? undefined : Math.max(0, until - Date.now()));
-  const isPassing = status === 408 || status === 425 || status === 429 || status >= 500 || url.origin !== file.url.origin;
-  return new AppError(
-    isPassing ? "STORAGE_UNAVAILABLE" : "STORAGE_REJECTED",
-    `${url.href} answers ${status}`,
-    retryAfterMs === undefined ? {} : { retryAfterMs },
-  );
-}
-
-/** Repeats what failed for the moment, waiting longer each time; a try that got further counts from the first again. */
-async function tried<T>(
-  file: RemoteFile,
-  options: Omit<FetchOptions, "onBytes">,
-  work: () => Promise<T>,
-  reached: () => number = () => 0,
-): Promise<T> {
-  for (let failures = 1; ; failures++) {
-    const before = reached();
-    try {
-      return await work();
-    } catch (thrown) {
-      options.signal?.throwIfAborted();
-      const error = asTransfer(thrown, file);
-      if (reached() - before >= PROGRESS_BYTES) failures = 1;
-      if (error.code !== "STORAGE_UNAVAILABLE" || failures >= options.tries) throw error;
-      const waitMs = Math.min(error.retryAfterMs ?? backoffDelayMs(RETRY, failures), MAX_RETRY_AFTER_MS);
-      options.onTrouble?.(`${error.message}; again in ${Math.ceil(waitMs / 1000)} s`);
-      await (options.sleep ?? sleep)(waitMs, options.signal);
-    }
-  }
-}
-
-/** A connection that breaks in the middle of a body says so by an error of Node's. */
-function asTransfer(thrown: unknown, file: RemoteFile): AppError {
-  if (thrown instanceof AppError) return thrown;
-  const code = (thrown as NodeJS.ErrnoException).code ?? "";
-  if (/^(ECONN|EPIPE|ETIMEDOUT|ERR_STREAM_PREMATURE_CLOSE|EAI_|ENOTFOUND|HPE_)/.test(code) || /aborted|no byte/.test(String(thrown)))
-    return new AppError("STORAGE_UNAVAILABLE", `${file.url.href}: ${(thrown as Error).message}`, { cause: thrown });
-  return asAppError(thrown);
 }

@@ -1,6 +1,7 @@
 import { open, readFile, rename, rm, writeFile, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { z } from "zod";
+import { parseJson } from "../../lib/parse-json.ts";
 import { syncDir } from "../../lib/write-atomic.ts";
 import { bytesOf, joinRanges, missingRanges, type Range } from "./ranges.ts";
 
@@ -37,6 +38,7 @@ export class PartialFile implements AsyncDisposable {
 
   /** Goes on with what is there where it is of the same content (`identity`, such as an ETag, and size), else begins anew. */
   static async open(target: string, identity: string, size: number): Promise<PartialFile> {
+    // Journals are not synced, since the digest is the judge: what a power cut leaves of one may be empty.
     const journal = journalSchema.safeParse(parseJson(await readFile(journalOf(target), "utf8").catch(() => "")));
     const goesOn = journal.success && journal.data.identity === identity && journal.data.size === size;
     if (!goesOn) await removePartial(target);
@@ -107,15 +109,6 @@ export class PartialFile implements AsyncDisposable {
     await this.#noted.catch(() => undefined);
     await this.#synced;
     await this.#handle.close();
-  }
-}
-
-/** Journals are not synced, since the digest is the judge: what a power cut leaves of one may be empty. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 

@@ -10,11 +10,16 @@ const BLOCK_BYTES = 2 ** 20;
  */
 export class PrefixDigest implements AsyncDisposable {
   readonly #worker: Worker;
+  readonly #digest: Promise<string>;
   #upTo = 0;
 
   constructor(path: string) {
     this.#worker = new Worker(new URL(import.meta.url), { workerData: { prefixDigestOf: path } });
-    this.#worker.unref();
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    this.#worker.once("message", resolve).once("error", reject);
+    // Told by `finish`, also of an error in the middle.
+    promise.catch(() => undefined);
+    this.#digest = promise;
   }
 
   /** The first so many bytes are what they will be. */
@@ -26,10 +31,8 @@ export class PrefixDigest implements AsyncDisposable {
 
   /** Of the first `size` bytes, all of which are written. Rejects with the file system's error. */
   async finish(size: number): Promise<string> {
-    const { promise, resolve, reject } = Promise.withResolvers<string>();
-    this.#worker.once("message", resolve).once("error", reject);
     this.#worker.postMessage({ upTo: size, end: true });
-    return promise;
+    return this.#digest;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

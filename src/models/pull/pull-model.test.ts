@@ -72,7 +72,7 @@ describe("a pull from a server that behaves as the hub does", () => {
 
   const made = (file: string): Promise<Buffer> => readFile(join(root, "some-model", file));
   const leftOvers = async (): Promise<readonly string[]> =>
-    (await readdir(root, { recursive: true })).filter((name) => name.includes(".part") || name.includes(".sock") || name.includes(".new"));
+    (await readdir(root, { recursive: true })).filter((name) => name.includes(".part") || name.includes(".lock") || name.includes(".new"));
 
   async function refused(code: ErrorCode, ...texts: readonly RegExp[]): Promise<void> {
     await assert.rejects(pull(), (thrown) => {
@@ -238,7 +238,6 @@ describe("a pull from a server that behaves as the hub does", () => {
       0,
     );
     assert.ok(hub.sentBytes <= 700_007 + 2, `${hub.sentBytes} bytes were sent`);
-    await writeFile(join(root, ".pull.sock"), "");
   });
 
   test("a journal that a power cut emptied costs what it counted, and nothing else", async () => {

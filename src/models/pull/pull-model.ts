@@ -1,13 +1,16 @@
 import { createHash } from "node:crypto";
 import { lstat, mkdir, readdir, readFile, readlink, rename, rm, stat, statfs, symlink } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
+import { z } from "zod";
 import { isMissing } from "../../lib/errno.ts";
+import { parseJson } from "../../lib/parse-json.ts";
+import type { LockHolder } from "../../lib/process-lock.ts";
 import { syncDir, writeAtomic } from "../../lib/write-atomic.ts";
 import { AppError } from "../../protocol/error.ts";
 import type { Manifest } from "../../protocol/manifest.ts";
 import type { PullVariant } from "../../protocol/pull-block.ts";
 import { fetchFile, type FetchOptions } from "./fetch-file.ts";
-import { lockPulls, type Puller } from "./pull-lock.ts";
+import { lockPulls } from "./pull-lock.ts";
 import { readPullRecord, writePullRecord, type PullRecord } from "./pull-record.ts";
 import { listRemote, type RemoteFile, type RemoteModel, type SourceOptions } from "./remote-files.ts";
 
@@ -15,11 +18,13 @@ import { listRemote, type RemoteFile, type RemoteModel, type SourceOptions } fro
 export const PULLED = ".pulled";
 const COMMIT = /^[0-9a-f]{40}$/;
 const LICENCES = ".licences.json";
+/** Slug and licence -> when it was accepted. */
+const acceptedSchema = z.record(z.string(), z.string());
 /** Left free on the disk, bytes. */
 const RESERVE_BYTES = 2 ** 30;
 
 export type PullNews =
-  | { readonly type: "waiting"; readonly other: Puller | null }
+  | { readonly type: "waiting"; readonly other: LockHolder }
   | {
       readonly type: "planned";
       readonly source: string;
@@ -53,12 +58,8 @@ export async function pullModel(options: PullOptions): Promise<PullRecord> {
   const { name, variant } = chooseVariant(manifest, options.variant);
   await requireLicense(options);
   await requireNoFolder(root, manifest.slug);
-  await using _lock = await lockPulls(
-    root,
-    { pid: process.pid, slug: manifest.slug },
-    (other) => onNews({ type: "waiting", other }),
-    options.fetch.signal,
-  );
+  const onWait = (other: LockHolder): void => onNews({ type: "waiting", other });
+  await using _lock = await lockPulls(root, `pulls ${manifest.slug}`, onWait, options.fetch.signal);
   const pulls = await listPulls(root, manifest.slug, name);
   const [latest] = pulls;
   const remote = await listRemote(
@@ -118,7 +119,9 @@ function folderFor(variant: string, source: string, pulls: readonly EarlierPull[
 async function requireLicense({ manifest: { slug, license }, root, acceptLicense }: PullOptions): Promise<void> {
   if (license.commercial) return;
   const path = join(root, LICENCES);
-  const accepted = JSON.parse(await readFile(path, "utf8").catch(() => "{}")) as Record<string, unknown>;
+  const known = acceptedSchema.safeParse(parseJson(await readFile(path, "utf8").catch(() => "{}")));
+  // What was damaged is asked for again.
+  const accepted = known.success ? known.data : {};
   const key = `${slug} ${license.id}`;
   if (accepted[key] !== undefined) return;
   if (!acceptLicense) {
@@ -131,14 +134,18 @@ async function requireLicense({ manifest: { slug, license }, root, acceptLicense
   await writeAtomic(path, `${JSON.stringify({ ...accepted, [key]: new Date().toISOString() }, null, 2)}\n`);
 }
 
+/** Whether a folder of models has nothing under the slug, or what a pull has put there. */
+export async function isFreeFor(root: string, slug: string): Promise<boolean> {
+  const found = await lstat(join(root, slug)).catch(() => null);
+  return found === null || found.isSymbolicLink();
+}
+
 /** A folder that somebody has put there by hand is not touched. */
 async function requireNoFolder(root: string, slug: string): Promise<void> {
-  const path = join(root, slug);
-  const found = await lstat(path).catch(() => null);
-  if (found === null || found.isSymbolicLink()) return;
+  if (await isFreeFor(root, slug)) return;
   throw new AppError(
     "INVALID_INPUT",
-    `${path} is there already, and no pull has put it there: move it away, or pull into another folder (--into)`,
+    `${join(root, slug)} is there already, and no pull has put it there: move it away, or pull into another folder (--into)`,
   );
 }
 
@@ -169,6 +176,8 @@ async function fetchAll(
     completedAt,
     files: files.flatMap(({ to }) => present.get(to) ?? []),
   });
+  // Whole as it is: a record that says less, for a moment, would be believed by `prune`.
+  if (missing.length === 0 && earlier !== null && earlier.completedAt !== null) return earlier;
   // Before the first byte: the commit that these files are of.
   await writePullRecord(dir, record(null));
   for (const file of missing) {

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { isMissing } from "../../lib/errno.ts";
+import { parseJson } from "../../lib/parse-json.ts";
 import { writeAtomic } from "../../lib/write-atomic.ts";
 
 const NAME = "pulled.json";
@@ -22,9 +23,9 @@ export type PullRecord = z.infer<typeof recordSchema>;
 /** Null where there is none that can be read: then nothing is taken for granted. */
 export async function readPullRecord(dir: string): Promise<PullRecord | null> {
   try {
-    return recordSchema.safeParse(JSON.parse(await readFile(join(dir, NAME), "utf8"))).data ?? null;
+    return recordSchema.safeParse(parseJson(await readFile(join(dir, NAME), "utf8"))).data ?? null;
   } catch (thrown) {
-    if (isMissing(thrown) || thrown instanceof SyntaxError) return null;
+    if (isMissing(thrown)) return null;
     throw thrown;
   }
 }

@@ -38,8 +38,6 @@ export async function listRemote(variant: PullVariant, options: SourceOptions): 
       return { source: variant.source, files: variant.files.map((file) => remote(file, new URL(encodePath(file.from), source.base))) };
     case "folder":
       return { source: variant.source, files: await Promise.all(variant.files.map((file) => localFile(source.dir, file))) };
-    case "s3":
-      throw new AppError("INVALID_INPUT", `source ${variant.source}: s3 is not read yet; copy the folder here and name it`);
   }
 }
 
